@@ -1,0 +1,204 @@
+"""What goes into a pipeline and what comes out of it: numpy arrays and dataclasses only.
+
+Array axes are (k, j, i): slice, row, column. Points and affines are in the DICOM patient frame, LPS, in mm
+(PS3.3 C.7.6.2.1.1). ``affine @ (i, j, k, 1)`` is the centre of voxel ``array[k, j, i]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+Affine = npt.NDArray[np.float64]
+Point = tuple[float, float, float]
+
+Status = Literal["findings", "none", "unsuitable", "failed"]
+Laterality = Literal["left", "right"]
+Provenance = Literal["real", "synthetic", "real and synthetic"]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One image volume on its native grid.
+
+    Parameters
+    ----------
+    array : float32 array, shape (k, j, i)
+        Intensities after the modality LUT (RescaleSlope, RescaleIntercept).
+    affine : float64 array, shape (4, 4)
+        Voxel (i, j, k, 1) to patient position, mm, LPS.
+    attributes : mapping of str to object
+        Acquisition values under their DICOM keywords (InversionTime, EchoTime, SliceThickness, ...), as numbers, strings
+        or tuples of these. No patient identification.
+    """
+
+    array: FloatArray
+    affine: Affine
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between neighbouring voxel centres along k, j and i, in mm."""
+        i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(k), float(j), float(i)
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        """Volume of a voxel, in mm3."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    def position_lps(self, kji: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Return patient positions, mm, LPS, shape (..., 3), of voxel indices (k, j, i), shape (..., 3)."""
+        ijk = np.asarray(kji, dtype=np.float64)[..., ::-1]
+        return np.asarray(ijk @ self.affine[:3, :3].T + self.affine[:3, 3])
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One class of finding as a mask on the native grid.
+
+    Parameters
+    ----------
+    name : str
+        What a reader calls it ("Lesion").
+    code : str
+        Key into the node's table of codes ("lesion_of_brain").
+    mask : bool array, shape (k, j, i)
+    probability : float32 array, shape (k, j, i), or None
+        In [0, 1] on the native grid.
+    colour_rgb : three integers in 0..255
+        Recommended display colour.
+    """
+
+    name: str
+    code: str
+    mask: BoolArray
+    probability: FloatArray | None = None
+    colour_rgb: tuple[int, int, int] = (255, 64, 64)
+    laterality: Laterality | None = None
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """A 26-connected component of a segment on the native grid, of at least 3 mm3."""
+
+    id: int
+    segment: str
+    volume_mm3: float
+    centre_lps: Point
+    probability: float
+    slices_k: tuple[int, int]
+    region: str | None = None
+    change: str | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A number with its code key, unit (UCUM) and, where it has them, site and derivation code keys."""
+
+    code: str
+    value: float
+    unit: str
+    laterality: Laterality | None = None
+    region: str | None = None
+    derivation: str | None = None
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """The probability, in [0, 1], that a model gives to a disease (code key)."""
+
+    code: str
+    name: str
+    probability: float
+    calibrated: bool
+    model: str
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """A map of what drove a decision.
+
+    Parameters
+    ----------
+    name : str
+        "localisation map", "Grad-CAM", ...
+    method : str
+        One sentence with the source of the method.
+    class_name : str
+        The class that the map explains ("MS").
+    probability : float or None
+        That class's probability.
+    values : float32 array, shape (k, j, i)
+        In [0, 1] on the native grid.
+    key_slices_k : tuple of int
+        Slices that a reader should see, ascending.
+    """
+
+    name: str
+    method: str
+    class_name: str
+    probability: float | None
+    values: FloatArray
+    key_slices_k: tuple[int, ...]
+    model: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Which weights were used: what ContributingEquipment and TID 4019 say of them."""
+
+    name: str
+    version: str
+    digest: str
+    device_uid: str
+    trained_on: Provenance
+    purpose: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a pipeline found in one volume.
+
+    ``status`` is "findings" or "none" when the analysis ran, "unsuitable" when the input was refused and "failed" when the
+    analysis broke; ``reason`` then says why, in one line.
+    """
+
+    status: Status
+    reason: str = ""
+    segments: tuple[Segment, ...] = ()
+    lesions: tuple[Lesion, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    hypotheses: tuple[Hypothesis, ...] = ()
+    heatmaps: tuple[Heatmap, ...] = ()
+    warnings: tuple[str, ...] = ()
+    models: tuple[ModelCard, ...] = ()
+    timings_s: Mapping[str, float] = field(default_factory=dict)
+
+
+Progress = Callable[[str, float], None]
+"""Called as ``progress(stage, seconds)`` when a stage has ended."""
+
+
+class Pipeline(Protocol):
+    """One analysis, warm after its first call."""
+
+    def __call__(self, volume: Volume, settings: Mapping[str, object], progress: Progress) -> Findings:
+        """Analyse one volume; raises nothing for unsuitable input, which is a status."""
+
+
+@dataclass(frozen=True)
+class PipelineInfo:
+    """What the node must know of an installed pipeline without loading it."""
+
+    name: str
+    title: str
+    version: str
+    weights_digest: str
+    default_settings: Mapping[str, object] = field(default_factory=dict)
