@@ -1,0 +1,68 @@
+"""Every error that a person may meet, as one tree.
+
+NodeError
+├── ConfigError          a key, a value or the file itself
+├── AddressError         AET@HOST:PORT that can't be read or resolved
+├── PortTakenError       somebody else listens there
+├── BrokerError          no broker, or a broker that refuses us
+├── SpoolError           the data folder: rights, space, a file that can't be written
+├── StateError           the node's database, or a transition that is not allowed
+├── UnreadableError      a file that is not DICOM, is cut off, or has no pixels
+├── GeometryError        images that do not form one volume
+├── RoutingError         a rule that can't be read
+├── ResultError          an object that can't be built
+├── DeliveryError        a destination that refuses or can't be reached
+└── NotFoundError        an ID that nothing has, or that several have
+"""
+
+
+class NodeError(Exception):
+    """Root of all errors that end in one clear line for the person at the console."""
+
+
+class ConfigError(NodeError):
+    """A configuration key or value that is not allowed; the message names it and says what is."""
+
+
+class AddressError(NodeError):
+    """A DICOM address that can't be read (expected AET@HOST:PORT) or resolved."""
+
+
+class PortTakenError(NodeError):
+    """The port that the node should listen on is in use."""
+
+
+class BrokerError(NodeError):
+    """The broker can't be reached, started or used."""
+
+
+class SpoolError(NodeError):
+    """The data folder can't be used: rights, space, or a file that can't be written."""
+
+
+class StateError(NodeError):
+    """The node's database can't be used, or a transition between states is not allowed."""
+
+
+class UnreadableError(NodeError):
+    """A file that is not DICOM, is cut off, or can't be decoded."""
+
+
+class GeometryError(NodeError):
+    """Images that do not form one even, unbroken volume."""
+
+
+class RoutingError(NodeError):
+    """A routing rule that can't be read."""
+
+
+class ResultError(NodeError):
+    """A result object that can't be built from the findings."""
+
+
+class DeliveryError(NodeError):
+    """A destination that can't be reached or that refuses an object."""
+
+
+class NotFoundError(NodeError):
+    """An ID that nothing has, or that several things have."""

@@ -1,0 +1,58 @@
+"""The states of series, jobs and objects to be delivered, and which may follow which."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class SeriesState(StrEnum):
+    """Where a series stands between its first image and its job."""
+
+    RECEIVING = "receiving"
+    HELD = "held"
+    IGNORED = "ignored"
+    ROUTED = "routed"
+
+
+class JobState(StrEnum):
+    """Where a job stands. What it found is its outcome, not its state."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DELIVERING = "delivering"
+    DELIVERED = "delivered"
+    UNDELIVERED = "undelivered"  # a destination refused for good what it should hold
+    HELD = "held"  # by a person
+    NO_PIPELINE = "no-pipeline"
+    ABANDONED = "abandoned"  # replaced before it ran
+
+
+class ObjectState(StrEnum):
+    """Where one result object stands with one destination."""
+
+    PENDING = "pending"
+    SENT = "sent"  # C-STORE succeeded, the proof is outstanding
+    CONFIRMED = "confirmed"
+    REFUSED = "refused"  # the destination does not take this class: delivered without it
+    FAILED = "failed"  # a permanent status
+
+
+SERIES_TRANSITIONS: dict[SeriesState, frozenset[SeriesState]] = {
+    SeriesState.RECEIVING: frozenset({SeriesState.HELD, SeriesState.IGNORED, SeriesState.ROUTED}),
+    SeriesState.HELD: frozenset({SeriesState.RECEIVING, SeriesState.IGNORED, SeriesState.ROUTED}),
+    SeriesState.IGNORED: frozenset({SeriesState.RECEIVING, SeriesState.ROUTED}),
+    SeriesState.ROUTED: frozenset({SeriesState.RECEIVING}),
+}
+
+JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.HELD, JobState.ABANDONED}),
+    JobState.RUNNING: frozenset({JobState.QUEUED, JobState.DELIVERING, JobState.HELD}),
+    JobState.DELIVERING: frozenset({JobState.DELIVERED, JobState.UNDELIVERED, JobState.QUEUED}),
+    JobState.DELIVERED: frozenset({JobState.QUEUED, JobState.DELIVERING}),
+    JobState.UNDELIVERED: frozenset({JobState.QUEUED, JobState.DELIVERING, JobState.DELIVERED}),
+    JobState.HELD: frozenset({JobState.QUEUED, JobState.ABANDONED}),
+    JobState.NO_PIPELINE: frozenset({JobState.QUEUED}),
+    JobState.ABANDONED: frozenset({JobState.QUEUED}),
+}
+
+JOB_ENDED = frozenset({JobState.DELIVERED, JobState.UNDELIVERED, JobState.NO_PIPELINE, JobState.ABANDONED})
