@@ -1,0 +1,264 @@
+"""The configuration: one TOML file, every key with a default, any key overridden from the environment.
+
+``DICOM_NODE__SECTION__KEY`` sets ``[section] key``; lists are written as JSON. A value of the environment wins over the file.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from dicom_node.errors import ConfigError
+from dicom_node.routing.rules import Rule
+
+ENV_PREFIX = "DICOM_NODE__"
+Port = Annotated[int, Field(ge=0, le=65535)]
+AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[^\\\x00-\x1f]+$")]
+Role = Literal["seg", "sr", "text-sr", "heatmap"]
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are errors, strings are stripped (AE titles are padded on the wire)."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, frozen=True)
+
+
+class NodeSection(Section):
+    """``[node]``: who the node is, where it listens and where it keeps its data."""
+
+    ae_title: AETitle = "LESIONNODE"
+    host: str = "0.0.0.0"
+    port: Port = 11112
+    data: Path = Path("node-data")
+    metrics_port: Port = 0
+    metrics_host: str = "127.0.0.1"
+
+
+class Caller(Section):
+    """One entry of ``[accept] callers``: an AE title, and the address or network that it may call from."""
+
+    ae_title: AETitle
+    address: str = "0.0.0.0/0"
+
+    @field_validator("address")
+    @classmethod
+    def _is_network(cls, value: str) -> str:
+        try:
+            ipaddress.ip_network(value, strict=False)
+        except ValueError as error:
+            raise ValueError("an IP address or network such as 10.1.2.3 or 10.1.0.0/16") from error
+        return value
+
+
+class AcceptSection(Section):
+    """``[accept]``: who may send."""
+
+    callers: tuple[Caller, ...] = ()
+    require_called_ae: bool = True
+    max_associations: Annotated[int, Field(ge=1, le=1000)] = 32
+    max_pdu: Annotated[int, Field(ge=4096, le=16 * 1024 * 1024)] = 131072
+
+
+class SeriesSection(Section):
+    """``[series]``: when a series is whole, and what becomes of one with a gap."""
+
+    quiet_s: Annotated[float, Field(ge=0, le=3600)] = 3.0
+    incomplete_after_s: Annotated[float, Field(ge=0, le=86400)] = 300.0
+    incomplete: Literal["hold", "analyse"] = "hold"
+
+
+class BrokerSection(Section):
+    """``[broker]``: the Redis or Valkey server that carries jobs to the workers."""
+
+    url: str = "embedded"
+
+    @field_validator("url")
+    @classmethod
+    def _is_redis(cls, value: str) -> str:
+        if value != "embedded" and not value.startswith(("redis://", "rediss://", "redis+socket://")):
+            raise ValueError('"embedded", redis://host:6379/0, rediss://... or redis+socket:///path')
+        return value
+
+
+class WorkerSection(Section):
+    """``[worker]``: what a worker computes on, how long, and where the spool is mounted on its host."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    time_limit_s: Annotated[float, Field(ge=1, le=86400)] = 900.0
+    spool: str = ""
+
+
+class ResultsSection(Section):
+    """``[results]``: what is returned, and how much of it."""
+
+    heatmap_slices: Literal["key", "all"] = "key"
+    when_unsuitable: Literal["report", "silent"] = "report"
+    differential: Literal["text", "coded", "off"] = "text"
+    series_number: Annotated[int, Field(ge=1, le=2_000_000_000)] = 9001
+
+
+class StorageSection(Section):
+    """``[storage]``: how full the disk may get and how long delivered series are kept."""
+
+    high_water: Annotated[float, Field(gt=0, le=1)] = 0.90
+    keep_days: Annotated[float, Field(ge=0)] = 14.0
+
+
+class Destination(Section):
+    """``[[destination]]``: a PACS that gets the results, and the proof that it holds them."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$")]
+    ae_title: AETitle
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    objects: tuple[Role, ...] = ("seg", "sr", "text-sr", "heatmap")
+    confirm: Literal["c-find", "none"] = "c-find"
+
+
+class Settings(BaseSettings):
+    """The whole configuration, read once at the start."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, case_sensitive=False
+    )
+
+    node: NodeSection = NodeSection()
+    accept: AcceptSection = AcceptSection()
+    series: SeriesSection = SeriesSection()
+    broker: BrokerSection = BrokerSection()
+    worker: WorkerSection = WorkerSection()
+    results: ResultsSection = ResultsSection()
+    storage: StorageSection = StorageSection()
+    destination: tuple[Destination, ...] = ()
+    route: tuple[Rule, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Settings:
+        for table, names in (
+            ("destination", [d.name for d in self.destination]),
+            ("route", [r.name for r in self.route]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"[[{table}]] name {twice[0]!r} is used twice")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the environment before the file, whose content comes in as the init arguments."""
+        return env_settings, init_settings
+
+    @property
+    def spool(self) -> Path:
+        """The data folder as this host sees it."""
+        return Path(self.worker.spool) if self.worker.spool else self.node.data
+
+
+def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Read the configuration.
+
+    Parameters
+    ----------
+    path : Path, optional
+        The TOML file; without it the defaults and the environment hold. Relative ``[node] data`` and ``[worker] spool`` are
+        taken from the file's folder.
+    overrides : mapping, optional
+        Tables that replace those of the file, key by key (tests, ``demo``).
+
+    Raises
+    ------
+    ConfigError
+        The file can't be read, or a key or value is not allowed: names each, its value and what is allowed.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: can't be read: {error.strerror}. Give the file with --config FILE") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    for section, table in (overrides or {}).items():
+        values[section] = {**values.get(section, {}), **table} if isinstance(table, Mapping) else table
+    _refuse_unknown_environment()
+    source = str(path) if path else "configuration"
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        raise ConfigError(f"{source}: " + "; ".join(lines)) from error
+    except (ValueError, OSError) as error:  # pydantic-settings wraps a list that is no JSON
+        raise ConfigError(f"{source}: {error}") from error
+    return _anchored(settings, path.parent if path else Path.cwd())
+
+
+def _anchored(settings: Settings, base: Path) -> Settings:
+    node = settings.node.model_copy(update={"data": (base / settings.node.data.expanduser()).resolve()})
+    worker = settings.worker
+    if worker.spool:
+        worker = worker.model_copy(update={"spool": str((base / Path(worker.spool).expanduser()).resolve())})
+    return settings.model_copy(update={"node": node, "worker": worker})
+
+
+def _refuse_unknown_environment() -> None:
+    for name in sorted(os.environ):
+        if not name.upper().startswith(ENV_PREFIX):
+            continue
+        parts = name[len(ENV_PREFIX) :].lower().split("__")
+        if parts[0] not in Settings.model_fields:
+            sections = ", ".join(Settings.model_fields)
+            raise ConfigError(f"environment {name}: no section {parts[0]!r}; there are {sections}")
+
+
+def _explain(item: Any) -> str:
+    """One error of pydantic as ``[section] key = value: what is allowed``."""
+    location = list(item["loc"])
+    key = _key_path(location)
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {key}{_known_keys(location[:-1])}"
+    if item["type"] == "missing":
+        return f"{key} is missing"
+    value = "" if isinstance(item["input"], (dict, list, tuple)) else f" = {item['input']!r}"
+    context = item.get("ctx", {})
+    if item["type"] == "value_error":
+        reason = str(context.get("error", item["msg"]))
+    elif item["type"] == "literal_error":
+        reason = f"allowed: {context['expected']}"
+    else:
+        reason = item["msg"][0].lower() + item["msg"][1:]
+    return f"{key}{value}: {reason}"
+
+
+def _key_path(location: list[str | int]) -> str:
+    if not location:
+        return "configuration"
+    section, *rest = [str(part) for part in location]
+    return f"[{section}] {'.'.join(rest)}" if rest else f"[{section}]"
+
+
+def _known_keys(location: list[str | int]) -> str:
+    """The keys that are allowed where an unknown one stood."""
+    model: Any = Settings
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        arguments = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type)]
+        model = arguments[0] if arguments else annotation
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return ""
+    return "; allowed: " + ", ".join(model.model_fields)
