@@ -141,8 +141,9 @@ def _cleaned(name: str, value: object) -> Figure:
             raise ValueError(f"figure {name!r} is text, not {type(value).__name__}")
         text = _UNPRINTABLE.sub(" ", value).strip()
         return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
-    if kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        return int(value)
-    if kind is float and isinstance(value, numbers.Real) and math.isfinite(value):
-        return round(float(value), 3)
+    if not isinstance(value, bool):
+        if kind is int and isinstance(value, numbers.Integral):
+            return int(value)
+        if kind is float and isinstance(value, numbers.Real) and math.isfinite(value):
+            return round(float(value), 3)
     raise ValueError(f"figure {name!r} can't be {value!r:.40}")
