@@ -1,0 +1,118 @@
+"""Who may open an association, and how many at once."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from dicom_node.errors import ConfigError
+from dicom_node.receive.association import Association
+from dicom_node.standard.status import (
+    CALLED_AE_NOT_RECOGNISED,
+    CALLING_AE_NOT_RECOGNISED,
+    LOCAL_LIMIT_EXCEEDED,
+    Rejection,
+)
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Caller(Protocol):
+    """An entry of ``[accept] callers``: an AE title and the address or network that it may call from."""
+
+    @property
+    def ae_title(self) -> str:
+        """The calling AE title."""
+
+    @property
+    def address(self) -> str:
+        """An address or a network, as ``10.1.2.3`` or ``10.1.0.0/16``."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why an association is rejected: the numbers for the caller, and a line for the worklog."""
+
+    rejection: Rejection
+    reason: str
+
+
+class Admission:
+    """Decides on each association request.
+
+    Parameters
+    ----------
+    callers : iterable of Caller
+        Those who may call; none: anyone. The same AE title may stand in several entries.
+    require_called_ae : bool
+        Whether the caller must know the node's own AE title.
+
+    Raises
+    ------
+    ConfigError
+        An address is neither an IP address nor a network.
+    """
+
+    def __init__(self, callers: Iterable[Caller] = (), *, require_called_ae: bool = True) -> None:
+        self.require_called_ae = require_called_ae
+        self._networks: dict[str, list[Network]] = {}
+        for caller in callers:
+            title = caller.ae_title.strip()
+            self._networks.setdefault(title, []).append(_network(title, caller.address))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anyone may call."""
+        return not self._networks
+
+    def check(
+        self, association: Association, *, ae_title: str, already_open: int, limit: int
+    ) -> Refusal | None:
+        """Return why an association request is refused, or None when it may be accepted.
+
+        Parameters
+        ----------
+        association : Association
+            The request.
+        ae_title : str
+            The node's own.
+        already_open, limit : int
+            Accepted associations now, and how many there may be.
+        """
+        if self.require_called_ae and association.called_ae != ae_title:
+            return Refusal(
+                CALLED_AE_NOT_RECOGNISED, f"calls {association.called_ae!r}, and this is {ae_title!r}"
+            )
+        if self._networks:
+            networks = self._networks.get(association.calling_ae)
+            if networks is None:
+                return Refusal(CALLING_AE_NOT_RECOGNISED, "AE title is not in [accept] callers")
+            if not any(_contains(network, association.address) for network in networks):
+                return Refusal(CALLING_AE_NOT_RECOGNISED, "AE title may not call from this address")
+        if already_open >= limit:
+            return Refusal(
+                LOCAL_LIMIT_EXCEEDED, f"{already_open} associations are open, the limit is {limit}"
+            )
+        return None
+
+
+def _network(title: str, address: str) -> Network:
+    try:
+        return ipaddress.ip_network(address.strip(), strict=False)
+    except ValueError:
+        raise ConfigError(
+            f"[accept] callers {title}: address {address!r} is no IP address or network (10.1.0.0/16)"
+        ) from None
+
+
+def _contains(network: Network, address: str) -> bool:
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    # A socket that serves IPv4 and IPv6 shows an IPv4 caller as ::ffff:a.b.c.d.
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    # The default of the configuration, 0.0.0.0/0, means any address of either family.
+    return (mapped or ip) in network or network.prefixlen == 0

@@ -1,0 +1,229 @@
+"""The data folder: where everything that came in, and everything made of it, lies.
+
+Layout: ``inbox/`` received and not yet looked at, ``series/`` filed images, ``quarantine/`` what can't be
+filed, ``results/`` and ``jobs/``. Names are made of our own random IDs, of counters and of digests of UIDs,
+never of anything that a caller sent.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import os
+import re
+import shutil
+from pathlib import Path
+
+from dicom_node.errors import SpoolError
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+KEY_LENGTH = 32
+"""Hex digits of a SHA-256 that name a series or an image: 128 bits, so that two UIDs never meet."""
+
+Encoded = bytes | memoryview
+
+_OUR_ID = re.compile(r"[A-Za-z0-9]{1,64}")
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class SpoolFullError(SpoolError):
+    """No space is left for what should be written."""
+
+
+class Spool:
+    """The folders of one node, and the ways in which files enter them and move between them.
+
+    Parameters
+    ----------
+    root : Path
+        The data folder (``[node] data``); made when it is missing.
+    high_water : float
+        Fraction of the disk in use beyond which :meth:`has_room` says no.
+
+    Raises
+    ------
+    SpoolError
+        A folder can't be made or written.
+    """
+
+    def __init__(self, root: Path, high_water: float = 0.90) -> None:
+        self.root = Path(root).absolute()
+        self.high_water = high_water
+        self.inbox = self.root / "inbox"
+        self.series = self.root / "series"
+        self.quarantine = self.root / "quarantine"
+        self.results = self.root / "results"
+        self.jobs = self.root / "jobs"
+        self._count = itertools.count(1)
+        try:
+            # Only a folder of our own making is closed to others: the root may be a mount point that somebody
+            # else rules.
+            if not self.root.exists():
+                self.root.mkdir(mode=FOLDER_MODE, parents=True)
+            for folder in (self.inbox, self.series, self.quarantine, self.results, self.jobs):
+                folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+                if folder.stat().st_mode & 0o077:
+                    folder.chmod(FOLDER_MODE)
+        except OSError as error:
+            raise SpoolError(
+                f"{self.root}: the data folder can't be used: {error.strerror}. "
+                "Choose another [node] data, or give this user the rights"
+            ) from error
+
+    def has_room(self) -> bool:
+        """Tell whether the disk is below the high-water mark (space kept for root counts as used)."""
+        usage = shutil.disk_usage(self.root)
+        return usage.used / max(1, usage.used + usage.free) <= self.high_water
+
+    def store(self, association: str, meta: Encoded, dataset: Encoded) -> Path:
+        """Write one received object so that it is there after a power cut.
+
+        Parameters
+        ----------
+        association : str
+            Our own ID of the association: letters and digits.
+        meta : bytes
+            Preamble and File Meta Information.
+        dataset : bytes-like
+            The encoded data set as it was received; not copied.
+
+        Returns
+        -------
+        Path
+            The file in the inbox, after its content and its name were synchronised to the disk.
+
+        Raises
+        ------
+        SpoolFullError
+            No space is left.
+        SpoolError
+            It can't be written for another reason. Nothing remains in either case.
+        """
+        stem = f"{_checked(association)}-{next(self._count):06d}"
+        part, final = self.inbox / f"{stem}.part", self.inbox / f"{stem}.dcm"
+        try:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+            try:
+                _write_all(descriptor, meta, dataset)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            part.rename(final)
+            sync_folder(self.inbox)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            final.unlink(missing_ok=True)
+            kind = SpoolFullError if error.errno in _NO_SPACE else SpoolError
+            raise kind(f"{self.inbox}: can't write: {error.strerror}") from error
+        return final
+
+    def series_folder(self, series_uid: str) -> Path:
+        """Return the folder of a series (it need not exist)."""
+        return self.series / uid_key(series_uid)
+
+    def image_path(self, series_uid: str, sop_instance_uid: str) -> Path:
+        """Return the place of an image (it need not exist)."""
+        return self.series_folder(series_uid) / f"{uid_key(sop_instance_uid)}.dcm"
+
+    def relative(self, path: Path) -> str:
+        """Return a path of the spool as it is written in messages and the database: relative, with slashes.
+
+        Raises
+        ------
+        SpoolError
+            The path is not in the spool.
+        """
+        try:
+            return Path(path).absolute().relative_to(self.root).as_posix()
+        except ValueError:
+            raise SpoolError(f"{path}: not in the data folder {self.root}") from None
+
+    def absolute(self, relative: str) -> Path:
+        """Return where a relative path lies on this host.
+
+        Raises
+        ------
+        SpoolError
+            The path leads out of the spool, by ``..``, as an absolute path or through a link.
+        """
+        path = self.root / relative
+        try:
+            path.resolve().relative_to(self.root.resolve())
+        except (ValueError, OSError):
+            raise SpoolError(f"{relative}: leads out of the data folder {self.root}") from None
+        return path
+
+    def quarantine_file(self, path: Path, reason: str) -> Path:
+        """Set a file aside, with the reason in a text file beside it, and return its new place.
+
+        Raises
+        ------
+        SpoolError
+            It can't be moved.
+        """
+        target = self.quarantine / f"{path.stem}.dcm"
+        for again in itertools.count(2):
+            if not target.exists():
+                break
+            target = self.quarantine / f"{path.stem}.{again}.dcm"
+        note = target.with_suffix(".txt")
+        try:
+            descriptor = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+            try:
+                _write_all(descriptor, f"{reason}\n".encode())
+            finally:
+                os.close(descriptor)
+            path.rename(target)
+            sync_folder(self.quarantine)
+        except OSError as error:
+            kind = SpoolFullError if error.errno in _NO_SPACE else SpoolError
+            raise kind(f"{path.name}: can't be moved to the quarantine: {error.strerror}") from error
+        return target
+
+    def waiting(self) -> list[Path]:
+        """Return the files of the inbox that were received and not yet filed, oldest first."""
+        entries = [
+            (entry.stat().st_mtime_ns, entry.name)
+            for entry in os.scandir(self.inbox)
+            if entry.name.endswith(".dcm")
+        ]
+        return [self.inbox / name for _, name in sorted(entries)]
+
+    def clear_unfinished(self) -> int:
+        """Remove what a crash left half written, none of which was ever acknowledged; return how many files.
+
+        Only the process that receives may call it, before it does: another one's part files are at work.
+        """
+        parts = list(self.inbox.glob("*.part"))
+        for part in parts:
+            part.unlink(missing_ok=True)
+        return len(parts)
+
+
+def uid_key(uid: str) -> str:
+    """Return the name under which a UID is filed: the first 32 hex digits of its SHA-256."""
+    return hashlib.sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:KEY_LENGTH]
+
+
+def sync_folder(folder: Path) -> None:
+    """Synchronise a folder's entries to the disk: a new name is not durable before that."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _checked(association: str) -> str:
+    if not _OUR_ID.fullmatch(association):
+        raise ValueError(f"association ID {association!r}: letters and digits only")
+    return association
+
+
+def _write_all(descriptor: int, *pieces: Encoded) -> None:
+    for piece in pieces:
+        rest = memoryview(piece).cast("B")
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
