@@ -1,0 +1,140 @@
+"""The value of a rule's key on one image: a tag, or one of the three computed keys."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dicom_node.routing.rules import PLANES, Condition
+from dicom_node.series.headers import ImageHeader
+
+NAME_KEYWORDS = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
+FREE_TEXT_KEYS = frozenset({"Names", *NAME_KEYWORDS, "StudyDescription"})
+"""Typed by people, so it may hold anything: shown at the console, never in the one line for the worklog."""
+
+UNITS = {
+    "EchoTime": "ms",
+    "RepetitionTime": "ms",
+    "InversionTime": "ms",
+    "SliceThickness": "mm",
+    "SpacingBetweenSlices": "mm",
+    "PixelSpacing": "mm",
+    "FieldOfView": "mm",
+    "ReconstructionDiameter": "mm",
+    "MagneticFieldStrength": "T",
+    "FlipAngle": "degrees",
+    "DiffusionBValue": "s/mm2",
+}
+
+Value = tuple[str | float, ...]
+Vector = Sequence[float]
+
+
+@dataclass(frozen=True)
+class Tilt:
+    """How slices lie: the angle of their normal to that of each plane, and the nearest plane."""
+
+    degrees: tuple[float, float, float]
+    """For axial, coronal, sagittal, 0 to 90."""
+
+    @property
+    def plane(self) -> str:
+        """The nearest plane."""
+        return PLANES[self.degrees.index(min(self.degrees))]
+
+    def __str__(self) -> str:
+        """The plane, with its tilt where there is one."""
+        tilt = round(min(self.degrees))
+        return f"{self.plane}, tilted {tilt} degrees" if tilt else self.plane
+
+
+def value_of(header: ImageHeader, key: str) -> Value | tuple[Tilt, ...]:
+    """Return the values of `key` on an image; empty when the image lacks it.
+
+    Numbers are float (units in `UNITS`), all else is str; ``Plane`` gives a `Tilt` for each orientation.
+    """
+    if key == "Plane":
+        return tuple(tilt_of(axis) for axis in normals((header,)))
+    if key == "FieldOfView":
+        return _field_of_view(header)
+    if key == "Names":
+        return tuple(str(part) for keyword in NAME_KEYWORDS for part in _tag(header, keyword))
+    if key == "PixelSpacing" and header.pixel_spacing is not None:
+        return tuple(float(spacing) for spacing in header.pixel_spacing)
+    return _tag(header, key)
+
+
+def normals(headers: Sequence[ImageHeader]) -> list[tuple[float, float, float]]:
+    """Unit normals (LPS) of the distinct orientations of images; unusable ones are left out."""
+    axes: dict[tuple[float, ...], None] = {}
+    for header in headers:
+        axes.update(dict.fromkeys(tuple(float(c) for c in o) for o in header.orientations))
+    found = (_normal(orientation) for orientation in axes)
+    return [axis for axis in found if axis is not None]
+
+
+def angle_deg(first: Vector, second: Vector) -> float:
+    """Angle between two axes (unit vectors whose sign does not matter), 0 to 90 degrees."""
+    cosine = abs(sum(a * b for a, b in zip(first, second, strict=True)))
+    return math.degrees(math.acos(min(1.0, cosine)))
+
+
+def tilt_of(axis: Vector) -> Tilt:
+    """How a slice normal (LPS) lies to those of the axial, coronal and sagittal planes."""
+    z, y, x = (angle_deg(axis, unit) for unit in ((0, 0, 1), (0, 1, 0), (1, 0, 0)))
+    return Tilt((z, y, x))
+
+
+def number(value: object) -> float | None:
+    """The number that a value is, or None; some headers carry numbers as text."""
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        return None
+    try:
+        result = float(value)
+    except ValueError:
+        return None
+    return result if math.isfinite(result) else None
+
+
+def show(values: Sequence[object], key: str) -> str:
+    """Values for people: whole numbers without a fraction, with the unit of the key."""
+    unit = f" {UNITS[key]}" if key in UNITS else ""
+    return ", ".join(show_number(v) if isinstance(v, float) else str(v) for v in values) + unit
+
+
+def show_number(value: float) -> str:
+    """A number with at most four significant digits, more only where it is a whole one."""
+    rounded = round(value) if abs(value) >= 100 else float(f"{value:.4g}")
+    return f"{rounded:g}" if abs(rounded) < 1e6 else str(rounded)
+
+
+def plane_holds(condition: Condition, tilt: Tilt, tolerance_deg: float) -> bool:
+    """Whether the slices lie in one of the wanted planes."""
+    return any(tilt.degrees[PLANES.index(plane)] <= tolerance_deg + 1e-3 for plane in condition.has)
+
+
+def _tag(header: ImageHeader, keyword: str) -> Value:
+    value = header.tags.get(keyword)
+    parts = value if isinstance(value, list | tuple) else [value]
+    kept = (part for part in parts if part is not None and str(part).strip() != "")
+    return tuple(float(p) if isinstance(p, int | float) else str(p).strip() for p in kept)
+
+
+def _field_of_view(header: ImageHeader) -> Value:
+    if header.pixel_spacing is None or header.rows is None or header.columns is None:
+        return _tag(header, "ReconstructionDiameter")
+    down_mm, across_mm = header.pixel_spacing
+    return (max(header.rows * down_mm, header.columns * across_mm),)
+
+
+def _normal(orientation: Vector) -> tuple[float, float, float] | None:
+    """Cross product of row and column direction, normalised. DICOM PS3.3 C.7.6.2.1.1."""
+    if len(orientation) != 6:
+        return None
+    a, b, c, d, e, f = orientation
+    cross = (b * f - c * e, c * d - a * f, a * e - b * d)
+    length = math.hypot(*cross)
+    if not math.isfinite(length) or length < 0.5:
+        return None
+    return (cross[0] / length, cross[1] / length, cross[2] / length)

@@ -1,0 +1,53 @@
+"""What ``dicom-node route`` shows of a decision."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from dicom_node.routing.explain import explain, explain_lines
+from dicom_node.routing.match import decide
+from dicom_node.routing.rules import parse_rules
+
+RULES = parse_rules(
+    [
+        {
+            "name": "long-echo",
+            "pipeline": "flair",
+            "all": {"EchoTime": {"min": 70}},
+            "none": {"SeriesDescription": {"words": "t1"}},
+            "any": {"kind": {"Names": {"words": ["flair", "dark fluid"]}, "FlipAngle": {"min": 90}}},
+        }
+    ]
+)
+
+
+def test_lines_show_value_wanted_and_verdict_of_each_condition(make_header):
+    series = [
+        make_header(number=n, EchoTime=te, SeriesDescription="t2_flair") for n, te in ((1, 20.0), (2, 80.0))
+    ]
+    assert explain_lines(decide(series, RULES)) == [
+        "no pipeline: no rule wants it: TE 20 to 80 ms, axial; nearest rule long-echo fails on EchoTime "
+        "(20 ms on 1 of 2 images, wanted at least 70 ms)",
+        "  rule long-echo -> flair: does not apply",
+        "    NO   all: EchoTime = 20 ms (on 1 of 2 images); wanted at least 70 ms",
+        "    yes  none: SeriesDescription = t2_flair; wanted not words: t1",
+        "    yes  any.kind: Names = t2_flair; wanted words: flair, dark fluid",
+        "    -    any.kind: FlipAngle = missing; wanted at least 90 degrees",
+    ]
+
+
+def test_table_shows_the_rule_that_applies_and_its_values(make_header):
+    console = Console(width=160, file=io.StringIO())
+    console.print(explain(decide([make_header(EchoTime=80.0, SeriesDescription="[bold]flair")], RULES)))
+    text = console.file.getvalue()
+    assert "flair: rule long-echo: TE 80 ms, axial" in text
+    assert "rule long-echo -> flair: applies" in text
+    assert "at least 70 ms" in text
+    assert "[bold]flair" in text
+
+
+def test_refused_series_has_its_reason_and_no_rules(make_header):
+    decision = decide([make_header(Modality="CT")], RULES)
+    assert explain_lines(decision) == ["no pipeline: modality CT is not analysed, only MR is"]
