@@ -1,10 +1,10 @@
 """The rules that choose a pipeline: the form of a ``[[route]]`` table, and the built-in ones.
 
 A rule applies when every condition of ``all`` holds on every image, no condition of ``none`` holds on any
-image, and each named group under ``any`` has a condition that holds on every image. The first that applies decides.
+image, and each named group under ``any`` has a condition that holds on every image. The first one decides.
 
-Keys are DICOM keywords, or one of three that are computed: ``Names`` (series description, protocol and
-sequence names), ``Plane`` (of the slices) and ``FieldOfView`` (the longer side, mm).
+Keys are DICOM keywords, or one of three that are computed: ``Names`` (series description, or the protocol's
+name where there is none; sequence names), ``Plane`` (of the slices), ``FieldOfView`` (the longer side, mm).
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Condition(BaseModel):
         At least one value of the tag is one of these, in any case. For ``Plane``: axial, coronal, sagittal.
     words : tuple of str
         At least one occurs in the text as whole words: letters must not run on beyond it, so that ``fs`` is
-        found in ``t2_tse_fs_cor`` and ``T2FS`` but not in ``offset``. ``*`` stands for any letters; a blank for
-        any separator or none.
+        found in ``t2_tse_fs_cor`` and ``T2FS`` but not in ``offset``. ``*`` stands for any letters; a blank
+        for any separator or none.
     matches : str, optional
         A regular expression found in the text (in any case), for what words can't say.
     within_deg : number

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from dicom_node.routing.rules import PLANES, Condition
 from dicom_node.series.headers import ImageHeader
 
-NAME_KEYWORDS = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
-FREE_TEXT_KEYS = frozenset({"Names", *NAME_KEYWORDS, "StudyDescription"})
+SEQUENCE_NAMES = ("SequenceName", "PulseSequenceName")
+FREE_TEXT_KEYS = frozenset(
+    {"Names", "SeriesDescription", "ProtocolName", "StudyDescription", *SEQUENCE_NAMES}
+)
 """Typed by people, so it may hold anything: shown at the console, never in the one line for the worklog."""
 
 UNITS = {
@@ -59,7 +61,7 @@ def value_of(header: ImageHeader, key: str) -> Value | tuple[Tilt, ...]:
     if key == "FieldOfView":
         return _field_of_view(header)
     if key == "Names":
-        return tuple(str(part) for keyword in NAME_KEYWORDS for part in _tag(header, keyword))
+        return _names(header)
     if key == "PixelSpacing" and header.pixel_spacing is not None:
         return tuple(float(spacing) for spacing in header.pixel_spacing)
     return _tag(header, key)
@@ -119,6 +121,12 @@ def _tag(header: ImageHeader, keyword: str) -> Value:
     parts = value if isinstance(value, list | tuple) else [value]
     kept = (part for part in parts if part is not None and str(part).strip() != "")
     return tuple(float(p) if isinstance(p, int | float) else str(p).strip() for p in kept)
+
+
+def _names(header: ImageHeader) -> Value:
+    """Names of the series itself; GE's protocol name is that of the whole examination."""
+    described = _tag(header, "SeriesDescription") or _tag(header, "ProtocolName")
+    return (*described, *(part for keyword in SEQUENCE_NAMES for part in _tag(header, keyword)))
 
 
 def _field_of_view(header: ImageHeader) -> Value:

@@ -47,7 +47,9 @@ def vendor_entries() -> list[dict[str, Any]]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "vendor_entry" in metafunc.fixturenames:
         entries = vendor_entries()
-        names = [f"{e['tags']['Manufacturer'].split()[0]}-{e['tags']['SeriesDescription']}" for e in entries]
+        names = [
+            f"{e['tags']['Manufacturer'].split()[0]}-{e['tags'].get('SeriesDescription')}" for e in entries
+        ]
         metafunc.parametrize("vendor_entry", entries, ids=names)
 
 

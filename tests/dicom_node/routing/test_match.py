@@ -30,8 +30,8 @@ def test_reason_of_no_match_says_what_it_is_and_what_fails(make_header):
     )
     decision = decide([header], built_in_rules())
     assert decision.reason == (
-        "no rule wants it: DWI (b 1000), echo planar, TE 89 ms, TR 4500 ms, axial; nearest rule flair-by-name "
-        "fails on ScanningSequence (EP), DiffusionBValue (1000 s/mm2), and 1 more"
+        "no rule wants it: DWI (b 1000), echo planar, TE 89 ms, TR 4500 ms, axial; nearest rule "
+        "flair-by-name fails on ScanningSequence (EP), DiffusionBValue (1000 s/mm2), and 1 more"
     )
 
 
