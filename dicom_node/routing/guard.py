@@ -57,12 +57,12 @@ def _not_mr_class(header: ImageHeader) -> str | None:
     if header.sop_class_uid in ANALYSED_SOP_CLASSES:
         return None
     name = UID(header.sop_class_uid).name if header.sop_class_uid else "no SOP class"
-    return f"{name} is not analysed, only MR images are"
+    return f"{name}: only MR images are analysed"
 
 
 def _not_mr_modality(header: ImageHeader) -> str | None:
     modality = [text for text in _texts(header, "Modality") if text]
-    return None if modality in ([], ["MR"]) else f"modality {', '.join(modality)} is not analysed, only MR is"
+    return None if modality in ([], ["MR"]) else f"modality {', '.join(modality)}: only MR is analysed"
 
 
 def _no_pixels(header: ImageHeader) -> str | None:

@@ -71,7 +71,10 @@ class Trial:
     @property
     def failures(self) -> tuple[tuple[Check, ...], ...]:
         """What the rule fails on: one check each, or all those of an ``any`` group of which none is met."""
-        failed = [(check,) for check in self.checks if not check.section.startswith("any.") and not check.met]
+        failed: list[tuple[Check, ...]] = []
+        failed += [
+            (check,) for check in self.checks if not check.section.startswith("any.") and not check.met
+        ]
         groups = dict.fromkeys(check.section for check in self.checks if check.section.startswith("any."))
         for group in groups:
             members = tuple(check for check in self.checks if check.section == group)

@@ -50,4 +50,4 @@ def test_table_shows_the_rule_that_applies_and_its_values(make_header):
 
 def test_refused_series_has_its_reason_and_no_rules(make_header):
     decision = decide([make_header(Modality="CT")], RULES)
-    assert explain_lines(decision) == ["no pipeline: modality CT is not analysed, only MR is"]
+    assert explain_lines(decision) == ["no pipeline: modality CT: only MR is analysed"]

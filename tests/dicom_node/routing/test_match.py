@@ -146,15 +146,15 @@ ANYTHING = [
         ),
         (
             {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.66.4"},
-            "Segmentation Storage is not analysed, only MR images are",
+            "Segmentation Storage: only MR images are analysed",
         ),
         (
             {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.104.1"},
-            "Encapsulated PDF Storage is not analysed, only MR images are",
+            "Encapsulated PDF Storage: only MR images are analysed",
         ),
-        ({"sop_class_uid": "9.9"}, "9.9 is not analysed, only MR images are"),
-        ({"sop_class_uid": ""}, "no SOP class is not analysed, only MR images are"),
-        ({"Modality": "CT"}, "modality CT is not analysed, only MR is"),
+        ({"sop_class_uid": "9.9"}, "9.9: only MR images are analysed"),
+        ({"sop_class_uid": ""}, "no SOP class: only MR images are analysed"),
+        ({"Modality": "CT"}, "modality CT: only MR is analysed"),
         ({"is_image": False}, "no image: pixel data or image size is missing"),
         (
             {"ImageType": ["DERIVED", "PRIMARY", "MPR"]},
