@@ -28,6 +28,7 @@ NUMBER_TOLERANCE = 1e-4
 
 _FAILURES_NAMED = 2
 _VALUES_SHOWN = 3
+_ITEMS_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,9 @@ def decide(headers: Sequence[ImageHeader], rules: Sequence[Rule]) -> Decision:
 
 
 def _try(rule: Rule, headers: Sequence[ImageHeader]) -> Trial:
-    sections: list[tuple[str, Mapping[str, Condition]]] = [("all", rule.all), ("none", rule.none)]
+    sections: list[tuple[str, Mapping[str, Condition]]] = [("all", rule.all)]
     sections += [(f"any.{group}", conditions) for group, conditions in rule.any.items()]
+    sections += [("none", rule.none)]
     checks = [
         _check(section, key, condition, headers)
         for section, conditions in sections
@@ -237,14 +239,19 @@ def wanted(key: str, condition: Condition) -> str:
     elif high is not None:
         parts.append(f"at most {high:g}{unit}")
     if condition.has:
-        parts.append(" or ".join(condition.has))
+        parts.append(_few(condition.has, " or "))
     if key == "Plane":
         parts.append(f"within {condition.within_deg or PLANE_TOLERANCE_DEG:g} degrees")
     if condition.words:
-        parts.append("words: " + ", ".join(condition.words))
+        parts.append("words: " + _few(condition.words, ", "))
     if condition.matches is not None:
         parts.append(f"text like /{condition.matches}/")
     return " ".join(parts) + (" or missing" if condition.missing == "pass" else "")
+
+
+def _few(items: Sequence[str], separator: str) -> str:
+    shown, more = items[:_ITEMS_SHOWN], len(items) - _ITEMS_SHOWN
+    return separator.join(shown) + (f", and {more} more" if more > 0 else "")
 
 
 def _distinct(values: Sequence[tuple[object, ...]], key: str) -> str:

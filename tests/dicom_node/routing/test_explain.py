@@ -32,9 +32,9 @@ def test_lines_show_value_wanted_and_verdict_of_each_condition(make_header):
         "(20 ms on 1 of 2 images, wanted at least 70 ms)",
         "  rule long-echo -> flair: does not apply",
         "    NO   all: EchoTime = 20 ms (on 1 of 2 images); wanted at least 70 ms",
-        "    yes  none: SeriesDescription = t2_flair; wanted not words: t1",
         "    yes  any.kind: Names = t2_flair; wanted words: flair, dark fluid",
         "    -    any.kind: FlipAngle = missing; wanted at least 90 degrees",
+        "    yes  none: SeriesDescription = t2_flair; wanted not words: t1",
     ]
 
 
@@ -51,3 +51,15 @@ def test_table_shows_the_rule_that_applies_and_its_values(make_header):
 def test_refused_series_has_its_reason_and_no_rules(make_header):
     decision = decide([make_header(Modality="CT")], RULES)
     assert explain_lines(decision) == ["no pipeline: modality CT: only MR is analysed"]
+
+
+def test_long_lists_of_words_are_cut_and_the_word_that_was_found_is_named(make_header):
+    words = [f"word{letter}" for letter in "abcdefghij"]
+    rules = parse_rules(
+        [{"name": "r", "pipeline": "p", "all": {"EchoTime": {"min": 1}}, "none": {"Names": {"words": words}}}]
+    )
+    decision = decide([make_header(EchoTime=80.0, SeriesDescription="t2 wordj")], rules)
+    assert explain_lines(decision)[-1] == (
+        "    NO   none: Names = t2 wordj; wanted not words: worda, wordb, wordc, wordd, worde, wordf, wordg, "
+        "wordh, and 2 more (found: wordj)"
+    )
