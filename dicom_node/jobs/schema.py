@@ -63,8 +63,9 @@ class JobRow(Base):
     note: Mapped[str] = mapped_column(String, default="")  # what the report must say of the input ("2 images missing")
     replaces: Mapped[str] = mapped_column(String, default="")  # the job whose report this one replaces
     created_at: Mapped[float] = mapped_column(Float)
-    enqueued_at: Mapped[float] = mapped_column(Float, default=0.0)
+    enqueued_at: Mapped[float] = mapped_column(Float, default=0.0)  # 0: the broker was not told of this run yet
     ended_at: Mapped[float] = mapped_column(Float, default=0.0)
+    events_read: Mapped[int] = mapped_column(Integer, default=0)  # bytes of the run's events.jsonl already passed on
 
 
 class ObjectRow(Base):

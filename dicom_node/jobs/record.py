@@ -1,0 +1,55 @@
+"""The file ``jobs/<job>.json``: a job as it was made, from which its row can be made again."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from dicom_node.errors import StateError
+from dicom_node.jobs.schema import JobRow
+
+COLUMNS = ("id", "series_uid", "pipeline", "rule", "state", "reason", "settings", "images", "note", "replaces", "created_at")
+
+
+def write_record(folder: Path, job: JobRow) -> Path:
+    """Write a job's record, durably: the file is there whole, or not at all."""
+    path = folder / f"{job.id}.json"
+    part = path.with_suffix(".part")
+    text = json.dumps({name: getattr(job, name) for name in COLUMNS}, indent=1, sort_keys=True)
+    with part.open("w", opener=_open_private) as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
+    sync_folder(folder)
+    return path
+
+
+def read_record(path: Path) -> JobRow:
+    """Return the row that a record describes, as it was when the job was made.
+
+    Raises
+    ------
+    StateError
+        The file is not a job's record.
+    """
+    try:
+        columns: dict[str, Any] = json.loads(path.read_text())
+        return JobRow(run=1, attempts=1, **{name: columns[name] for name in COLUMNS})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(f"{path.name} is not the record of a job: {error!r}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename within a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,324 @@
+"""The node's state in SQLite: series, images, jobs, and the history of every change.
+
+The database is an index of the spool: what it loses in a power cut (``synchronous=NORMAL``) or by damage is made again by
+:mod:`dicom_node.jobs.rebuild`. Only the node opens it; workers answer with files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, select
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.orm import Session
+
+from dicom_node.errors import NotFoundError, StateError
+from dicom_node.jobs import lookup
+from dicom_node.jobs.record import write_record
+from dicom_node.jobs.schema import Base, ImageRow, JobRow, SeriesRow, TransitionRow
+from dicom_node.jobs.states import (
+    JOB_ENDED,
+    JOB_TRANSITIONS,
+    SERIES_TRANSITIONS,
+    JobState,
+    SeriesState,
+)
+from dicom_node.series.headers import ImageHeader
+
+BUSY_TIMEOUT_S = 30.0
+
+
+class CorruptStateError(StateError):
+    """The database file is damaged, or is no database: make it again from the spool."""
+
+
+def series_identity(series_uid: str) -> str:
+    """Return the ID, 32 hex digits, under which people and the spool know a series."""
+    return hashlib.sha256(series_uid.encode()).hexdigest()[:32]
+
+
+def job_identity(
+    sop_instance_uids: Sequence[str], pipeline: str, weights_digest: str, settings: Mapping[str, Any]
+) -> str:
+    """Return the ID, 32 hex digits, of one analysis: same images, pipeline, weights and settings, same ID.
+
+    The order of the images and their bytes do not matter: archives transcode and coerce.
+    """
+    identity = [sorted(set(sop_instance_uids)), pipeline, weights_digest, settings]
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Store:
+    """The node's database; every method may be called from any thread.
+
+    Parameters
+    ----------
+    path : Path
+        The SQLite file; made when it is not there.
+    jobs_folder : Path or None
+        Where :meth:`create_job` leaves a record of each job before the row, so that the database can be rebuilt.
+
+    Raises
+    ------
+    CorruptStateError
+        The file is damaged.
+    StateError
+        The file can't be opened or made.
+    """
+
+    def __init__(self, path: Path, jobs_folder: Path | None = None) -> None:
+        self.path = path
+        self._jobs_folder = jobs_folder
+        self._engine = _open_engine(path)
+        self._reading = self._engine.execution_options(begin="BEGIN")
+        try:
+            with self.session() as session:
+                findings = session.connection().exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+                if findings != "ok":
+                    raise CorruptStateError(f"{path}: damaged database ({findings})")
+                Base.metadata.create_all(session.connection())
+        except StateError:
+            self._engine.dispose()
+            raise
+        path.chmod(0o600)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open a session that writes: one at a time, committed at the end, rolled back on an error."""
+        with self._open(self._engine) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a session that only reads, beside others."""
+        with self._open(self._reading) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def _open(self, engine: Engine) -> Iterator[Session]:
+        try:
+            with Session(engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except DatabaseError as error:
+            text = str(error.orig)
+            if "malformed" in text or "not a database" in text:
+                raise CorruptStateError(f"{self.path}: {text}") from error
+            raise StateError(f"{self.path}: {text}") from error
+
+    def add_image(self, header: ImageHeader, path: str, calling_ae: str, at: float) -> bool:
+        """Record an image that lies in the spool at ``path``; return False when it is known already."""
+        with self.session() as session:
+            if session.get(ImageRow, header.sop_instance_uid) is not None:
+                return False
+            series = session.get(SeriesRow, header.series_uid)
+            if series is None:
+                series = SeriesRow(
+                    series_uid=header.series_uid,
+                    id=series_identity(header.series_uid),
+                    study_uid=header.study_uid,
+                    accession_number=header.accession_number,
+                    series_number=header.series_number,
+                    calling_ae=calling_ae,
+                    state=SeriesState.RECEIVING,
+                    first_at=at,
+                    last_at=at,
+                )
+                session.add(series)
+                session.flush()
+                _note(session, header.series_uid, "", SeriesState.RECEIVING, "")
+            series.last_at = max(series.last_at, at)
+            session.add(
+                ImageRow(
+                    sop_instance_uid=header.sop_instance_uid,
+                    series_uid=header.series_uid,
+                    path=path,
+                    header=header.to_json(),
+                    received_at=at,
+                )
+            )
+            return True
+
+    def series(self, series_uid: str) -> SeriesRow | None:
+        """Return a series, or None."""
+        with self.reading() as session:
+            return session.get(SeriesRow, series_uid)
+
+    def images(self, series_uid: str) -> list[ImageRow]:
+        """Return the images of a series in the order of their UIDs."""
+        query = select(ImageRow).where(ImageRow.series_uid == series_uid).order_by(ImageRow.sop_instance_uid)
+        with self.reading() as session:
+            return list(session.scalars(query))
+
+    def series_in(self, *states: SeriesState) -> list[SeriesRow]:
+        """Return the series in these states, oldest first."""
+        query = select(SeriesRow).where(SeriesRow.state.in_(states)).order_by(SeriesRow.first_at)
+        with self.reading() as session:
+            return list(session.scalars(query))
+
+    def move_series(self, series_uid: str, to: SeriesState, reason: str = "") -> None:
+        """Move a series to a state; the same state with another reason only changes the reason.
+
+        Raises
+        ------
+        NotFoundError
+            No such series.
+        StateError
+            The transition is not allowed.
+        """
+        with self.session() as session:
+            series = session.get(SeriesRow, series_uid)
+            if series is None:
+                raise NotFoundError(f"no series {series_uid}")
+            before = SeriesState(series.state)
+            if before is to and series.reason == reason:
+                return
+            if before is not to and to not in SERIES_TRANSITIONS[before]:
+                raise StateError(f"series {series.id[:8]} can't go from {before} to {to}")
+            series.state, series.reason = to, reason
+            _note(session, series_uid, before, to, reason)
+
+    def create_job(
+        self,
+        *,
+        job_id: str,
+        series_uid: str,
+        pipeline: str,
+        rule: str,
+        state: JobState,
+        settings: dict[str, Any],
+        images: list[str],
+        note: str = "",
+        replaces: str = "",
+        reason: str = "",
+    ) -> bool:
+        """Record a new job, first as a file, then as a row; return False when it is known already."""
+        job = JobRow(
+            id=job_id,
+            series_uid=series_uid,
+            pipeline=pipeline,
+            rule=rule,
+            state=state,
+            reason=reason,
+            run=1,
+            attempts=1,
+            settings=settings,
+            images=images,
+            note=note,
+            replaces=replaces,
+            created_at=time.time(),
+        )
+        with self.session() as session:
+            if session.get(JobRow, job_id) is not None:
+                return False
+            if self._jobs_folder is not None:
+                write_record(self._jobs_folder, job)
+            self.insert_job(session, job)
+        return True
+
+    def insert_job(self, session: Session, job: JobRow) -> None:
+        """Add a job's row and the first line of its history."""
+        session.add(job)
+        session.flush()
+        _note(session, job.id, "", job.state, job.reason)
+
+    def job(self, job_id: str) -> JobRow | None:
+        """Return a job, or None."""
+        with self.reading() as session:
+            return session.get(JobRow, job_id)
+
+    def jobs_in(self, *states: JobState) -> list[JobRow]:
+        """Return the jobs in these states, oldest first."""
+        query = select(JobRow).where(JobRow.state.in_(states)).order_by(JobRow.created_at, JobRow.id)
+        with self.reading() as session:
+            return list(session.scalars(query))
+
+    def jobs_of(self, series_uid: str) -> list[JobRow]:
+        """Return the jobs of a series, oldest first."""
+        query = select(JobRow).where(JobRow.series_uid == series_uid).order_by(JobRow.created_at, JobRow.id)
+        with self.reading() as session:
+            return list(session.scalars(query))
+
+    def move_job(self, job_id: str, to: JobState, reason: str = "", **columns: Any) -> JobRow:
+        """Move a job to a state, set other columns with it, and return it as it is now.
+
+        Raises
+        ------
+        NotFoundError
+            No such job.
+        StateError
+            The transition is not allowed.
+        """
+        with self.session() as session:
+            job = _job(session, job_id)
+            before = JobState(job.state)
+            if to not in JOB_TRANSITIONS[before]:
+                raise StateError(f"job {job_id[:8]} can't go from {before} to {to}")
+            job.state, job.reason = to, reason
+            job.ended_at = time.time() if to in JOB_ENDED else 0.0
+            _set(job, columns)
+            _note(session, job_id, before, to, reason)
+            return job
+
+    def update_job(self, job_id: str, **columns: Any) -> JobRow:
+        """Set columns of a job without a change of state, and return it as it is now."""
+        with self.session() as session:
+            job = _job(session, job_id)
+            _set(job, columns)
+            return job
+
+    def history(self, *subjects: str) -> list[TransitionRow]:
+        """Return every change of state of these subjects, oldest first."""
+        query = select(TransitionRow).where(TransitionRow.subject.in_(subjects)).order_by(TransitionRow.number)
+        with self.reading() as session:
+            return list(session.scalars(query))
+
+    def find(self, text: str) -> lookup.Match:
+        """Return what a person means by ``text``: see :func:`dicom_node.jobs.lookup.find`."""
+        with self.reading() as session:
+            return lookup.find(session, text)
+
+
+def _job(session: Session, job_id: str) -> JobRow:
+    job = session.get(JobRow, job_id)
+    if job is None:
+        raise NotFoundError(f"no job {job_id[:8]}")
+    return job
+
+
+def _set(job: JobRow, columns: Mapping[str, Any]) -> None:
+    for name, value in columns.items():
+        if name not in JobRow.__table__.columns:
+            raise StateError(f"a job has no column {name}")
+        setattr(job, name, value)
+
+
+def _note(session: Session, subject: str, before: str, after: str, reason: str) -> None:
+    session.add(TransitionRow(subject=subject, at=time.time(), before=before, after=after, reason=reason))
+
+
+def _open_engine(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
+
+    @event.listens_for(engine, "connect")
+    def set_pragmas(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, below
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    # A writer takes the lock at BEGIN: one that asks for it halfway can't wait and fails at once as busy.
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"))
+
+    return engine
