@@ -1,0 +1,91 @@
+"""What ``dicom-node check`` looks at: one verdict a line, each with the way out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import redis
+
+from dicom_node.config import Settings
+from dicom_node.deliver.address import Address
+from dicom_node.deliver.scu import echo
+from dicom_node.errors import BrokerError, NodeError
+from dicom_node.jobs.broker import read_url
+from dicom_node.jobs.dispatch import connect, redacted
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One thing that was looked at."""
+
+    ok: bool
+    what: str
+    result: str
+
+
+Look = Callable[[], str]
+
+
+def check_node(settings: Settings, extra: Iterable[tuple[str, Look]] = ()) -> Iterator[Verdict]:
+    """Look at everything that the node needs, one after the other.
+
+    Parameters
+    ----------
+    settings : Settings
+        A configuration that could be read.
+    extra : iterable of (str, callable)
+        Further things to look at; the callable returns what is well, or raises what is not.
+    """
+    looks: list[tuple[str, Look]] = [
+        ("data folder", lambda: _data_folder(settings)),
+        ("broker", lambda: _broker(settings)),
+        *extra,
+    ]
+    for destination in settings.destination:
+        address = Address(destination.ae_title, destination.host, destination.port)
+        looks.append(
+            (f"destination {destination.name}", lambda address=address: _echo(address, settings.node.ae_title))
+        )
+    for what, look in looks:
+        try:
+            yield Verdict(True, what, look())
+        except (NodeError, OSError, RuntimeError, ValueError) as error:
+            yield Verdict(False, what, str(error))
+    if not settings.destination:
+        yield Verdict(True, "destination", "none: results stay in the data folder")
+
+
+def _data_folder(settings: Settings) -> str:
+    folder = settings.node.data
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not os.access(existing, os.W_OK):
+        raise NodeError(f"{existing} can't be written by this user: choose another [node] data")
+    usage = shutil.disk_usage(existing)
+    share = usage.used / max(1, usage.used + usage.free)
+    if share > settings.storage.high_water:
+        raise NodeError(f"the disk of {folder} is {share:.0%} full, over [storage] high_water: C-STORE is answered A700")
+    return f"{folder}, {usage.free / 1e9:.0f} GB free"
+
+
+def _broker(settings: Settings) -> str:
+    url = settings.broker.url
+    if url == "embedded":
+        try:
+            url = read_url(settings.node.data / "broker")
+        except NodeError:
+            return "embedded, starts with the node"
+    try:
+        with connect(url) as client:
+            version = client.info("server").get("redis_version", "?")
+    except (OSError, redis.RedisError) as error:
+        raise BrokerError(f"{redacted(url)} does not answer: {error}") from error
+    return f"{redacted(url)} answers, version {version}"
+
+
+def _echo(address: Address, ae_title: str) -> str:
+    return f"{address} answers C-ECHO in {echo(address, ae_title) * 1000:.0f} ms"

@@ -1,0 +1,373 @@
+"""The command line: ``dicom-node COMMAND``. Each command imports what it needs, so that the node starts without torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dicom_node import __version__
+from dicom_node.errors import NodeError, NotFoundError, UnreadableError
+from pipelines.errors import PipelineError
+
+if TYPE_CHECKING:
+    from dicom_node.config import Settings
+    from dicom_node.series.headers import ImageHeader
+
+app = typer.Typer(
+    name="dicom-node",
+    help="A DICOM node that finds MS and NMOSD lesions on FLAIR and returns SEG, SR and heatmaps. Research use only.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+models = typer.Typer(help="Models: list, train, evaluate, and phantoms with known truth.", no_args_is_help=True)
+app.add_typer(models, name="models")
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="The TOML file; without it, the defaults and DICOM_NODE__SECTION__KEY hold.", envvar="DICOM_NODE_CONFIG"),
+]
+PathsArgument = Annotated[list[Path], typer.Argument(help="DICOM files or folders of them.")]
+PeerArgument = Annotated[str, typer.Argument(help="AET@HOST:PORT of the peer.")]
+CallingOption = Annotated[str, typer.Option("--from", help="Our own AE title.")]
+IdArgument = Annotated[str, typer.Argument(help="ID (a prefix will do), series or study UID, or accession number.")]
+
+
+def main() -> None:
+    """Run the command line; what a person can mend ends in one line and status 1."""
+    os.umask(0o077)
+    try:
+        app()
+    except (NodeError, PipelineError) as error:
+        err.print(f"dicom-node: {error}", style="red", markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _settings(config: Path | None) -> Settings:
+    from dicom_node.config import load_settings
+
+    return load_settings(config)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        out.print(f"dicom-node {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def up(config: ConfigOption = None) -> None:
+    """Run everything on one machine: the node, a worker, and the broker where it is embedded. Ctrl-C stops it."""
+    _run_node(config, with_worker=True)
+
+
+@app.command()
+def serve(config: ConfigOption = None) -> None:
+    """Run the node alone; workers on this or other hosts join it with "dicom-node worker"."""
+    _run_node(config, with_worker=False)
+
+
+def _run_node(config: Path | None, *, with_worker: bool) -> None:
+    from dicom_node.supervise import run, stop_on_signals
+    from pipelines.registry import installed
+
+    settings = _settings(config)
+    console = _WorklogOnConsole(settings.node.data)
+    stop = stop_on_signals()
+    with console:
+        run(settings, installed(), config=config, with_worker=with_worker, stop=stop)
+
+
+class _WorklogOnConsole:
+    """Prints what is written to the worklog from now on, on a terminal; a service's journal stays short."""
+
+    def __init__(self, folder: Path, always: bool = False) -> None:
+        import threading
+
+        self.folder = folder
+        self.wanted = always or sys.stdout.isatty()
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._print, daemon=True)
+
+    def _print(self) -> None:
+        from dicom_node.worklog.follow import records
+
+        for record in records(self.folder, follow=True, last=0, stop=self.stop):
+            _print_record(record)
+
+    def __enter__(self) -> None:
+        if self.wanted:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        if self.thread.is_alive():
+            self.thread.join(2)
+
+
+def _print_record(record: object) -> None:
+    style = {"warning": "yellow", "error": "red"}.get(record.level, "")  # type: ignore[attr-defined]
+    out.print(record.line(), style=style, markup=False)  # type: ignore[attr-defined]
+
+
+@app.command()
+def worker(
+    config: ConfigOption = None,
+    queues: Annotated[str, typer.Option(help="Pipelines to run, separated by commas; all installed ones by default.")] = "",
+) -> None:
+    """Run a worker: it takes jobs from the broker and writes results into the spool."""
+    from dicom_node.jobs.broker import read_url
+    from pipelines.registry import installed
+    from worker.app import run_worker
+
+    settings = _settings(config)
+    names = tuple(name.strip() for name in queues.split(",") if name.strip()) or tuple(installed())
+    unknown = sorted(set(names) - set(installed()))
+    if unknown:
+        raise NotFoundError(f"no pipeline {unknown[0]!r} installed; there are {', '.join(installed())}")
+    url = settings.broker.url if settings.broker.url != "embedded" else read_url(settings.spool / "broker")
+    run_worker(
+        broker_url=url,
+        spool=settings.spool,
+        device=settings.worker.device,
+        time_limit_s=settings.worker.time_limit_s,
+        queues=names,
+    )
+
+
+@app.command()
+def demo(
+    keep: Annotated[Path | None, typer.Option(help="Keep the scratch folder here.")] = None,
+    seed: Annotated[int, typer.Option(help="Which phantom.")] = 7,
+) -> None:
+    """Show the whole way on this machine: a phantom study goes in over DICOM, results come back to a small PACS."""
+    from dicom_node.demo import Demo
+    from pipelines.phantoms import flair_phantom
+    from pipelines.registry import installed
+
+    demonstration = Demo(out, installed(), flair_phantom(seed), keep, follow=_WorklogOnConsole)
+    raise typer.Exit(0 if demonstration.run() else 1)
+
+
+@app.command()
+def send(
+    paths: PathsArgument,
+    to: Annotated[str, typer.Option("--to", help="AET@HOST:PORT of the receiver.")],
+    calling: CallingOption = "DICOMNODE",
+) -> None:
+    """Send DICOM files or folders by C-STORE."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from dicom_node.deliver.address import Address
+    from dicom_node.deliver.scu import send_files
+
+    address = Address.parse(to)
+    files = _files(paths)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(f"to {address}", total=len(files))
+        results = send_files(address, files, calling, progress=lambda _: progress.advance(task))
+    refused = [result for result in results if not result.outcome.stored]
+    for result in refused[:20]:
+        err.print(f"{result.path}: {result.reason}", style="red", markup=False)
+    out.print(f"{len(results) - len(refused)} of {len(results)} objects stored by {address}")
+    raise typer.Exit(1 if refused else 0)
+
+
+@app.command()
+def echo(peer: PeerArgument, calling: CallingOption = "DICOMNODE") -> None:
+    """Ask a peer for C-ECHO."""
+    from dicom_node.deliver.address import Address
+    from dicom_node.deliver.scu import echo as c_echo
+
+    address = Address.parse(peer)
+    out.print(f"{address} answers in {c_echo(address, calling) * 1000:.0f} ms")
+
+
+@app.command()
+def route(paths: PathsArgument, config: ConfigOption = None) -> None:
+    """Dry run: for each series the rule that matches, and why the others do not."""
+    from dicom_node.routing.explain import explain
+    from dicom_node.routing.match import decide
+    from dicom_node.routing.rules import built_in_rules
+    from dicom_node.series.completeness import assess
+
+    rules = list(_settings(config).route) or built_in_rules()
+    series, unreadable = _series_on_disk(_files(paths))
+    for headers in series.values():
+        first = next(iter(headers.values()))
+        assessment = assess(list(headers.values()))
+        number = "" if first.series_number is None else f"series {first.series_number}, "
+        out.rule(f"{number}{len(headers)} images, {first.tags.get('SeriesDescription', 'no description')}", align="left")
+        out.print(f"geometry: {assessment.state}{f', {assessment.reason}' if assessment.reason else ''}", markup=False)
+        out.print(explain(decide(list(headers.values()), rules)))
+    for line in unreadable:
+        err.print(line, style="red", markup=False)
+    raise typer.Exit(1 if unreadable or not series else 0)
+
+
+@app.command()
+def analyse(
+    path: Annotated[Path, typer.Argument(help="A folder, or a file, of one MR series.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Where the DICOM objects and PNG previews go.")],
+    pipeline: Annotated[str, typer.Option(help="Run this pipeline whatever the rules say.")] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Run one series from disk through its pipeline to DICOM objects, without a network."""
+    from dicom_node.routing.match import decide
+    from dicom_node.routing.rules import built_in_rules
+    from pipelines.registry import installed, load
+    from worker.offline import analyse_folder
+
+    settings = _settings(config)
+    rules = list(settings.route) or built_in_rules()
+    series, unreadable = _series_on_disk(_files([path]))
+    wanted = {uid: pipeline or decide(list(headers.values()), rules).pipeline for uid, headers in series.items()}
+    chosen = [uid for uid, name in wanted.items() if name]
+    if len(chosen) != 1:
+        reason = unreadable[0] if unreadable and not series else f"{len(series)} series, {len(chosen)} of them for a pipeline"
+        raise NotFoundError(f"{path}: {reason}; give one series that dicom-node route accepts, or --pipeline flair")
+    name = str(wanted[chosen[0]])
+    if name not in installed():
+        raise NotFoundError(f"no pipeline {name!r} installed; there are {', '.join(installed())}")
+    for line in unreadable:
+        err.print(line, style="yellow", markup=False)
+
+    def tell(stage: str, seconds: float) -> None:
+        out.print(f"  {stage:<12}{seconds:7.1f} s")
+
+    manifest = analyse_folder(
+        sorted(series[chosen[0]]), load(name, settings.worker.device), installed()[name], out_folder, settings.results, tell
+    )
+    out.print(f"{manifest.status}{f': {manifest.reason}' if manifest.reason else ''}", markup=False)
+    for key, value in manifest.figures.items():
+        out.print(f"  {key:<24}{value}")
+    for produced in sorted(out_folder.iterdir()):
+        out.print(f"  {produced}", markup=False)
+    raise typer.Exit(1 if manifest.status == "failed" else 0)
+
+
+@app.command()
+def worklog(
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Lines of JSON.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Warnings and errors only.")] = False,
+    series: Annotated[str, typer.Option("--series", help="One series or job: UID or ID.")] = "",
+    last: Annotated[int | None, typer.Option("-n", "--last", help="Begin with the last N lines.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Read or follow the worklog."""
+    from dicom_node.worklog.follow import records
+
+    folder = _settings(config).node.data
+    for record in records(folder, follow=follow, failed=failed, series=series or None, last=last):
+        if json:
+            typer.echo(record.json())
+        else:
+            _print_record(record)
+
+
+@app.command()
+def why(identifier: IdArgument, config: ConfigOption = None) -> None:
+    """Tell the whole history of a series or job, and why it stands where it stands."""
+    from dicom_node.jobs.why import why as explain_state
+
+    for line, style in explain_state(_settings(config).node.data, identifier):
+        out.print(line, style=style, markup=False)
+
+
+def _steer(verb: str, identifier: str, config: Path | None) -> None:
+    from dicom_node.control import ask
+
+    out.print(ask(_settings(config).node.data, verb, identifier), markup=False)
+
+
+@app.command()
+def retry(identifier: IdArgument, config: ConfigOption = None) -> None:
+    """Deliver again what was not delivered; analyse a finished job again, as a new run; judge an ignored series again."""
+    _steer("retry", identifier, config)
+
+
+@app.command()
+def hold(identifier: IdArgument, config: ConfigOption = None) -> None:
+    """Keep a job that waits or runs from going on."""
+    _steer("hold", identifier, config)
+
+
+@app.command()
+def release(identifier: IdArgument, config: ConfigOption = None) -> None:
+    """Let a held job run, or analyse a held series as it is."""
+    _steer("release", identifier, config)
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Check configuration, disk, broker, weights, device and destinations; status 1 when something is wrong."""
+    from dicom_node.check import check_node
+    from pipelines.registry import describe_device, installed
+    from pipelines.weights import verify
+
+    settings = _settings(config)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "what", "result"):
+        table.add_column(heading, overflow="fold")
+    wrong = 0
+    extra = [("pipelines", lambda: ", ".join(installed())), ("weights", verify), ("device", lambda: describe_device(settings.worker.device))]
+    for verdict in check_node(settings, extra):
+        wrong += not verdict.ok
+        style = "green" if verdict.ok else "red"
+        table.add_row(f"[{style}]{'ok' if verdict.ok else 'WRONG'}[/]", verdict.what, verdict.result)
+    out.print(table)
+    raise typer.Exit(1 if wrong else 0)
+
+
+def _files(paths: list[Path]) -> list[Path]:
+    """All files of the given files and folders, in a stable order."""
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            files += sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".") and p.name != "DICOMDIR")
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise UnreadableError(f"{path}: no such file or folder")
+    if not files:
+        raise UnreadableError(f"{', '.join(map(str, paths))}: no files in it")
+    return files
+
+
+def _series_on_disk(files: list[Path]) -> tuple[dict[str, dict[Path, ImageHeader]], list[str]]:
+    """Headers by series, and a line for each file that is not readable DICOM."""
+    from dicom_node.series.headers import read_header
+
+    series: dict[str, dict[Path, ImageHeader]] = {}
+    unreadable: list[str] = []
+    for file in files:
+        try:
+            header = read_header(file)
+        except UnreadableError as error:
+            unreadable.append(str(error))
+            continue
+        series.setdefault(header.series_uid, {})[file] = header
+    return series, unreadable
+
+
+
+if __name__ == "__main__":
+    main()

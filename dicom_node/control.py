@@ -1,0 +1,96 @@
+"""How a command reaches the node that runs: one line of JSON each way over a Unix socket in the data folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from dicom_node.errors import NodeError, NotFoundError
+
+LOGGER = logging.getLogger(__name__)
+SOCKET_NAME = "control"
+ANSWER_TIMEOUT_S = 30.0
+
+
+@contextlib.contextmanager
+def _short_path(folder: Path) -> Iterator[str]:
+    """Name the socket by way of the folder's descriptor: sun_path holds 107 bytes only (unix(7))."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{SOCKET_NAME}"
+    finally:
+        os.close(descriptor)
+
+
+class ControlServer:
+    """Answers commands in a thread.
+
+    Parameters
+    ----------
+    folder : Path
+        The data folder (0700: its owner alone may steer the node).
+    handle : callable
+        Called with the verb and the ID; returns the line for the person, or raises NodeError.
+    """
+
+    def __init__(self, folder: Path, handle: Callable[[str, str], str]) -> None:
+        self.folder = folder
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                try:
+                    request = json.loads(self.rfile.readline())
+                    answer = {"answer": handle(str(request["verb"]), str(request["id"]))}
+                except NodeError as error:
+                    answer = {"error": str(error)}
+                except (ValueError, KeyError, TypeError):
+                    answer = {"error": "the node does not understand this command: is it of another version?"}
+                self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+        (folder / SOCKET_NAME).unlink(missing_ok=True)
+        with _short_path(folder) as path:
+            self._server = socketserver.ThreadingUnixStreamServer(path, Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, name="control", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop answering and remove the socket."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+        self._server.server_close()
+        (self.folder / SOCKET_NAME).unlink(missing_ok=True)
+
+
+def ask(folder: Path, verb: str, identifier: str) -> str:
+    """Send a command to the node of a data folder and return its answer.
+
+    Raises
+    ------
+    NotFoundError
+        No node runs there.
+    NodeError
+        What the node says against it.
+    """
+    try:
+        with _short_path(folder) as path, socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(ANSWER_TIMEOUT_S)
+            client.connect(path)
+            client.sendall(json.dumps({"verb": verb, "id": identifier}).encode() + b"\n")
+            with client.makefile("rb") as stream:
+                answer = json.loads(stream.readline())
+    except (OSError, ValueError) as error:
+        raise NotFoundError(f"no node runs with the data folder {folder}: start it, or give its --config") from error
+    if "error" in answer:
+        raise NodeError(answer["error"])
+    return str(answer["answer"])

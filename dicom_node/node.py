@@ -1,0 +1,349 @@
+"""The node: everything between the network and the workers, wired together, started and stopped in order."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dicom_node import __version__
+from dicom_node.config import Settings
+from dicom_node.control import ControlServer
+from dicom_node.deliver.outbox import Outbox
+from dicom_node.errors import NodeError, NotFoundError, SpoolError, StateError
+from dicom_node.intake import Intake
+from dicom_node.jobs.dispatch import Dispatcher, redacted
+from dicom_node.jobs.rebuild import rebuild
+from dicom_node.jobs.reconcile import Reconciler
+from dicom_node.jobs.runs import last_run, set_aside
+from dicom_node.jobs.schema import JobRow
+from dicom_node.jobs.states import JobState, SeriesState
+from dicom_node.jobs.store import CorruptStateError, Store
+from dicom_node.receive.admission import Admission
+from dicom_node.receive.scp import StorageSCP
+from dicom_node.receive.spool import Spool
+from dicom_node.results.manifest import Manifest
+from dicom_node.worklog.metrics import Metrics
+from dicom_node.worklog.writer import Worklog
+from pipelines.types import PipelineInfo
+
+STATE_NAME = "state.sqlite"
+LEASE_S = 30.0
+MAX_RUNS = 3
+
+
+class Node:
+    """One node with its data folder.
+
+    Parameters
+    ----------
+    settings : Settings
+        The configuration.
+    installed : mapping of str to PipelineInfo
+        What the workers can run.
+    broker_url : str
+        Where the broker answers (of the embedded one, too).
+
+    Raises
+    ------
+    SpoolError
+        The data folder can't be used, or another node uses it.
+    """
+
+    def __init__(self, settings: Settings, installed: Mapping[str, PipelineInfo], broker_url: str) -> None:
+        self.settings = settings
+        self.broker_url = broker_url
+        self.spool = Spool(settings.node.data, settings.storage.high_water)
+        self._lock = _lock_folder(self.spool.root)
+        self.node_id = _node_id(self.spool.root)
+        self.worklog = Worklog(self.spool.root)
+        self.store = self._open_store()
+        self.dispatcher = Dispatcher(broker_url, self.node_id)
+        self.reconciler = Reconciler(
+            self.store,
+            self.spool,
+            self.dispatcher,
+            message_of=self.message_of,
+            on_stage=self._on_stage,
+            on_finished=self._on_finished,
+            on_retry=self._on_retry,
+            on_failed=self._on_failed,
+            on_broker=self._on_broker,
+            lease_s=LEASE_S,
+            max_runs=MAX_RUNS,
+            time_limit_s=settings.worker.time_limit_s,
+        )
+        self.outbox = Outbox(
+            self.store,
+            self.spool,
+            settings.destination,
+            ae_title=settings.node.ae_title,
+            worklog=self.worklog,
+            on_settled=self._on_settled,
+        )
+        self.intake = Intake(
+            settings, self.spool, self.store, self.worklog, installed, on_job=self.reconciler.wake
+        )
+        self.scp = StorageSCP(
+            ae_title=settings.node.ae_title,
+            host=settings.node.host,
+            port=settings.node.port,
+            spool=self.spool,
+            admission=Admission(
+                settings.accept.callers, require_called_ae=settings.accept.require_called_ae
+            ),
+            max_pdu=settings.accept.max_pdu,
+            max_associations=settings.accept.max_associations,
+            events=self.intake,
+        )
+        self.metrics = Metrics(health=self.troubles)
+        self.worklog.subscribe(self.metrics.count)
+        self.metrics.gauge("inbox_files", "Files received and not yet filed", lambda: len(self.spool.waiting()))
+        for state in (JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.HELD):
+            self.metrics.gauge(
+                f"jobs_{state}", f"Jobs that are {state}", lambda state=state: len(self.store.jobs_in(state))
+            )
+        self.control = ControlServer(self.spool.root, self.steer)
+
+    def start(self) -> None:
+        """Start everything, the listening socket last: what is accepted can be worked on.
+
+        Raises
+        ------
+        PortTakenError, AddressError
+            The node can't listen where it should.
+        """
+        self._resume_deliveries()
+        self.outbox.start()
+        self.reconciler.start()
+        self.intake.start()
+        self.scp.start()
+        if self.settings.node.metrics_port:
+            self.metrics.start(self.settings.node.metrics_port, self.settings.node.metrics_host)
+        self.control.start()
+        self.worklog.write(
+            "node-started",
+            ae_title=self.settings.node.ae_title,
+            host=self.settings.node.host,
+            port=self.scp.port,
+            broker=redacted(self.broker_url),
+            version=__version__,
+        )
+        if not self.settings.accept.callers:
+            self.worklog.write("warning", name="accept", reason="[accept] callers is empty: anyone may send")
+        if not self.settings.destination:
+            self.worklog.write("warning", name="destination", reason="no [[destination]]: results stay in the data folder")
+
+    def stop(self, reason: str = "") -> None:
+        """Stop everything, the listening socket first; nothing acknowledged is lost by it."""
+        self.scp.stop()
+        self.control.stop()
+        self.metrics.stop()
+        self.intake.stop()
+        self.reconciler.stop()
+        self.outbox.stop()
+        self.dispatcher.close()
+        self.worklog.write("node-stopped", ae_title=self.settings.node.ae_title, reason=reason or None)
+        self.worklog.close()
+        self.store.close()
+        os.close(self._lock)
+
+    def troubles(self) -> Iterable[str]:
+        """Yield what keeps the node from doing its work, for /healthz."""
+        if not self.spool.has_room():
+            yield f"the disk is over {self.spool.high_water:.0%} full"
+        try:
+            self.dispatcher.ping()
+        except NodeError as error:
+            yield str(error)
+
+    def message_of(self, job: JobRow) -> dict[str, Any]:
+        """Return the message that tells a worker all it must know of a job's current run."""
+        results = self.settings.results
+        return {
+            "node_id": self.node_id,
+            "job_id": job.id,
+            "run": job.run,
+            "pipeline": job.pipeline,
+            "settings": job.settings,
+            "images": job.images,
+            "results": {
+                "heatmap_slices": results.heatmap_slices,
+                "when_unsuitable": results.when_unsuitable,
+                "differential": results.differential,
+                "series_number_base": results.series_number,
+            },
+            "note": job.note,
+            "replaces": self._replaced_reports(job),
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def steer(self, verb: str, text: str) -> str:
+        """Do what a person asks for (retry, hold, release) and say what was done."""
+        match = self.store.find(text)
+        if match.kind == "series" and not match.jobs:
+            if len(match.series) != 1:
+                raise NotFoundError(f"{text!r} names {len(match.series)} series: give the ID of one")
+            return self._steer_series(verb, match.series[0])
+        live = [job for job in match.jobs if job.state != JobState.ABANDONED] or match.jobs
+        if len({job.series_uid for job in live}) != 1:
+            listed = ", ".join(job.id[:8] for job in live)
+            raise NotFoundError(f"{text!r} names several jobs ({listed}): give the ID of one")
+        return self._steer_job(verb, live[-1])
+
+    def _steer_series(self, verb: str, series: Any) -> str:
+        if verb == "release" and series.state == SeriesState.HELD:
+            self.intake.release(series)
+            return f"series {series.id[:8]} is analysed as it is"
+        if verb == "retry" and series.state == SeriesState.IGNORED:
+            self.intake.route_again(series)
+            return f"series {series.id[:8]} is judged by the rules again"
+        raise StateError(f"series {series.id[:8]} is {series.state} ({series.reason}): nothing to {verb}")
+
+    def _steer_job(self, verb: str, job: JobRow) -> str:
+        short, state = job.id[:8], JobState(job.state)
+        if verb == "hold" and state in {JobState.QUEUED, JobState.RUNNING}:
+            self.store.move_job(job.id, JobState.HELD, "held by a person")
+            self.reconciler.withdraw(job)
+            self.worklog.write("held", job.id, reason="by a person")
+            return f"job {short} is held; dicom-node release {short} lets it run"
+        if verb == "release" and state is JobState.HELD:
+            self._enqueue_again(job)
+            return f"job {short} is queued again"
+        if verb == "retry" and state is JobState.UNDELIVERED:
+            self.store.move_job(job.id, JobState.DELIVERING, "delivered again")
+            self.worklog.write("retry", job.id, reason="delivered again")
+            self.outbox.again(job.id)
+            return f"job {short} is delivered again"
+        if verb == "retry" and state in {JobState.DELIVERED, JobState.NO_PIPELINE, JobState.ABANDONED}:
+            if job.pipeline not in self.intake.installed:
+                raise StateError(f"job {short}: no pipeline {job.pipeline} installed")
+            self._enqueue_again(job)
+            return f"job {short} is analysed again, as run {job.run + 1}"
+        raise StateError(f"job {short} is {job.state}: nothing to {verb}")
+
+    def _enqueue_again(self, job: JobRow) -> None:
+        run = max(job.run, last_run(self.spool.results, job.id)) + 1
+        set_aside(self.spool.results, job.id, job.run)
+        self.store.move_job(
+            job.id, JobState.QUEUED, "asked for by a person", run=run, attempts=1, enqueued_at=0.0, events_read=0
+        )
+        self.worklog.write("retry", job.id, run=run)
+        self.reconciler.wake()
+
+    # What the reconciler tells
+
+    def _on_stage(self, job: JobRow, event: Mapping[str, Any]) -> None:
+        kind = event.get("event")
+        if kind == "started":
+            self.worklog.write("running", job.id, pipeline=job.pipeline, worker=str(event.get("worker", "")), run=job.run)
+        elif kind == "stage":
+            self.worklog.write("stage", job.id, stage=str(event["stage"]), seconds=float(event["seconds"]))
+
+    def _on_finished(self, job: JobRow, manifest: Manifest) -> None:
+        figures = manifest.figures
+        seconds = sum(manifest.timings_s.values())
+        if manifest.status == "failed":
+            self.worklog.write("failed", job.id, reason=manifest.reason, run=job.run)
+        else:
+            self.worklog.write(
+                "analysed",
+                job.id,
+                outcome=manifest.status,
+                lesions=figures.get("lesions"),
+                volume_ml=figures.get("volume_ml"),
+                reason=manifest.reason or None,
+                seconds=seconds,
+            )
+        self.outbox.add(job, manifest)
+
+    def _on_retry(self, job: JobRow, reason: str) -> None:
+        self.worklog.write("run-lost", job.id, run=job.run, reason=reason)
+
+    def _on_failed(self, job: JobRow, reason: str) -> None:
+        """Write the report of a job whose workers died; the reconciler then finds its folder finished."""
+        from dicom_node.results.failure import report_failure  # noqa: PLC0415 - highdicom only where it is needed
+
+        report_failure(self.spool.results, self.spool.absolute, self.message_of(job), reason)
+
+    def _on_broker(self, back: bool, reason: str, seconds: float) -> None:
+        broker = redacted(self.broker_url)
+        if back:
+            self.worklog.write("broker-back", broker=broker, seconds=seconds)
+        else:
+            self.worklog.write("broker-lost", broker=broker, reason=reason)
+
+    # What the outbox tells
+
+    def _on_settled(self, job_id: str, ok: bool) -> None:
+        job = self.store.job(job_id)
+        if job is None or job.state not in {JobState.DELIVERING, JobState.UNDELIVERED}:
+            return
+        self.store.move_job(job_id, JobState.DELIVERED if ok else JobState.UNDELIVERED, job.reason)
+
+    # Start and state
+
+    def _resume_deliveries(self) -> None:
+        for job in self.store.jobs_in(JobState.DELIVERING):
+            folder = self.spool.results / job.id
+            if (folder / "manifest.json").is_file():
+                self.outbox.add(job, Manifest.read(folder))
+
+    def _replaced_reports(self, job: JobRow) -> list[list[str]]:
+        """SOP class, SOP instance, series and study of the reports that this job's reports take the place of."""
+        folders = [self.spool.results / job.replaces] if job.replaces else []
+        folders += sorted(self.spool.results.glob(f"{job.id}.was*"), key=lambda path: path.stat().st_mtime)[-1:]
+        for folder in reversed(folders):
+            if (folder / "manifest.json").is_file():
+                manifest = Manifest.read(folder)
+                return [
+                    [o.sop_class_uid, o.sop_instance_uid, o.series_uid, o.study_uid]
+                    for o in manifest.objects
+                    if o.role in {"sr", "text-sr"}
+                ]
+        return []
+
+    def _open_store(self) -> Store:
+        path = self.spool.root / STATE_NAME
+        fresh = not path.exists()
+        try:
+            store = Store(path, self.spool.jobs)
+        except CorruptStateError as error:
+            damaged = path.with_name(f"{STATE_NAME}.damaged-{int(time.time())}")
+            path.rename(damaged)
+            for suffix in ("-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            self.worklog.write("warning", name=damaged.name, reason=f"{error}; made again from the spool")
+            fresh = True
+            store = Store(path, self.spool.jobs)
+        if fresh:
+            store.close()
+            rebuild(path, self.spool.root)
+            store = Store(path, self.spool.jobs)
+        return store
+
+
+def _lock_folder(root: Path) -> int:
+    lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise SpoolError(f"{root}: another node uses this data folder; stop it, or choose another [node] data") from None
+    return lock
+
+
+def _node_id(root: Path) -> str:
+    """Return the node's random ID, made once: the UIDs of its results derive from it."""
+    path = root / "node-id"
+    if not path.exists():
+        part = path.with_suffix(".part")
+        part.write_text(secrets.token_hex(16) + "\n")
+        part.chmod(0o600)
+        part.replace(path)
+    return path.read_text().strip()

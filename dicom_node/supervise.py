@@ -1,0 +1,163 @@
+"""Runs the node beside a broker and a worker of its own, keeps all three alive, and ends them in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from dicom_node.config import ENV_PREFIX, Settings
+from dicom_node.jobs.broker import EmbeddedBroker
+from dicom_node.node import Node
+from dicom_node.worklog.writer import Worklog
+from pipelines.types import PipelineInfo
+
+LOOK_S = 1.0
+WORKER_STOP_S = 20.0
+RESTART_WAIT_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+STEADY_S = 60.0
+"""A worker that ran this long is restarted at once when it ends."""
+
+
+class WorkerProcess:
+    """A ``dicom-node worker`` on this machine, started again when it ends."""
+
+    def __init__(self, config: Path | None, broker_url: str, spool: Path, log: Path, worklog: Worklog) -> None:
+        self.command = [sys.executable, "-m", "dicom_node.cli", "worker"]
+        if config is not None:
+            self.command += ["--config", str(config)]
+        self.environment = {
+            **os.environ,
+            f"{ENV_PREFIX}BROKER__URL": broker_url,
+            f"{ENV_PREFIX}WORKER__SPOOL": str(spool),
+        }
+        self.log = log
+        self.worklog = worklog
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+        self._failures = 0
+        self._not_before = 0.0
+
+    def start(self) -> None:
+        """Start the process; its own session keeps Ctrl-C from it, so that the node can end it in order."""
+        descriptor = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            self._process = subprocess.Popen(
+                self.command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                start_new_session=True,
+            )
+        finally:
+            os.close(descriptor)
+        self._started = time.monotonic()
+
+    def look(self) -> None:
+        """Start the process again when it has ended, with growing waits when it keeps ending."""
+        now = time.monotonic()
+        if self._process is not None:
+            status = self._process.poll()
+            if status is None:
+                return
+            self._process = None
+            self._failures = 0 if now - self._started > STEADY_S else self._failures + 1
+            wait_s = RESTART_WAIT_S[min(self._failures, len(RESTART_WAIT_S)) - 1] if self._failures else 0.0
+            self._not_before = now + wait_s
+            self.worklog.write(
+                "warning", name="worker", reason=f"ended with status {status}, started again; see {self.log.name}"
+            )
+        if now >= self._not_before:
+            self.start()
+
+    def stop(self) -> None:
+        """End the process: warm, then with its children by force."""
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(WORKER_STOP_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextmanager
+def broker_url(settings: Settings) -> Iterator[tuple[str, EmbeddedBroker | None]]:
+    """Give the broker's URL, and the embedded broker itself where the configuration asks for it."""
+    if settings.broker.url != "embedded":
+        yield settings.broker.url, None
+        return
+    broker = EmbeddedBroker(settings.node.data / "broker")
+    broker.start()
+    try:
+        yield broker.url, broker
+    finally:
+        broker.stop()
+
+
+def run(
+    settings: Settings,
+    installed: Mapping[str, PipelineInfo],
+    *,
+    config: Path | None,
+    with_worker: bool,
+    stop: threading.Event,
+    on_started: threading.Event | None = None,
+) -> None:
+    """Run the node until `stop` is set.
+
+    Parameters
+    ----------
+    settings : Settings
+        The configuration.
+    installed : mapping of str to PipelineInfo
+        What the workers can run.
+    config : Path or None
+        The configuration's file, for the worker.
+    with_worker : bool
+        Whether a worker on this machine belongs to it (``up``) or not (``serve``).
+    stop : threading.Event
+        Ends it.
+    on_started : threading.Event, optional
+        Set when the node accepts associations.
+    """
+    settings.node.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with broker_url(settings) as (url, broker):
+        node = Node(settings, installed, url)
+        worker = WorkerProcess(config, url, settings.spool, settings.node.data / "worker.log", node.worklog)
+        try:
+            node.start()
+            if with_worker:
+                worker.start()
+            if on_started is not None:
+                on_started.set()
+            while not stop.wait(LOOK_S):
+                if broker is not None and not broker.alive():
+                    broker.start()
+                if with_worker:
+                    worker.look()
+        finally:
+            worker.stop()
+            node.stop()
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set; a second signal ends the process at once."""
+    stop = threading.Event()
+
+    def handle(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return stop

@@ -1,0 +1,99 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from dicom_node.config import load_settings
+from dicom_node.errors import ConfigError
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "node.toml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    settings = load_settings()
+    assert settings.node.ae_title == "LESIONNODE"
+    assert settings.node.port == 11112
+    assert settings.series.quiet_s == 3.0
+    assert settings.broker.url == "embedded"
+    assert settings.storage.high_water == 0.90
+    assert settings.destination == ()
+
+
+def test_file_sets_every_kind_of_value(tmp_path: Path) -> None:
+    settings = load_settings(
+        write(
+            tmp_path,
+            """
+            [node]
+            ae_title = "BRAIN"
+            data = "here"
+            [accept]
+            callers = [{ ae_title = "PACS1", address = "10.1.0.0/16" }]
+            [[destination]]
+            name = "pacs"
+            ae_title = "ORTHANC"
+            host = "127.0.0.1"
+            port = 4242
+            objects = ["seg", "sr"]
+            """,
+        )
+    )
+    assert settings.node.data == tmp_path / "here"
+    assert settings.accept.callers[0].address == "10.1.0.0/16"
+    assert settings.destination[0].objects == ("seg", "sr")
+    assert settings.destination[0].confirm == "c-find"
+
+
+def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DICOM_NODE__NODE__PORT", "4711")
+    monkeypatch.setenv("DICOM_NODE__ACCEPT__REQUIRE_CALLED_AE", "false")
+    settings = load_settings(write(tmp_path, "[node]\nport = 1\nae_title = 'A'\n"))
+    assert settings.node.port == 4711
+    assert settings.node.ae_title == "A"
+    assert settings.accept.require_called_ae is False
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[node]\nprot = 1\n", r"unknown key \[node\] prot; allowed: ae_title, host, port"),
+        ("[nod]\nport = 1\n", r"unknown key \[nod\]; allowed: node, accept"),
+        ("[node]\nport = 99999\n", r"\[node\] port = 99999: .*65535"),
+        ("[series]\nincomplete = 'drop'\n", r"\[series\] incomplete = 'drop': allowed: 'hold' or 'analyse'"),
+        ("[broker]\nurl = 'amqp://x'\n", r"\[broker\] url = 'amqp://x': \"embedded\", redis://"),
+        ("[accept]\ncallers = [{ ae_title = 'A', address = 'ten' }]\n", r"\[accept\] callers.0.address = 'ten': an IP address"),
+        ("[[destination]]\nname = 'a'\n", r"\[destination\] 0.ae_title is missing"),
+        ("[node\n", "not valid TOML"),
+    ],
+)
+def test_mistake_is_named_with_what_is_allowed(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named) as caught:
+        load_settings(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_two_destinations_with_one_name_are_refused(tmp_path: Path) -> None:
+    table = "[[destination]]\nname = 'a'\nae_title = 'A'\nhost = 'h'\nport = 1\n"
+    with pytest.raises(ConfigError, match=re.escape("[[destination]] name 'a' is used twice")):
+        load_settings(write(tmp_path, table + table))
+
+
+def test_unknown_key_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DICOM_NODE__NODE__PROT", "1")
+    with pytest.raises(ConfigError, match=re.escape("unknown key [node] prot")):
+        load_settings()
+
+
+def test_unknown_section_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DICOM_NODE__NOD__PORT", "1")
+    with pytest.raises(ConfigError, match="no section 'nod'"):
+        load_settings()
+
+
+def test_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none.toml: can't be read: No such file"):
+        load_settings(tmp_path / "none.toml")
