@@ -20,11 +20,11 @@ _config.LOG_HANDLER_LEVEL = "none"
 
 LOGGER = logging.getLogger(__name__)
 
-RUN_LOOP_DELAY_S = 0.0002
+RUN_LOOP_DELAY_S = 0.0005
 """How long the reactor of an association sleeps when it finds nothing to do.
 
-pynetdicom's 1 ms is waited once or more for each image; shorter than this gains nothing and an idle
-association costs more.
+pynetdicom's 1 ms is waited once or more for each image. Shorter costs an idle association a share of a
+core: 0.8 % at 1 ms, 1.7 % at 0.5 ms, 4 % at 0.2 ms.
 """
 
 STALLED_S = 60
@@ -52,6 +52,7 @@ class ConnectionHandler(RequestHandler):  # type: ignore[misc]
             assoc.start()
             assoc.join()
         finally:
+            self.request.close()  # pynetdicom leaves it open when the peer has closed first
             self.server.on_ended(assoc)
 
 

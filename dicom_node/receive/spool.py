@@ -103,6 +103,7 @@ class Spool:
         """
         stem = f"{_checked(association)}-{next(self._count):06d}"
         part, final = self.inbox / f"{stem}.part", self.inbox / f"{stem}.dcm"
+        descriptor = None
         try:
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
             try:
@@ -113,8 +114,9 @@ class Spool:
             part.rename(final)
             sync_folder(self.inbox)
         except OSError as error:
-            part.unlink(missing_ok=True)
-            final.unlink(missing_ok=True)
+            if descriptor is not None:  # else the name is somebody else's
+                part.unlink(missing_ok=True)
+                final.unlink(missing_ok=True)
             kind = SpoolFullError if error.errno in _NO_SPACE else SpoolError
             raise kind(f"{self.inbox}: can't write: {error.strerror}") from error
         return final

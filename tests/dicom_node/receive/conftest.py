@@ -1,0 +1,145 @@
+"""A receiver on a free port, what it reported, and small real objects to send to it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pynetdicom import AE
+
+from dicom_node.receive.admission import Admission
+from dicom_node.receive.association import Association
+from dicom_node.receive.scp import StorageSCP
+from dicom_node.receive.spool import Spool
+
+WAIT_S = 20.0
+
+
+class Recorder:
+    """ReceiveEvents that keeps what it was told, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Association, tuple[Any, ...]]] = []
+        self.raises: type[Exception] | None = None
+        self._changed = threading.Condition()
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if not name.startswith(("association_", "image_")):
+            raise AttributeError(name)
+
+        def note(association: Association, *details: Any) -> None:
+            with self._changed:
+                self.calls.append((name, association, details))
+                self._changed.notify_all()
+            if self.raises:
+                raise self.raises("told to")
+
+        return note
+
+    def of(self, name: str) -> list[tuple[Any, ...]]:
+        return [details for event, _, details in list(self.calls) if event == name]
+
+    def wait(self, name: str, count: int = 1) -> list[tuple[Any, ...]]:
+        """Return the details of an event once it was told ``count`` times."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.of(name)) >= count, WAIT_S), self.calls
+        return self.of(name)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "data", high_water=1.0)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def start_scp(spool: Spool, recorder: Recorder) -> Iterator[Callable[..., StorageSCP]]:
+    """Start a receiver called NODE; keywords replace the defaults."""
+    started: list[StorageSCP] = []
+
+    def start(**changes: Any) -> StorageSCP:
+        values: dict[str, Any] = {
+            "ae_title": "NODE",
+            "host": "127.0.0.1",
+            "port": 0,
+            "spool": spool,
+            "admission": Admission(),
+            "events": recorder,
+        }
+        scp = StorageSCP(**{**values, **changes})
+        scp.start()
+        started.append(scp)
+        return scp
+
+    yield start
+    for scp in started:
+        scp.stop()
+
+
+@pytest.fixture
+def make_image() -> Callable[..., Dataset]:
+    """Make a small MR image of random pixels; keywords become elements."""
+
+    def make(
+        number: int = 1, *, seed: int = 0, syntax: str = ExplicitVRLittleEndian, **elements: Any
+    ) -> Dataset:
+        ds = Dataset()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = syntax
+        ds.SOPClassUID = MRImageStorage
+        ds.SOPInstanceUID = f"1.2.826.0.1.3680043.8.498.1.{number}"
+        ds.StudyInstanceUID = "1.2.826.0.1.3680043.8.498.2"
+        ds.SeriesInstanceUID = "1.2.826.0.1.3680043.8.498.3"
+        ds.Modality = "MR"
+        ds.PatientName = "Secret^Name"
+        ds.PatientID = "SECRET-ID"
+        ds.InstanceNumber = number
+        ds.Rows = ds.Columns = 16
+        ds.SamplesPerPixel = 1
+        ds.PhotometricInterpretation = "MONOCHROME2"
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
+        pixels = np.random.default_rng([seed, number]).integers(0, 4000, (16, 16), dtype=np.uint16)
+        ds.add_new("PixelData", "OW", pixels.tobytes())
+        for keyword, value in elements.items():
+            setattr(ds, keyword, value)
+        return ds
+
+    return make
+
+
+@pytest.fixture
+def associate() -> Iterator[Callable[..., Any]]:
+    """Open an association to a port of this machine, as SCU to NODE."""
+    opened: list[Any] = []
+    sockets: list[Any] = []
+
+    def connect(
+        port: int, contexts: dict[str, list[str]] | None = None, *, calling: str = "SCU", called: str = "NODE"
+    ) -> Any:
+        ae = AE(calling)
+        for uid, syntaxes in (
+            contexts or {MRImageStorage: [ExplicitVRLittleEndian], "1.2.840.10008.1.1": []}
+        ).items():
+            ae.add_requested_context(uid, syntaxes or None)
+        assoc = ae.associate("127.0.0.1", port, ae_title=called)
+        opened.append(assoc)
+        if assoc.is_established:
+            sockets.append(assoc.dul.socket.socket)
+        return assoc
+
+    yield connect
+    for assoc in opened:
+        if assoc.is_established:
+            assoc.release()
+    for sock in sockets:
+        sock.close()  # pynetdicom leaves it open when the other side has closed first
