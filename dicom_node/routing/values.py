@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dicom_node.routing.rules import PLANES, Condition
 from dicom_node.series.headers import ImageHeader
 
-SEQUENCE_NAMES = ("SequenceName", "PulseSequenceName")
+SEQUENCE_NAMES = ("SequenceName", "PulseSequenceName", "InternalPulseSequenceName")
 FREE_TEXT_KEYS = frozenset(
     {"Names", "SeriesDescription", "ProtocolName", "StudyDescription", *SEQUENCE_NAMES}
 )
@@ -71,7 +71,7 @@ def normals(headers: Sequence[ImageHeader]) -> list[tuple[float, float, float]]:
     """Unit normals (LPS) of the distinct orientations of images; unusable ones are left out."""
     axes: dict[tuple[float, ...], None] = {}
     for header in headers:
-        axes.update(dict.fromkeys(tuple(float(c) for c in o) for o in header.orientations))
+        axes.update(dict.fromkeys(_orientations(header)))
     found = (_normal(orientation) for orientation in axes)
     return [axis for axis in found if axis is not None]
 
@@ -134,6 +134,14 @@ def _field_of_view(header: ImageHeader) -> Value:
         return _tag(header, "ReconstructionDiameter")
     down_mm, across_mm = header.pixel_spacing
     return (max(header.rows * down_mm, header.columns * across_mm),)
+
+
+def _orientations(header: ImageHeader) -> list[tuple[float, ...]]:
+    """Orientation of each frame; from the tag alone where the header has no whole geometry (no position)."""
+    if header.orientations:
+        return [tuple(float(cosine) for cosine in orientation) for orientation in header.orientations]
+    cosines = [number(cosine) for cosine in _tag(header, "ImageOrientationPatient")]
+    return [tuple(cosine for cosine in cosines if cosine is not None)]
 
 
 def _normal(orientation: Vector) -> tuple[float, float, float] | None:

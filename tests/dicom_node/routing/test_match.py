@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from pydicom.dataset import Dataset
 
 from dicom_node.routing.match import decide
 from dicom_node.routing.rules import Rule, built_in_rules, parse_rules
+from dicom_node.series.headers import header_of
 
 FLAIR = {"EchoTime": 133.0, "RepetitionTime": 10000.0, "InversionTime": 2569.99, "SliceThickness": 4.0}
 
@@ -198,3 +200,72 @@ def test_rounded_orientations_are_one_orientation(make_header):
 
 def test_series_without_images_is_refused():
     assert decide([], parse_rules(ANYTHING)).reason == "the series has no images"
+
+
+def test_orientation_without_position_is_still_a_plane(make_header):
+    header = make_header(orientation=None, ImageOrientationPatient=[1.0, 0.0, 0.0, 0.0, 0.0, -1.0])
+    assert decide([header], rule(all={"Plane": {"has": "coronal"}})).pipeline == "p"
+
+
+def classic_dataset() -> Dataset:
+    ds = Dataset()
+    ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+    ds.SOPInstanceUID, ds.SeriesInstanceUID, ds.StudyInstanceUID = "1.2.3.4", "1.2.3", "1.2"
+    ds.Modality = "MR"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
+    ds.ScanningSequence = ["SE", "IR"]
+    ds.EchoTime, ds.RepetitionTime, ds.InversionTime, ds.SliceThickness = "132.96", "10000", "2569.99", "4"
+    ds.ImagePositionPatient, ds.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
+    ds.Rows, ds.Columns, ds.PixelSpacing = 2, 2, [0.5, 0.5]
+    ds.PixelData = bytes(8)
+    return ds
+
+
+def enhanced_dataset() -> Dataset:
+    def group(name: str, **values: object) -> None:
+        item = Dataset()
+        for keyword, value in values.items():
+            setattr(item, keyword, value)
+        setattr(shared, name, [item])
+
+    ds = classic_dataset()
+    ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
+    for keyword in ("EchoTime", "RepetitionTime", "InversionTime", "SliceThickness", "ScanningSequence"):
+        delattr(ds, keyword)
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        delattr(ds, keyword)
+    ds.EchoPulseSequence, ds.EchoPlanarPulseSequence, ds.NumberOfFrames = "SPIN", "NO", 2
+    shared = Dataset()
+    group("MREchoSequence", EffectiveEchoTime=84.0)
+    group("MRTimingAndRelatedParametersSequence", RepetitionTime=4000.0)
+    group("MRModifierSequence", InversionRecovery="NO", SpectrallySelectedSuppression="FAT")
+    group("PixelMeasuresSequence", PixelSpacing=[0.5, 0.5], SliceThickness=3.0)
+    group("PlaneOrientationSequence", ImageOrientationPatient=[1, 0, 0, 0, 0, -1])
+    ds.SharedFunctionalGroupsSequence = [shared]
+    ds.PerFrameFunctionalGroupsSequence = [Dataset(), Dataset()]
+    for k, frame in enumerate(ds.PerFrameFunctionalGroupsSequence):
+        position = Dataset()
+        position.ImagePositionPatient = [0, 3 * k, 0]
+        frame.PlanePositionSequence = [position]
+    return ds
+
+
+def test_dataset_of_classic_mr_is_routed():
+    decision = decide([header_of(classic_dataset())], built_in_rules())
+    assert decision.reason == "rule flair-by-physics: TI 2570 ms, TE 133 ms, TR 10000 ms, 4 mm axial"
+
+
+def test_dataset_of_enhanced_mr_is_routed_by_its_functional_groups():
+    decision = decide([header_of(enhanced_dataset())], built_in_rules())
+    assert decision.reason == "rule orbit-t2-fatsat: TE 84 ms, TR 4000 ms, 3 mm coronal"
+
+
+def test_enhanced_mr_whose_frames_differ_must_fit_in_every_frame():
+    ds = enhanced_dataset()
+    for frame, te in zip(ds.PerFrameFunctionalGroupsSequence, (15.0, 84.0), strict=True):
+        echo = Dataset()
+        echo.EffectiveEchoTime = te
+        frame.MREchoSequence = [echo]
+    decision = decide([header_of(ds)], built_in_rules())
+    assert decision.pipeline is None
+    assert "orbit-t2-fatsat fails on EchoTime (15, 84 ms, wanted 40 to 120 ms)" in decision.reason
