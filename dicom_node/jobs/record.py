@@ -9,6 +9,7 @@ from typing import Any
 
 from dicom_node.errors import StateError
 from dicom_node.jobs.schema import JobRow
+from dicom_node.receive.spool import sync_folder
 
 COLUMNS = ("id", "series_uid", "pipeline", "rule", "state", "reason", "settings", "images", "note", "replaces", "created_at")
 
@@ -40,15 +41,6 @@ def read_record(path: Path) -> JobRow:
         return JobRow(run=1, attempts=1, **{name: columns[name] for name in COLUMNS})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StateError(f"{path.name} is not the record of a job: {error!r}") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename within a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _open_private(path: str, flags: int) -> int:

@@ -29,6 +29,7 @@ from dicom_node.jobs.states import (
     JobState,
     SeriesState,
 )
+from dicom_node.receive.spool import uid_key
 from dicom_node.series.headers import ImageHeader
 
 BUSY_TIMEOUT_S = 30.0
@@ -40,7 +41,7 @@ class CorruptStateError(StateError):
 
 def series_identity(series_uid: str) -> str:
     """Return the ID, 32 hex digits, under which people and the spool know a series."""
-    return hashlib.sha256(series_uid.encode()).hexdigest()[:32]
+    return uid_key(series_uid)
 
 
 def job_identity(

@@ -1,0 +1,137 @@
+"""One series through one pipeline to a folder of DICOM objects: no Celery, no network.
+
+Whatever goes wrong on the way becomes a result too, with its reason: every routed series gets an answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from dicom_node.errors import GeometryError, NodeError
+from dicom_node.results.build import build_results
+from dicom_node.results.context import ResultContext
+from dicom_node.results.manifest import Manifest, ResultObject, manifest_of
+from dicom_node.series.volume import LoadedSeries, load_series, load_sources
+from pipelines.errors import PipelineError
+from pipelines.types import Findings, Pipeline, Progress
+
+log = logging.getLogger(__name__)
+
+NO_SOURCES = LoadedSeries(volume=None, datasets=(), frames=())
+
+
+def analyse_series(
+    paths: Sequence[Path],
+    pipeline: Pipeline,
+    context: ResultContext,
+    out: Path,
+    settings: Mapping[str, object],
+    progress: Progress,
+) -> Manifest:
+    """Analyse the images of one series and write result objects and manifest into ``out``.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The images, in any order.
+    pipeline : Pipeline
+        May load its model when it is first called; that it can't is a failed result.
+    progress : callable
+        Called as ``progress(stage, seconds)`` after each stage: "read", the pipeline's own, "objects".
+
+    Returns
+    -------
+    Manifest
+        As written; its status tells how it ended. When not even a report could be made it has no objects.
+    """
+    timings_s: dict[str, float] = {}
+    findings, series = _find(paths, pipeline, settings, progress, timings_s)
+    with _timed("objects", timings_s, progress):
+        findings, objects = _build(findings, series, paths, context, out)
+    manifest = manifest_of(findings, context, objects, timings_s)
+    manifest.write(out)
+    return manifest
+
+
+def _find(
+    paths: Sequence[Path],
+    pipeline: Pipeline,
+    settings: Mapping[str, object],
+    progress: Progress,
+    timings_s: dict[str, float],
+) -> tuple[Findings, LoadedSeries]:
+    """Return what the pipeline finds, with the series that it was found in; without pixels when it went wrong."""
+    try:
+        with _timed("read", timings_s, progress):
+            series = load_series(paths)
+        if series.volume is None:
+            raise GeometryError("the images have no pixels")
+        return pipeline(series.volume, settings, progress), series
+    except GeometryError as error:
+        return Findings(status="unsuitable", reason=str(error)), _sources(paths)
+    except (NodeError, PipelineError) as error:
+        return Findings(status="failed", reason=str(error)), _sources(paths)
+    except MemoryError:
+        return Findings(status="failed", reason="out of memory"), _sources(paths)
+    except Exception as error:  # noqa: BLE001 - a fault in a pipeline must end in a report, not in silence
+        return Findings(status="failed", reason=_fault(error)), _sources(paths)
+
+
+def _build(
+    findings: Findings, series: LoadedSeries, paths: Sequence[Path], context: ResultContext, out: Path
+) -> tuple[Findings, list[ResultObject]]:
+    """Build the objects; when that fails, those that say so; when there is nothing to build on, none."""
+    try:
+        return findings, build_results(findings, series, context, out)
+    except Exception as error:  # noqa: BLE001 - as above: findings that can't be encoded end in a report
+        reason = str(error) if isinstance(error, NodeError) else _fault(error)
+    for path in out.glob("*.dcm"):
+        path.unlink()
+    failed = Findings(status="failed", reason=findings.reason or reason, models=findings.models)
+    try:
+        return failed, build_results(failed, _sources(paths), context, out)
+    except Exception as error:  # noqa: BLE001 - sources without the least identification
+        log.error("no report can be made: %s", str(error) if isinstance(error, NodeError) else _fault(error))
+        return failed, []
+
+
+def _sources(paths: Sequence[Path]) -> LoadedSeries:
+    """Return the headers of the images that can be read."""
+    try:
+        return load_sources(paths)
+    except NodeError:
+        readable = [path for path in paths if _is_readable(path)]
+    try:
+        return load_sources(readable) if readable else NO_SOURCES
+    except NodeError:
+        return NO_SOURCES
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        load_sources([path])
+    except NodeError:
+        return False
+    return True
+
+
+def _fault(error: Exception) -> str:
+    """Return where a fault lies, and log the way there; its text may hold values of a patient and is left out."""
+    frames = traceback.extract_tb(error.__traceback__)
+    way = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+    log.error("%s at %s", type(error).__name__, way)
+    last = frames[-1]
+    return f"internal error: {type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
+
+
+@contextmanager
+def _timed(stage: str, timings_s: dict[str, float], progress: Progress) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    timings_s[stage] = round(time.monotonic() - began, 3)
+    progress(stage, timings_s[stage])
