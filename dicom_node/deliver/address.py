@@ -1,0 +1,70 @@
+"""Where a DICOM peer is: ``AET@HOST:PORT``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from dicom_node.errors import AddressError
+
+FORM = "AET@HOST:PORT, for example ORTHANC@pacs.example.org:4242"
+AE_TITLE_LENGTH = 16  # PS3.5 table 6.2-1, VR AE
+LAST_PORT = 65535
+_HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[^\s@:\[\]]+")
+
+
+@dataclass(frozen=True)
+class Address:
+    """AE title, host name or IP address, and TCP port of a peer.
+
+    Raises
+    ------
+    AddressError
+        A part is not allowed; the message says which and why.
+    """
+
+    ae_title: str
+    host: str
+    port: int
+
+    def __post_init__(self) -> None:
+        title = self.ae_title
+        if not title.strip() or len(title) > AE_TITLE_LENGTH:
+            raise AddressError(
+                f"{self}: AE title {title!r} is not 1 to {AE_TITLE_LENGTH} characters long; write {FORM}"
+            )
+        if "\\" in title or not title.isascii() or not title.isprintable():
+            raise AddressError(f"{self}: AE title {title!r} has a character that DICOM forbids; write {FORM}")
+        if not 1 <= self.port <= LAST_PORT:
+            raise AddressError(
+                f"{self}: a port is a number from 1 to {LAST_PORT}, not {self.port}; write {FORM}"
+            )
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.ae_title}@{host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read ``AET@HOST:PORT``; an IPv6 address stands in brackets.
+
+        Raises
+        ------
+        AddressError
+            It can't be read; the message says what is wrong and which form is expected.
+        """
+        title, at, place = text.strip().rpartition("@")
+        if not at:
+            raise AddressError(f"{text!r}: no AE title before an @; write {FORM}")
+        host, colon, port = place.rpartition(":")
+        if not colon:
+            raise AddressError(f"{text!r}: no port after a colon; write {FORM}")
+        if not _HOST.fullmatch(host):
+            raise AddressError(
+                f"{text!r}: {host!r} is no host name or IP address (IPv6 in brackets); write {FORM}"
+            )
+        if not (port.isascii() and port.isdigit()):
+            raise AddressError(
+                f"{text!r}: a port is a number from 1 to {LAST_PORT}, not {port!r}; write {FORM}"
+            )
+        return cls(title.strip(), host.strip("[]"), int(port))
