@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pydicom import Dataset, dcmread
 
 from dicom_node.errors import UnreadableError
+from dicom_node.series.reading import tolerant
 
 IMAGE_GROUP = 0x0028
 """Groups from here on say what an object holds; those below whom, where and when, which archives coerce."""
@@ -52,7 +53,8 @@ def same_content(first: Path, second: Path) -> bool:
 
 def _read(path: Path) -> Dataset:
     try:
-        return dcmread(path)
+        with tolerant():
+            return dcmread(path)
     # pydicom meets arbitrary bytes here and has no error class of its own for them.
     except Exception as error:
         raise UnreadableError(f"{path.name}: can't be read: {type(error).__name__}") from error
@@ -66,7 +68,8 @@ def _encoded_alike(a: Dataset, b: Dataset) -> bool:
 
 def _pixels(dataset: Dataset, path: Path) -> npt.NDArray[np.generic]:
     try:
-        return dataset.pixel_array
+        with tolerant():
+            return dataset.pixel_array
     # The decoders are third-party code fed by strangers, each with errors of its own.
     except Exception as error:
         raise UnreadableError(f"{path.name}: pixels can't be decoded: {type(error).__name__}") from error

@@ -196,7 +196,7 @@ def test_taken_port_is_one_clear_error(start_scp):
 
 
 def test_host_that_is_not_ours_is_an_address_error(start_scp):
-    with pytest.raises(AddressError, match="192.0.2.1"):
+    with pytest.raises(AddressError, match=r"192\.0\.2\.1"):
         start_scp(host="192.0.2.1")
 
 

@@ -1,0 +1,291 @@
+"""From the inbox to the series."""
+
+from __future__ import annotations
+
+import queue
+from io import BytesIO
+
+import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+from pydicom.uid import UID
+
+from dicom_node.errors import StateError
+from dicom_node.receive import filing
+from dicom_node.receive.association import Association
+from dicom_node.receive.filing import Filer
+
+A = Association(id="aaaaaaaaaaaa", calling_ae="SCU", address="127.0.0.1", called_ae="NODE")
+B = Association(id="bbbbbbbbbbbb", calling_ae="SCU", address="127.0.0.1", called_ae="NODE")
+WAIT_S = 20
+
+
+class Told(queue.Queue):
+    """What the filer told, in order."""
+
+    def next(self):
+        return self.get(timeout=WAIT_S)
+
+
+@pytest.fixture
+def told():
+    return Told()
+
+
+@pytest.fixture
+def start_filer(spool, told):
+    started = []
+
+    def start(on_filed=None):
+        filer = Filer(
+            spool,
+            on_filed or (told.put),
+            lambda *rejected: told.put(rejected),
+            told.put,
+        )
+        filer.start()
+        started.append(filer)
+        return filer
+
+    yield start
+    for filer in started:
+        filer.stop()
+
+
+@pytest.fixture
+def receive(spool):
+    """Put a dataset or bytes into the inbox, as the receiver does."""
+
+    def put(ds, association=A):
+        if isinstance(ds, bytes):
+            return spool.store(association.id, b"", ds)
+        file = BytesIO()
+        ds.save_as(file, enforce_file_format=True)
+        return spool.store(association.id, b"", file.getvalue())
+
+    return put
+
+
+def test_image_moves_to_its_series(start_filer, receive, make_image, told, spool):
+    filer = start_filer()
+    image = make_image(1)
+    path = receive(image)
+    filer.put(A, path)
+    filer.association_ended(A)
+    filed = told.next()
+    assert told.next() == A  # by then the inbox is behind it
+    assert (filed.outcome, filed.association) == ("new", A)
+    assert filed.header.sop_instance_uid == image.SOPInstanceUID
+    assert filed.path == spool.image_path(image.SeriesInstanceUID, image.SOPInstanceUID)
+    assert dcmread(filed.path) == image
+    assert spool.waiting() == []
+
+
+def test_end_of_an_association_is_told_after_its_last_file(start_filer, receive, make_image, told):
+    filer = start_filer()
+    for number in range(1, 5):
+        filer.put(A if number % 2 else B, receive(make_image(number)))
+    filer.association_ended(B)
+    filer.put(A, receive(make_image(5)))
+    filer.association_ended(A)
+    order = [told.next() for _ in range(7)]
+    assert [item if isinstance(item, Association) else item.header.instance_number for item in order] == [
+        1, 2, 3, 4, B, 5, A,
+    ]  # fmt: skip
+
+
+def test_second_copy_with_the_same_pixels_is_dropped(start_filer, receive, make_image, told, spool):
+    filer = start_filer()
+    coerced = make_image(1, PatientName="Other^Name", StudyDescription="coerced")
+    for image in (make_image(1), coerced):
+        filer.put(A, receive(image))
+    filer.association_ended(A)
+    first, second = told.next(), told.next()
+    told.next()
+    assert (first.outcome, second.outcome) == ("new", "duplicate")
+    assert second.path == first.path
+    assert dcmread(first.path).PatientName == "Secret^Name"
+    assert spool.waiting() == []
+    assert list(spool.quarantine.iterdir()) == []
+
+
+def test_second_copy_with_other_pixels_is_a_conflict_and_the_first_stays(
+    start_filer, receive, make_image, told, spool
+):
+    filer = start_filer()
+    for image in (make_image(1), make_image(1, seed=7)):
+        filer.put(A, receive(image))
+    first, second = told.next(), told.next()
+    assert (first.outcome, second.outcome) == ("new", "conflict")
+    assert dcmread(first.path) == make_image(1)
+    assert dcmread(second.path) == make_image(1, seed=7)
+    assert second.path.parent == spool.quarantine
+    assert (
+        second.path.with_suffix(".txt").read_text()
+        == "its SOP Instance UID is there already, with other content\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "MR_small_bigendian.dcm"])
+def test_transcoded_copy_is_a_duplicate(name, start_filer, receive, told):
+    filer = start_filer()
+    for file in ("MR_small.dcm", name):
+        ds = dcmread(get_testdata_file(file))
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3.4")
+        ds.SeriesInstanceUID = UID("1.2.3")
+        filer.put(A, receive(ds))
+    assert [told.next().outcome, told.next().outcome] == ["new", "duplicate"]
+
+
+def test_object_without_pixels_is_filed_and_compared_by_what_it_says(start_filer, receive, told):
+    filer = start_filer()
+    report = dcmread(get_testdata_file("test-SR.dcm"))
+    coerced = dcmread(get_testdata_file("test-SR.dcm"))
+    coerced.PatientName = "Other"
+    other = dcmread(get_testdata_file("test-SR.dcm"))
+    other.ContentSequence[0].ValueType = "TEXT"
+    for ds in (report, coerced, other):
+        filer.put(A, receive(ds))
+    assert [told.next().outcome for _ in range(3)] == ["new", "duplicate", "conflict"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\0" * 128 + b"DICM", b"\0" * 128 + b"DICM" + b"\xff" * 64]
+)
+def test_unreadable_file_goes_to_the_quarantine_with_its_reason(
+    content, start_filer, receive, make_image, told, spool
+):
+    filer = start_filer()
+    filer.put(A, receive(content))
+    filer.put(A, receive(make_image(1)))
+    association, reason, path = told.next()
+    assert association == A.id
+    assert path.parent == spool.quarantine
+    assert path.read_bytes() == content
+    assert path.with_suffix(".txt").read_text() == f"{reason}\n"
+    assert told.next().outcome == "new"
+
+
+def test_file_cut_in_its_pixels_goes_to_the_quarantine(start_filer, receive, make_image, told, spool):
+    filer = start_filer()
+    path = receive(make_image(1))
+    path.write_bytes(path.read_bytes()[:-100])
+    filer.put(A, path)
+    assert told.next()[0] == A.id
+    assert list(spool.series.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+@pytest.mark.parametrize("uid", ["../../etc/x", "/etc/passwd", "..", "1.2/3"])
+def test_uid_with_path_characters_is_filed_inside_the_spool(
+    uid, start_filer, receive, make_image, told, spool, tmp_path
+):
+    filer = start_filer()
+    image = make_image(1, SOPInstanceUID=uid, SeriesInstanceUID=uid)
+    image.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    file = BytesIO()
+    image.save_as(file, enforce_file_format=False)
+    path = spool.store(A.id, b"", _with_preamble(image))
+    filer.put(A, path)
+    filer.association_ended(A)
+    while told.next() != A:
+        pass
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    assert all(path.is_relative_to(spool.series) or path.is_relative_to(spool.quarantine) for path in files)
+
+
+def test_what_lay_in_the_inbox_is_filed_at_the_next_start(start_filer, receive, make_image, told):
+    paths = [receive(make_image(number)) for number in (1, 2)]
+    start_filer()
+    filed = [told.next(), told.next()]
+    assert [(item.header.instance_number, item.association) for item in filed] == [(1, None), (2, None)]
+    assert len(paths) == 2
+
+
+def test_rejected_leftover_is_told_with_the_id_in_its_name(start_filer, receive, told):
+    receive(b"rubbish", B)
+    start_filer()
+    assert told.next()[0] == B.id
+
+
+def test_image_linked_before_a_crash_is_told_again_as_new(start_filer, receive, make_image, told, spool):
+    image = make_image(1)
+    path = receive(image)
+    final = spool.image_path(image.SeriesInstanceUID, image.SOPInstanceUID)
+    final.parent.mkdir()
+    final.hardlink_to(path)
+    filer = start_filer()
+    assert told.next().outcome == "new"
+    filer.association_ended(A)
+    told.next()
+    assert spool.waiting() == []
+    assert final.exists()
+
+
+def test_refusing_database_is_waited_for_and_nothing_is_lost(
+    start_filer, receive, make_image, told, monkeypatch
+):
+    monkeypatch.setattr(filing, "RETRY_S", 0.01)
+    answers = iter([StateError("database is locked"), OSError(28, "No space left on device"), None, None])
+
+    def on_filed(filed):
+        answer = next(answers)
+        if answer:
+            raise answer
+        told.put(filed)
+
+    filer = start_filer(on_filed)
+    filer.put(A, receive(make_image(1)))
+    filer.put(A, receive(make_image(2)))
+    assert [told.next().header.instance_number for _ in range(2)] == [1, 2]
+
+
+def test_bug_in_a_listener_leaves_the_file_for_the_next_start(start_filer, receive, make_image, told, caplog):
+    def on_filed(filed):
+        if filed.header.instance_number == 1:
+            raise RuntimeError("a bug")
+        told.put(filed)
+
+    filer = start_filer(on_filed)
+    path = receive(make_image(1))
+    filer.put(A, path)
+    filer.put(A, receive(make_image(2)))
+    assert told.next().header.instance_number == 2
+    filer.stop()
+    assert path.exists()
+    assert "could not be filed" in caplog.text
+    start_filer()
+    assert told.next().header.instance_number == 1
+
+
+def test_file_system_without_hard_links_is_served_by_renaming(
+    start_filer, receive, make_image, told, spool, monkeypatch
+):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(filing.os, "link", refuse)
+    filer = start_filer()
+    filer.put(A, receive(make_image(1)))
+    filed = told.next()
+    assert dcmread(filed.path) == make_image(1)
+    assert spool.waiting() == []
+
+
+def _with_preamble(image):
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_dataset
+
+    from dicom_node.receive.file_meta import encode_file_meta
+
+    data = DicomBytesIO()
+    data.is_little_endian, data.is_implicit_VR = True, False
+    write_dataset(data, image)
+    meta = encode_file_meta(
+        sop_class_uid=image.SOPClassUID,
+        sop_instance_uid=image.SOPInstanceUID,
+        transfer_syntax_uid=image.file_meta.TransferSyntaxUID,
+        calling_ae="SCU",
+    )
+    return meta + data.getvalue()
