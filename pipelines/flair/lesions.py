@@ -1,0 +1,107 @@
+"""From a probability map on the native grid to lesions, and the slices that show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import cc3d
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.brain.grid import Grid
+from pipelines.types import BoolArray, FloatArray, Lesion
+
+MIN_VOLUME_MM3 = 3.0
+THRESHOLD = 0.5
+KEY_SLICES = 8
+KEY_SLICES_WITHOUT_LESION = 3
+KEY_SLICE_DISTANCE_MM = 6.0
+
+
+def find_lesions(
+    probability: FloatArray, grid: Grid, segment: str, threshold: float = THRESHOLD
+) -> tuple[BoolArray, tuple[Lesion, ...]]:
+    """Return the lesions of a probability map and the mask of them all.
+
+    A lesion is a 26-connected component of at least 3 mm3; smaller ones are not in the mask.
+
+    Parameters
+    ----------
+    probability : float32 array, shape (k, j, i)
+        In [0, 1] on the native grid.
+    grid : Grid
+    segment : str
+        Name of the segment that they belong to.
+    threshold : float
+        A voxel belongs to a lesion when its probability is at least this.
+
+    Returns
+    -------
+    bool array, shape (k, j, i)
+    tuple of Lesion
+        The largest first, numbered from 1.
+    """
+    labels, count = cc3d.connected_components(probability >= threshold, connectivity=26, return_N=True)
+    if count == 0:
+        return np.zeros(probability.shape, dtype=np.bool_), ()
+    statistics = cc3d.statistics(labels)
+    voxels = statistics["voxel_counts"].astype(np.float64)
+    volumes = voxels * grid.voxel_volume_mm3
+    kept = [n for n in range(1, count + 1) if volumes[n] >= MIN_VOLUME_MM3 * (1.0 - 1e-6)]
+    kept.sort(key=lambda n: (-volumes[n], tuple(statistics["centroids"][n])))
+    sums = np.bincount(labels.ravel(), weights=probability.ravel(), minlength=count + 1)
+    centres = grid.positions_lps(statistics["centroids"])
+    lesions = []
+    for number, label in enumerate(kept, start=1):
+        across_k = statistics["bounding_boxes"][label][0]
+        x, y, z = (float(c) for c in centres[label])
+        lesions.append(
+            Lesion(
+                id=number,
+                segment=segment,
+                volume_mm3=float(volumes[label]),
+                centre_lps=(x, y, z),
+                probability=float(sums[label] / voxels[label]),
+                slices_k=(int(across_k.start), int(across_k.stop) - 1),
+            )
+        )
+    wanted = np.zeros(count + 1, dtype=np.bool_)
+    wanted[kept] = True
+    return np.asarray(wanted[labels], dtype=np.bool_), tuple(lesions)
+
+
+def _spread(scores: npt.NDArray[np.float64], count: int, apart: int) -> list[int]:
+    """Return up to count slices with the highest positive scores, each that far from the others."""
+    chosen: list[int] = []
+    for k in np.argsort(-scores, kind="stable"):
+        if len(chosen) == count or scores[k] <= 0.0:
+            break
+        if all(abs(int(k) - other) >= apart for other in chosen):
+            chosen.append(int(k))
+    return chosen
+
+
+def key_slices(mask: BoolArray, heat: FloatArray, spacing_k_mm: float) -> tuple[int, ...]:
+    """Return the slices that a reader should see, ascending.
+
+    With lesions: up to eight with the most lesion area, at least 6 mm apart. Without: up to three where the map
+    is strongest. The slice of the map's maximum is always there.
+
+    Parameters
+    ----------
+    mask : bool array, shape (k, j, i)
+        Lesions.
+    heat : float32 array, shape (k, j, i)
+        The map that is shown over them.
+    spacing_k_mm : float
+        Between slices.
+    """
+    apart = max(1, round(KEY_SLICE_DISTANCE_MM / spacing_k_mm))
+    peak: Iterable[int] = ()
+    if float(heat.max(initial=0.0)) > 0.0:
+        peak = (int(np.unravel_index(int(np.argmax(heat)), heat.shape)[0]),)
+    if mask.any():
+        chosen = _spread(mask.sum(axis=(1, 2)).astype(np.float64), KEY_SLICES, apart)
+    else:
+        chosen = _spread(heat.sum(axis=(1, 2), dtype=np.float64), KEY_SLICES_WITHOUT_LESION, apart)
+    return tuple(sorted({*chosen, *peak}))

@@ -1,0 +1,258 @@
+"""The FLAIR pipeline: brain mask, N4, MNI, joint network, findings; each stage timed and reported."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 (the name its documentation uses)
+import torch
+from torch.nn import functional
+
+from pipelines.brain.mni_space import align_to_mni
+from pipelines.errors import PipelineError
+from pipelines.flair.joint.network import CLASSES, JointNetwork
+from pipelines.flair.lesions import THRESHOLD, find_lesions, key_slices
+from pipelines.flair.preprocess import Brain, Cube, find_brain, to_cube, to_native, without_bias
+from pipelines.flair.suitability import (
+    Verdict,
+    check_brain,
+    check_contrast,
+    check_geometry,
+    check_protocol,
+)
+from pipelines.types import (
+    Findings,
+    FloatArray,
+    Heatmap,
+    Hypothesis,
+    Measurement,
+    ModelCard,
+    Progress,
+    Segment,
+    Volume,
+)
+
+SEGMENT_NAME = "Lesion"
+DISEASES = {
+    "MS": ("multiple_sclerosis", "Multiple sclerosis"),
+    "NMOSD": ("neuromyelitis_optica", "Neuromyelitis optica spectrum disorder"),
+}
+LOCALISATION_WEIGHTS = (0.25, 0.25, 0.5)
+"""Of the maps at 20, 40 and 80 cubed: those that the network was trained with."""
+LOCALISATION_METHOD = (
+    "Class features weighted by the classifier's weights, at three scales (Front Neurosci 2024, "
+    "10.3389/fnins.2024.1351387)."
+)
+MAX_THREADS = 16
+
+
+@dataclass(frozen=True)
+class NetworkAnswer:
+    """What the joint network says of one cube.
+
+    Parameters
+    ----------
+    lesion : float32 array, shape (160, 160, 160)
+        Probability.
+    classes : mapping of str to float
+        Probabilities of MS and NMOSD; they add up to 1.
+    localisation : float32 array, shape (160, 160, 160)
+        In [0, 1] in the brain, 0 outside, for the more probable class.
+    """
+
+    lesion: FloatArray
+    classes: Mapping[str, float]
+    localisation: FloatArray
+
+
+@dataclass
+class _Run:
+    """The stages of one analysis as they end."""
+
+    progress: Progress
+    timings_s: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.timings_s[name] = time.perf_counter() - start
+        self.progress(name, self.timings_s[name])
+
+    def refused(self, *verdicts: Verdict) -> Findings | None:
+        """Keep the warnings; return the answer when a verdict has a reason."""
+        for verdict in verdicts:
+            self.warnings.extend(verdict.warnings)
+            if verdict.reason:
+                return Findings(
+                    "unsuitable", verdict.reason, warnings=tuple(self.warnings), timings_s=self.timings_s
+                )
+        return None
+
+
+def resolve_device(device: str) -> str:
+    """Return the torch device for "auto", "cpu", "cuda", "cuda:1".
+
+    Raises
+    ------
+    PipelineError
+        A GPU was asked for and there is none such.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise PipelineError(f'unknown device "{device}"; use "auto", "cpu" or "cuda:0"') from error
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise PipelineError(f'no device "{device}" on this machine ({torch.cuda.device_count()} GPUs found)')
+    return device
+
+
+def limit_threads() -> int:
+    """Let torch and SimpleITK use the processors that this process may use, at most 16; return how many."""
+    threads = max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)), MAX_THREADS))
+    torch.set_num_threads(threads)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    return threads
+
+
+def threshold_of(settings: Mapping[str, object]) -> float:
+    """Return the probability from which a voxel is lesion.
+
+    Raises
+    ------
+    PipelineError
+        A setting is unknown or out of range.
+    """
+    unknown = sorted(set(settings) - {"threshold"})
+    if unknown:
+        raise PipelineError(f'unknown setting "{unknown[0]}" of the flair pipeline; it has: threshold')
+    value = settings.get("threshold", THRESHOLD)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < 1.0:
+        raise PipelineError(f"threshold of the flair pipeline must be between 0 and 1, not {value!r}")
+    return float(value)
+
+
+class FlairPipeline:
+    """Finds MS and NMOSD lesions on one FLAIR volume.
+
+    Parameters
+    ----------
+    network : JointNetwork
+        With its weights.
+    card : ModelCard
+        Of these weights.
+    device : str
+        "auto", "cpu", "cuda", "cuda:1".
+    """
+
+    def __init__(self, network: JointNetwork, card: ModelCard, device: str = "auto") -> None:
+        self.device = resolve_device(device)
+        self.card = card
+        self._network = network.to(self.device).eval()
+        limit_threads()
+
+    def __call__(self, volume: Volume, settings: Mapping[str, object], progress: Progress) -> Findings:
+        """Analyse one volume; what cannot be analysed comes back as status "unsuitable" with its reason."""
+        threshold = threshold_of(settings)
+        run = _Run(progress)
+        answer = run.refused(check_protocol(volume.attributes), check_geometry(volume))
+        return answer or self._analyse(volume, threshold, run)
+
+    def _analyse(self, volume: Volume, threshold: float, run: _Run) -> Findings:
+        with run.stage("mask"):
+            brain = find_brain(volume, self.device)
+        if brain is None:
+            return replace(Findings("unsuitable", "no brain found"), timings_s=run.timings_s)
+        with run.stage("N4"):
+            corrected = without_bias(brain)
+        with run.stage("MNI"):
+            alignment = align_to_mni(corrected, brain.mask, brain.grid)
+            refused = run.refused(
+                check_brain(brain.mask, brain.grid, alignment),
+                check_contrast(corrected, brain.mask, brain.grid, alignment),
+            )
+            cube = to_cube(corrected, brain, alignment) if refused is None else None
+        if cube is None:
+            return refused or Findings("unsuitable", "no brain found")
+        with run.stage("network"):
+            answer = self.ask_network(cube)
+        with run.stage("findings"):
+            findings = self._findings(answer, cube, brain, threshold)
+        if self.card.trained_on != "real":
+            run.warnings.append(
+                f"{self.card.name} was trained on {self.card.trained_on} data; no clinical accuracy known"
+            )
+        return replace(findings, warnings=tuple(run.warnings), timings_s=run.timings_s)
+
+    @torch.inference_mode()
+    def ask_network(self, cube: Cube) -> NetworkAnswer:
+        """Run the joint network on one cube.
+
+        Raises
+        ------
+        PipelineError
+            The network answered with something that is not a number.
+        """
+        output = self._network(torch.from_numpy(cube.values)[None, None].to(self.device))
+        lesion = output.probability[0, 0].float().cpu().numpy()
+        shares = functional.softmax(output.classes[0].float(), dim=0).cpu().numpy()
+        if not (np.isfinite(lesion).all() and np.isfinite(shares).all()):
+            raise PipelineError(f"{self.card.name} gave values that are not numbers")
+        heat = np.zeros(cube.mask.shape, dtype=np.float32)
+        for weight, small in zip(LOCALISATION_WEIGHTS, output.localisation, strict=True):
+            large = functional.interpolate(
+                small.float(), size=heat.shape, mode="trilinear", align_corners=False
+            )
+            heat += np.float32(weight) * _unit_range(large[0, 0].cpu().numpy(), cube)
+        classes = {name: float(share) for name, share in zip(CLASSES, shares, strict=True)}
+        return NetworkAnswer(lesion, classes, _unit_range(heat, cube))
+
+    def _findings(self, answer: NetworkAnswer, cube: Cube, brain: Brain, threshold: float) -> Findings:
+        probability = to_native(answer.lesion, cube, brain)
+        mask, lesions = find_lesions(probability, brain.whole, SEGMENT_NAME, threshold)
+        heat = to_native(answer.localisation, cube, brain)
+        found = bool(lesions)
+        predicted = max(answer.classes, key=lambda name: answer.classes[name])
+        hypotheses = tuple(
+            Hypothesis(*DISEASES[name], probability=share, calibrated=False, model=self.card.name)
+            for name, share in answer.classes.items()
+        )
+        heatmap = Heatmap(
+            name="localisation map",
+            method=LOCALISATION_METHOD,
+            class_name=predicted,
+            probability=answer.classes[predicted] if found else None,
+            values=heat,
+            key_slices_k=key_slices(mask, heat, brain.whole.spacing_mm[0]),
+            model=self.card.name,
+        )
+        total_mm3 = sum(lesion.volume_mm3 for lesion in lesions)
+        return Findings(
+            status="findings" if found else "none",
+            segments=(Segment(SEGMENT_NAME, "lesion_of_brain", mask, probability),) if found else (),
+            lesions=lesions,
+            measurements=(
+                Measurement("volume", total_mm3, "mm3", derivation="total"),
+                Measurement("number_of_lesions", float(len(lesions)), "{lesions}"),
+            ),
+            hypotheses=hypotheses if found else (),
+            heatmaps=(heatmap,),
+            models=(self.card,),
+        )
+
+
+def _unit_range(values: FloatArray, cube: Cube) -> FloatArray:
+    """Return values stretched to [0, 1] inside the brain and 0 outside; a flat map becomes 0."""
+    inside = values[cube.mask]
+    low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
+    if high <= low:
+        return np.zeros_like(values)
+    return np.asarray(np.where(cube.mask, (values - low) / (high - low), 0.0), dtype=np.float32)
