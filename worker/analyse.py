@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 NO_SOURCES = LoadedSeries(volume=None, datasets=(), frames=())
 
 
-def analyse_series(
+def analyse_series(  # noqa: PLR0917 - a binding signature; callers name what they pass
     paths: Sequence[Path],
     pipeline: Pipeline,
     context: ResultContext,
@@ -65,12 +65,12 @@ def _find(
     progress: Progress,
     timings_s: dict[str, float],
 ) -> tuple[Findings, LoadedSeries]:
-    """Return what the pipeline finds, with the series that it was found in; without pixels when it went wrong."""
+    """Return what the pipeline finds, and the series that it was found in; no pixels when it went wrong."""
     try:
         with _timed("read", timings_s, progress):
             series = load_series(paths)
         if series.volume is None:
-            raise GeometryError("the images have no pixels")
+            return Findings(status="unsuitable", reason="the images have no pixels"), series
         return pipeline(series.volume, settings, progress), series
     except GeometryError as error:
         return Findings(status="unsuitable", reason=str(error)), _sources(paths)
@@ -96,7 +96,8 @@ def _build(
     try:
         return failed, build_results(failed, _sources(paths), context, out)
     except Exception as error:  # noqa: BLE001 - sources without the least identification
-        log.error("no report can be made: %s", str(error) if isinstance(error, NodeError) else _fault(error))
+        reason = str(error) if isinstance(error, NodeError) else _fault(error)
+        log.warning("no report can be made: %s", reason)
         return failed, []
 
 
@@ -121,7 +122,7 @@ def _is_readable(path: Path) -> bool:
 
 
 def _fault(error: Exception) -> str:
-    """Return where a fault lies, and log the way there; its text may hold values of a patient and is left out."""
+    """Return where a fault lies, and log the way there; its text is left out, it may tell of a patient."""
     frames = traceback.extract_tb(error.__traceback__)
     way = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
     log.error("%s at %s", type(error).__name__, way)

@@ -29,7 +29,7 @@ from worker.tasks import Registry, Workplace, run_job
 log = logging.getLogger(__name__)
 
 CHILD_START_S = 120.0
-"""How long a new child may take to say that it lives: the pool's own 4 s kill one that starts on a busy machine."""
+"""How long a new child may take to say that it lives: the pool's own 4 s kill one on a busy machine."""
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -121,7 +121,7 @@ def make_app(broker_url: str, place: Workplace, time_limit_s: float, queues: Seq
         broker_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT_S},
     )
 
-    @app.task(name=TASK)  # type: ignore[misc]
+    @app.task(name=TASK)  # type: ignore[untyped-decorator]
     def analyse(message: dict[str, Any]) -> None:
         run_job(message, place)
 
@@ -142,7 +142,8 @@ def run_worker(
 ) -> int:
     """Work in this process until it is told to stop; return the exit status.
 
-    SIGTERM and Ctrl-C wait for the job at work; SIGQUIT, or a second Ctrl-C, gives it up, and the node has it done anew.
+    SIGTERM and Ctrl-C wait for the job at work; SIGQUIT, or a second Ctrl-C, gives it up, and the node has it done
+    anew.
 
     Parameters
     ----------
@@ -161,11 +162,15 @@ def run_worker(
     registry = registry or _installed_registry()
     spool = spool.absolute()
     if not (spool / "results").is_dir():
-        raise ConfigError(f"[worker] spool: {spool} is not a node's data folder: start the node first, or mount it here")
+        raise ConfigError(
+            f"[worker] spool: {spool} is not a node's data folder: start the node first, or mount it here"
+        )
     known = sorted(registry.installed())
     unknown = sorted(set(queues or ()) - set(known))
     if unknown or not known:
-        raise ConfigError(f"no pipeline {', '.join(unknown)} is installed; installed are: {', '.join(known) or 'none'}")
+        raise ConfigError(
+            f"no pipeline {', '.join(unknown)} is installed; installed are: {', '.join(known) or 'none'}"
+        )
     os.umask(0o077)
     place = Workplace(spool=spool, device=device, registry=registry, heartbeat_s=heartbeat_s)
     app = make_app(broker_url, place, time_limit_s, list(queues or known))
@@ -188,7 +193,7 @@ def run_worker(
 
 
 def _start_child(**_: object) -> None:
-    """End the child with its parent: no one else holds its time limit, and its device is wanted by the next worker."""
+    """End the child with its parent: none else holds its time limit, and the next worker needs its device."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -196,4 +201,5 @@ def _start_child(**_: object) -> None:
 def _installed_registry() -> Registry:
     from pipelines import registry  # noqa: PLC0415 - a test's worker brings its own
 
-    return registry
+    found: Registry = registry
+    return found

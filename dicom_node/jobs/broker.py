@@ -1,6 +1,7 @@
 """The embedded broker: a Valkey server in the data folder, for a node and worker on one machine.
 
-It keeps nothing on disk: what it holds can be made again. A server whose owner was killed is adopted by the next one.
+It keeps nothing on disk: what it holds can be made again. A server whose owner was killed is adopted by the
+next one.
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ set-proc-title no
 
 
 class EmbeddedBroker:
-    """A Valkey server of ours, on a Unix socket in ``folder``, or on a loopback port where that path is too long.
+    """A Valkey server of ours, on a Unix socket in ``folder``, or a loopback port where that path is too long.
 
-    Files in the folder, all 0600: ``url`` (for the worker), ``pid``, ``lock`` (held by the owner), ``valkey.conf``, ``valkey.log``.
+    Files in the folder, all 0600: ``url`` (for the worker), ``pid``, ``lock`` (held by the owner), ``valkey.conf``,
+    ``valkey.log``.
 
     Parameters
     ----------
@@ -190,7 +192,9 @@ def read_url(folder: Path) -> str:
     try:
         return (folder / "url").read_text().strip()
     except OSError as error:
-        raise BrokerError(f"no embedded broker runs in {folder}: start the node first, or set [broker] url") from error
+        raise BrokerError(
+            f"no embedded broker runs in {folder}: start the node first, or set [broker] url"
+        ) from error
 
 
 def _free_port(port: int = 0) -> int:

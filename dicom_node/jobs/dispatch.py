@@ -29,7 +29,7 @@ TASK = "dicom_node.analyse"
 TIMEOUT_S = 5.0
 VISIBILITY_TIMEOUT_S = 86_400  # Celery's own redelivery, never relied upon: the reconciler is the only one
 
-# kombu's Redis transport keeps here what a consumer took and did not acknowledge (kombu.transport.redis.Channel)
+# Here kombu's Redis transport keeps what a consumer took and did not acknowledge (kombu.transport.redis)
 UNACKED_KEY = "unacked"
 UNACKED_INDEX_KEY = "unacked_index"
 
@@ -49,7 +49,9 @@ def connect(url: str) -> redis.Redis:
             return redis.Redis(unix_socket_path=unquote(parts.path), **options)
         return redis.Redis.from_url(url, **options)
     except ValueError as error:
-        raise BrokerError(f"not a broker's URL: {redacted(url)} (redis://HOST:PORT/0 or rediss://...)") from error
+        raise BrokerError(
+            f"not a broker's URL: {redacted(url)} (redis://HOST:PORT/0 or rediss://...)"
+        ) from error
 
 
 def redacted(url: str) -> str:
@@ -98,12 +100,12 @@ class Dispatcher:
             )
 
     def ping(self) -> str:
-        """Return the broker's run ID, which changes when it was started anew; BrokerError when it does not answer."""
+        """Return the broker's run ID, which is another after each start; BrokerError when it is silent."""
         with self._errors():
             return str(self._client.info("server")["run_id"])
 
     def places(self, queue: str) -> dict[str, Place]:
-        """Return where the broker has each task of a queue: waiting in it, or taken and not yet acknowledged."""
+        """Return where the broker has each task of a queue: in it, or taken and not yet acknowledged."""
         with self._errors():
             found: dict[str, Place] = {}
             for raw in self._client.hvals(UNACKED_KEY):
@@ -162,7 +164,9 @@ class Dispatcher:
         except (redis.RedisError, *others) as error:
             seconds = time.monotonic() - began
             url = redacted(self.broker_url)
-            raise BrokerError(f"the broker at {url} can't be used: {error} (after {seconds:.1f} s)") from error
+            raise BrokerError(
+                f"the broker at {url} can't be used: {error} (after {seconds:.1f} s)"
+            ) from error
         except (KeyError, ValueError, TypeError) as error:
             url = redacted(self.broker_url)
             raise BrokerError(f"the broker at {url} holds what is not ours: {error!r}") from error

@@ -11,7 +11,19 @@ from dicom_node.errors import StateError
 from dicom_node.jobs.schema import JobRow
 from dicom_node.receive.spool import sync_folder
 
-COLUMNS = ("id", "series_uid", "pipeline", "rule", "state", "reason", "settings", "images", "note", "replaces", "created_at")
+COLUMNS = (
+    "id",
+    "series_uid",
+    "pipeline",
+    "rule",
+    "state",
+    "reason",
+    "settings",
+    "images",
+    "note",
+    "replaces",
+    "created_at",
+)
 
 
 def write_record(folder: Path, job: JobRow) -> Path:
@@ -19,7 +31,7 @@ def write_record(folder: Path, job: JobRow) -> Path:
     path = folder / f"{job.id}.json"
     part = path.with_suffix(".part")
     text = json.dumps({name: getattr(job, name) for name in COLUMNS}, indent=1, sort_keys=True)
-    with part.open("w", opener=_open_private) as stream:
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
@@ -41,7 +53,3 @@ def read_record(path: Path) -> JobRow:
         return JobRow(run=1, attempts=1, **{name: columns[name] for name in COLUMNS})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StateError(f"{path.name} is not the record of a job: {error!r}") from error
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

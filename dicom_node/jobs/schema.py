@@ -49,7 +49,9 @@ class JobRow(Base):
 
     __tablename__ = "jobs"
 
-    id: Mapped[str] = mapped_column(String, primary_key=True)  # hex digest of the identity; people see its first 8
+    id: Mapped[str] = mapped_column(
+        String, primary_key=True
+    )  # hex digest of the identity; people see its first 8
     series_uid: Mapped[str] = mapped_column(ForeignKey("series.series_uid"), index=True)
     pipeline: Mapped[str] = mapped_column(String)
     rule: Mapped[str] = mapped_column(String, default="")
@@ -60,12 +62,18 @@ class JobRow(Base):
     outcome: Mapped[str] = mapped_column(String, default="")  # Findings.status
     settings: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     images: Mapped[list[str]] = mapped_column(JSON, default=list)  # paths relative to the data folder
-    note: Mapped[str] = mapped_column(String, default="")  # what the report must say of the input ("2 images missing")
+    note: Mapped[str] = mapped_column(
+        String, default=""
+    )  # what the report must say of the input ("2 images missing")
     replaces: Mapped[str] = mapped_column(String, default="")  # the job whose report this one replaces
     created_at: Mapped[float] = mapped_column(Float)
-    enqueued_at: Mapped[float] = mapped_column(Float, default=0.0)  # 0: the broker was not told of this run yet
+    enqueued_at: Mapped[float] = mapped_column(
+        Float, default=0.0
+    )  # 0: the broker was not told of this run yet
     ended_at: Mapped[float] = mapped_column(Float, default=0.0)
-    events_read: Mapped[int] = mapped_column(Integer, default=0)  # bytes of the run's events.jsonl already passed on
+    events_read: Mapped[int] = mapped_column(
+        Integer, default=0
+    )  # bytes of the run's events.jsonl already passed on
 
 
 class ObjectRow(Base):
@@ -96,7 +104,9 @@ class TransitionRow(Base):
     __tablename__ = "transitions"
 
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
-    subject: Mapped[str] = mapped_column(String, index=True)  # series_uid, job id, or "<sop_instance_uid>@<destination>"
+    subject: Mapped[str] = mapped_column(
+        String, index=True
+    )  # series_uid, job id, or "<sop_instance_uid>@<destination>"
     at: Mapped[float] = mapped_column(Float)
     before: Mapped[str] = mapped_column(String)
     after: Mapped[str] = mapped_column(String)

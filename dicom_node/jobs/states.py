@@ -45,7 +45,9 @@ SERIES_TRANSITIONS: dict[SeriesState, frozenset[SeriesState]] = {
 }
 
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.HELD, JobState.ABANDONED}),
+    JobState.QUEUED: frozenset(
+        {JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.HELD, JobState.ABANDONED}
+    ),
     JobState.RUNNING: frozenset({JobState.QUEUED, JobState.DELIVERING, JobState.HELD}),
     JobState.DELIVERING: frozenset({JobState.DELIVERED, JobState.UNDELIVERED, JobState.QUEUED}),
     JobState.DELIVERED: frozenset({JobState.QUEUED, JobState.DELIVERING}),

@@ -1,25 +1,25 @@
 """The node's state in SQLite: series, images, jobs, and the history of every change.
 
-The database is an index of the spool: what it loses in a power cut (``synchronous=NORMAL``) or by damage is made again by
-:mod:`dicom_node.jobs.rebuild`. Only the node opens it; workers answer with files.
+The database is an index of the spool: what it loses in a power cut (``synchronous=NORMAL``) or by damage is made
+again by :mod:`dicom_node.jobs.rebuild`. Only the node writes it; workers answer with files.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, select
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_node.errors import NotFoundError, StateError
 from dicom_node.jobs import lookup
+from dicom_node.jobs.database import CorruptStateError, open_engine, open_session
 from dicom_node.jobs.record import write_record
 from dicom_node.jobs.schema import Base, ImageRow, JobRow, SeriesRow, TransitionRow
 from dicom_node.jobs.states import (
@@ -32,11 +32,7 @@ from dicom_node.jobs.states import (
 from dicom_node.receive.spool import uid_key
 from dicom_node.series.headers import ImageHeader
 
-BUSY_TIMEOUT_S = 30.0
-
-
-class CorruptStateError(StateError):
-    """The database file is damaged, or is no database: make it again from the spool."""
+__all__ = ["CorruptStateError", "Store", "job_identity", "series_identity"]
 
 
 def series_identity(series_uid: str) -> str:
@@ -64,7 +60,7 @@ class Store:
     path : Path
         The SQLite file; made when it is not there.
     jobs_folder : Path or None
-        Where :meth:`create_job` leaves a record of each job before the row, so that the database can be rebuilt.
+        Where :meth:`create_job` leaves a record of each job before its row: the database can be rebuilt.
 
     Raises
     ------
@@ -77,7 +73,7 @@ class Store:
     def __init__(self, path: Path, jobs_folder: Path | None = None) -> None:
         self.path = path
         self._jobs_folder = jobs_folder
-        self._engine = _open_engine(path)
+        self._engine = open_engine(path)
         self._reading = self._engine.execution_options(begin="BEGIN")
         try:
             with self.session() as session:
@@ -94,28 +90,13 @@ class Store:
         """Close all connections."""
         self._engine.dispose()
 
-    @contextlib.contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self) -> AbstractContextManager[Session]:
         """Open a session that writes: one at a time, committed at the end, rolled back on an error."""
-        with self._open(self._engine) as session:
-            yield session
+        return open_session(self._engine, self.path)
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[Session]:
+    def reading(self) -> AbstractContextManager[Session]:
         """Open a session that only reads, beside others."""
-        with self._open(self._reading) as session:
-            yield session
-
-    @contextlib.contextmanager
-    def _open(self, engine: Engine) -> Iterator[Session]:
-        try:
-            with Session(engine, expire_on_commit=False) as session, session.begin():
-                yield session
-        except DatabaseError as error:
-            text = str(error.orig)
-            if "malformed" in text or "not a database" in text:
-                raise CorruptStateError(f"{self.path}: {text}") from error
-            raise StateError(f"{self.path}: {text}") from error
+        return open_session(self._reading, self.path)
 
     def add_image(self, header: ImageHeader, path: str, calling_ae: str, at: float) -> bool:
         """Record an image that lies in the spool at ``path``; return False when it is known already."""
@@ -160,6 +141,11 @@ class Store:
         query = select(ImageRow).where(ImageRow.series_uid == series_uid).order_by(ImageRow.sop_instance_uid)
         with self.reading() as session:
             return list(session.scalars(query))
+
+    def image_paths(self) -> set[str]:
+        """Return the paths of all known images, relative to the data folder."""
+        with self.reading() as session:
+            return set(session.scalars(select(ImageRow.path)))
 
     def series_in(self, *states: SeriesState) -> list[SeriesRow]:
         """Return the series in these states, oldest first."""
@@ -280,7 +266,9 @@ class Store:
 
     def history(self, *subjects: str) -> list[TransitionRow]:
         """Return every change of state of these subjects, oldest first."""
-        query = select(TransitionRow).where(TransitionRow.subject.in_(subjects)).order_by(TransitionRow.number)
+        query = (
+            select(TransitionRow).where(TransitionRow.subject.in_(subjects)).order_by(TransitionRow.number)
+        )
         with self.reading() as session:
             return list(session.scalars(query))
 
@@ -306,20 +294,3 @@ def _set(job: JobRow, columns: Mapping[str, Any]) -> None:
 
 def _note(session: Session, subject: str, before: str, after: str, reason: str) -> None:
     session.add(TransitionRow(subject=subject, at=time.time(), before=before, after=after, reason=reason))
-
-
-def _open_engine(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
-
-    @event.listens_for(engine, "connect")
-    def set_pragmas(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves, below
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    # A writer takes the lock at BEGIN: one that asks for it halfway can't wait and fails at once as busy.
-    @event.listens_for(engine, "begin")
-    def begin(connection: Any) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"))
-
-    return engine

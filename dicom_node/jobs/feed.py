@@ -1,0 +1,138 @@
+"""Keeps the broker supplied: sends queued runs, and again what it lost or a dead worker took along."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from dicom_node.errors import BrokerError
+from dicom_node.jobs.runs import run_name
+from dicom_node.jobs.schema import JobRow
+from dicom_node.jobs.store import Store
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 30.0
+PING_S = 10.0
+
+
+class Queues(Protocol):
+    """What the feed needs of :class:`dicom_node.jobs.dispatch.Dispatcher`; see there."""
+
+    def enqueue(self, job: JobRow, message: dict[str, Any]) -> None:
+        """Send a job's current run to the queue of its pipeline."""
+
+    def ping(self) -> str:
+        """Return the broker's run ID."""
+
+    def places(self, queue: str) -> Mapping[str, str]:
+        """Return where the broker has each task of a queue: "queue" or "taken"."""
+
+    def forget(self, job_id: str, queue: str) -> None:
+        """Remove every message of a job."""
+
+
+class Feed:
+    """The reconciler's side towards the broker.
+
+    A message counts as missing when its run has no folder and the broker has not had it in the queue for ``lease_s``:
+    also one that a worker took and did nothing with. To send one twice does no harm, since only one worker can make
+    the run's folder.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        dispatcher: Queues,
+        *,
+        message_of: Callable[[JobRow], dict[str, Any]],
+        on_broker: Callable[[bool, str, float], None],
+        lease_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._message_of = message_of
+        self._on_broker = on_broker
+        self._lease_s = lease_s
+        self._clock = clock
+        self._incarnation = ""  # the broker's run ID
+        self._in_queue: dict[str, float] = {}  # task ID to when it was last known to wait in its queue
+        self._next_ping = 0.0
+        self._next_check = 0.0
+        self._pause_s = 0.0
+        self._retry_at = 0.0
+        self._lost_at = 0.0
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the broker did not answer when it was last asked."""
+        return self._pause_s > 0
+
+    def step(self, job_ids: Sequence[str]) -> None:
+        """Make sure that the broker knows of these queued jobs, whose runs have not begun."""
+        if self._clock() < self._retry_at:
+            return
+        try:
+            self._step([job for job in map(self._store.job, job_ids) if job is not None])
+        except BrokerError as error:
+            first = not self.is_down
+            self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+            self._retry_at = self._clock() + self._pause_s
+            if first:
+                self._lost_at = self._clock()
+                self._on_broker(False, str(error), 0.0)
+
+    def forget(self, job: JobRow) -> None:
+        """Take a job's messages back, as far as the broker can be reached."""
+        self._in_queue = {name: at for name, at in self._in_queue.items() if not name.startswith(job.id)}
+        try:
+            self._dispatcher.forget(job.id, job.pipeline)
+        except BrokerError as error:
+            log.info("job %s: messages not taken back: %s", job.id[:8], error)
+
+    def _step(self, jobs: list[JobRow]) -> None:
+        new = [job for job in jobs if job.enqueued_at == 0.0]
+        check = self._clock() >= self._next_check
+        if new or check or self.is_down or self._clock() >= self._next_ping:
+            check = self._ping() or check
+        for job in new:
+            self._send(job)
+        if check:
+            self._next_check = self._clock() + self._lease_s / 3
+            self._check([job for job in jobs if job.enqueued_at != 0.0])
+
+    def _ping(self) -> bool:
+        """Ask the broker for a sign of life; return True when it is another one than before."""
+        incarnation = self._dispatcher.ping()
+        self._next_ping = self._clock() + PING_S
+        if self.is_down:
+            self._pause_s = self._retry_at = 0.0
+            self._on_broker(True, "", self._clock() - self._lost_at)
+        is_new = incarnation != self._incarnation
+        if is_new:
+            self._in_queue.clear()
+        self._incarnation = incarnation
+        return is_new
+
+    def _check(self, jobs: list[JobRow]) -> None:
+        now = self._clock()
+        places = {queue: self._dispatcher.places(queue) for queue in {job.pipeline for job in jobs}}
+        for job in jobs:
+            name = run_name(job.id, job.run)
+            place = places[job.pipeline].get(name)
+            if place == "queue":
+                self._in_queue[name] = now
+            elif place is None and name not in self._in_queue:
+                self._send(job)  # a broker that we did not know, and that does not know the run
+            elif now - self._in_queue.setdefault(name, now) > self._lease_s:
+                self._dispatcher.forget(job.id, job.pipeline)
+                self._send(job)
+
+    def _send(self, job: JobRow) -> None:
+        self._dispatcher.enqueue(job, self._message_of(job))
+        self._in_queue[run_name(job.id, job.run)] = self._clock()
+        self._store.update_job(job.id, enqueued_at=time.time())

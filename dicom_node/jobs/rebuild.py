@@ -1,0 +1,120 @@
+"""The database from the spool: what is missing in it after a power cut, or all of it after damage.
+
+Read are ``series/`` (images), ``jobs/`` (records) and ``results/`` (runs and manifests). What people decided (held,
+released) is lost with a database; series without a job are assessed again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+
+from dicom_node.errors import StateError, UnreadableError
+from dicom_node.jobs.record import read_record
+from dicom_node.jobs.runs import finished_path, last_run
+from dicom_node.jobs.schema import JobRow, SeriesRow
+from dicom_node.jobs.states import JobState, SeriesState
+from dicom_node.jobs.store import Store
+from dicom_node.receive.spool import Spool
+from dicom_node.results.manifest import Manifest
+from dicom_node.series.headers import read_header
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """How much the spool held that the database did not know."""
+
+    images: int = 0
+    jobs: int = 0
+
+
+def rebuild(path: Path, spool_root: Path) -> Recovered:
+    """Make the database again from the spool; a file that is there already is kept beside it as damaged.
+
+    Series without a job are receiving, and to be assessed. Jobs with results are delivering, and to be handed to the
+    outbox, which knows from its receipts what was sent.
+    """
+    if path.exists():
+        put_aside(path)
+    spool = Spool(spool_root)
+    store = Store(path, spool.jobs)
+    try:
+        return Recovered(_index_images(store, spool), _index_jobs(store, spool))
+    finally:
+        store.close()
+
+
+def put_aside(path: Path) -> Path:
+    """Rename a database, with what belongs to it, and return its new path."""
+    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def _index_images(store: Store, spool: Spool) -> int:
+    known = store.image_paths()
+    images = 0
+    for path in _by_age(spool.series.glob("*/*.dcm")):
+        relative = spool.relative(path)
+        if relative in known:
+            continue
+        try:
+            header = read_header(path)
+        except UnreadableError as error:
+            log.warning("%s: not indexed: %s", relative, error)
+            continue
+        images += store.add_image(header, relative, "", path.stat().st_mtime)
+    return images
+
+
+def _index_jobs(store: Store, spool: Spool) -> int:
+    records = []
+    for path in _by_age(spool.jobs.glob("*.json")):
+        try:
+            records.append(read_record(path))
+        except StateError as error:
+            log.warning("%s", error)
+    with store.reading() as session:
+        known = set(session.scalars(select(JobRow.id)))
+    replaced = {record.replaces for record in records}
+    count = 0
+    for job in records:
+        if job.id in known:
+            continue
+        with store.session() as session:
+            series = session.get(SeriesRow, job.series_uid)
+            if series is None:
+                log.warning("job %s: its series is not in the spool", job.id[:8])
+                continue
+            if series.state == SeriesState.RECEIVING:
+                series.state = SeriesState.ROUTED
+            _place(job, spool.results, is_replaced=job.id in replaced)
+            store.insert_job(session, job)
+            count += 1
+    return count
+
+
+def _place(job: JobRow, results: Path, *, is_replaced: bool) -> None:
+    """Set a job's state and run by what its folders say."""
+    job.reason = "found in the spool"
+    folder = finished_path(results, job.id)
+    if folder is not None:
+        manifest = Manifest.read(folder)
+        job.state, job.run, job.outcome = JobState.DELIVERING, manifest.run, manifest.status
+    elif job.state == JobState.QUEUED:
+        job.state = JobState.ABANDONED if is_replaced else JobState.QUEUED
+        job.run = max(1, last_run(results, job.id))
+
+
+def _by_age(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name))

@@ -1,0 +1,273 @@
+"""What brings jobs on: it sends them to the broker, reads what workers leave in ``results/``, and redelivers.
+
+There is no other redelivery: a run without a sign of life, or one whose worker noted its death, is followed by
+the next run. Files count, messages don't: a broker that forgot everything is told again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dicom_node.errors import NodeError, StateError
+from dicom_node.jobs.feed import Feed, Queues
+from dicom_node.jobs.runs import (
+    DEATHS,
+    LEASE,
+    STAGE,
+    STARTED,
+    finished_path,
+    last_run,
+    read_events,
+    remove_leftovers,
+    run_name,
+)
+from dicom_node.jobs.schema import JobRow
+from dicom_node.jobs.states import JobState
+from dicom_node.jobs.store import Store
+from dicom_node.receive.spool import Spool
+from dicom_node.results.manifest import Manifest
+
+log = logging.getLogger(__name__)
+
+ACTIVE_S = 0.5
+IDLE_S = 10.0
+TROUBLE_S = 5.0
+LIMIT_GRACE_S = 60.0
+"""A run this much over its limit is given up even if its lease is touched: nobody holds its limit."""
+
+
+@dataclass
+class _Lease:
+    """A lease as it was last seen, on our own clock: those of other hosts may be wrong."""
+
+    run: str
+    began: float
+    touched_ns: int | None
+    seen: float
+
+
+class Reconciler:
+    """Brings queued and running jobs to their results.
+
+    The callbacks come on the reconciler's thread, one at a time; a crash of the node may repeat the last one. A
+    `NodeError` that one raises is logged, and that step is tried again.
+
+    Parameters
+    ----------
+    message_of : callable
+        Gives the message to the worker for a job's current run.
+    on_stage : callable
+        Gets each event of a run once: "started" with the worker, "stage" with stage and seconds.
+    on_finished : callable
+        The results are there, and the job is delivering.
+    on_retry : callable
+        The job's last run was lost; ``job.run`` is already the next one.
+    on_failed : callable
+        No attempt is left: must publish a failed result as run ``job.run``, which then counts as finished.
+    on_broker : callable
+        Gets (answers again, reason, seconds without it) when the broker is lost and when it is back.
+    lease_s : float
+        How long a run may give no sign of life, and a message be missing, before it is done anew.
+    max_runs : int
+        Attempts before the job is failed.
+    time_limit_s : float
+        The workers' hard limit for a run.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        spool: Spool,
+        dispatcher: Queues,
+        *,
+        message_of: Callable[[JobRow], dict[str, Any]],
+        on_stage: Callable[[JobRow, dict[str, Any]], None],
+        on_finished: Callable[[JobRow, Manifest], None],
+        on_retry: Callable[[JobRow, str], None],
+        on_failed: Callable[[JobRow, str], None],
+        on_broker: Callable[[bool, str, float], None],
+        lease_s: float = 30.0,
+        max_runs: int = 3,
+        time_limit_s: float = 900.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._results: Path = spool.results
+        self._on_stage = on_stage
+        self._on_finished = on_finished
+        self._on_retry = on_retry
+        self._on_failed = on_failed
+        self._lease_s = lease_s
+        self._max_runs = max_runs
+        self._time_limit_s = time_limit_s
+        self._clock = clock
+        self._feed = Feed(
+            store, dispatcher, message_of=message_of, on_broker=on_broker, lease_s=lease_s, clock=clock
+        )
+        self._leases: dict[str, _Lease] = {}
+        self._not_before: dict[str, float] = {}
+        self._stepping = threading.Lock()
+        self._waker = threading.Event()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to work on a thread of its own."""
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._work, name="reconciler", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, after the step that it is in."""
+        self._ended.set()
+        self._waker.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def wake(self) -> None:
+        """Look at the jobs now: there is a new one."""
+        self._waker.set()
+
+    def withdraw(self, job: JobRow) -> None:
+        """Take back the messages of a job that is held or abandoned; a run at work is left to end."""
+        with self._stepping:
+            self._feed.forget(job)
+
+    def _work(self) -> None:
+        while not self._ended.is_set():
+            try:
+                delay_s = self.step()
+            except Exception:
+                log.exception(
+                    "the reconciler stumbled"
+                )  # the thread must outlive any fault: nothing else redelivers
+                delay_s = TROUBLE_S
+            self._waker.wait(delay_s)
+            self._waker.clear()
+
+    def step(self) -> float:
+        """Do one pass over all queued and running jobs; return the seconds until the next one is due."""
+        with self._stepping:
+            jobs = self._store.jobs_in(JobState.QUEUED, JobState.RUNNING)
+            waiting = []
+            for job in jobs:
+                if self._not_before.get(job.id, 0.0) > self._clock():
+                    continue
+                try:
+                    if self._is_waiting(job):
+                        waiting.append(job)
+                    self._not_before.pop(job.id, None)
+                except (NodeError, OSError) as error:
+                    log.warning("job %s: %s", job.id[:8], error)
+                    self._not_before[job.id] = self._clock() + TROUBLE_S
+            self._feed.step([job.id for job in waiting])
+            return ACTIVE_S if jobs or self._feed.is_down else IDLE_S
+
+    def _is_waiting(self, job: JobRow) -> bool:
+        """Bring one job on by what its folders say; return True when no worker has begun it."""
+        if self._finish(job):
+            return False
+        name = run_name(job.id, job.run)
+        folder = self._results / name
+        if not folder.is_dir():
+            if job.state == JobState.QUEUED:
+                return True
+            if not self._finish(job):  # it may have been renamed between the two looks
+                self._lose(job, "the run's folder is gone")
+            return False
+        job, death = self._read_events(job, folder)
+        if not self._finish(job):
+            reason = death or self._silence(name, folder)
+            if reason:
+                self._lose(job, reason)
+        return False
+
+    def _read_events(self, job: JobRow, folder: Path) -> tuple[JobRow, str]:
+        """Pass on what the worker wrote since the last look; return the job, and why the run died, if so."""
+        death = ""
+        events, offset = read_events(folder, job.events_read)
+        for event in events:
+            if event.get("event") == STARTED and job.state == JobState.QUEUED:
+                worker = event.get("worker", "a worker")
+                job = self._store.move_job(job.id, JobState.RUNNING, f"run {job.run} by {worker}")
+                self._on_stage(job, event)
+            elif event.get("event") == STAGE:
+                self._on_stage(job, event)
+            elif event.get("event") in DEATHS:
+                death = str(event.get("reason"))
+        # A death is passed on by what follows from it, and must be seen again if that fails.
+        if offset != job.events_read and not death:
+            job = self._store.update_job(job.id, events_read=offset)
+        return job, death
+
+    def _silence(self, name: str, folder: Path) -> str:
+        """Return why a run must be given up though nobody noted its death; "" while it seems alive."""
+        now = self._clock()
+        try:
+            touched_ns: int | None = (folder / LEASE).stat().st_mtime_ns
+        except FileNotFoundError:
+            touched_ns = None
+        job_id = name.partition(".")[0]
+        lease = self._leases.get(job_id)
+        if lease is None or lease.run != name:
+            lease = self._leases[job_id] = _Lease(name, now, touched_ns, now)
+        if lease.touched_ns != touched_ns:
+            lease.touched_ns, lease.seen = touched_ns, now
+        if now - lease.seen > self._lease_s:
+            return f"no sign of life from the worker for {self._lease_s:g} s"
+        if now - lease.began > self._time_limit_s + LIMIT_GRACE_S:
+            return f"over the time limit of {self._time_limit_s:g} s"
+        return ""
+
+    def _finish(self, job: JobRow) -> bool:
+        """Move a job on whose results are there."""
+        folder = finished_path(self._results, job.id)
+        if folder is None:
+            return False
+        manifest = Manifest.read(folder)
+        if manifest.run == job.run:
+            job, _death = self._read_events(job, folder)
+        job = self._store.move_job(
+            job.id,
+            JobState.DELIVERING,
+            manifest.reason,
+            outcome=manifest.status,
+            run=max(job.run, manifest.run),
+        )
+        self._leases.pop(job.id, None)
+        remove_leftovers(self._results, job.id)
+        self._on_finished(job, manifest)
+        return True
+
+    def _lose(self, job: JobRow, reason: str) -> None:
+        """Begin the next run, or give the job up."""
+        self._leases.pop(job.id, None)
+        run = max(job.run, last_run(self._results, job.id)) + 1
+        if job.attempts < self._max_runs:
+            job = self._store.move_job(
+                job.id,
+                JobState.QUEUED,
+                reason,
+                run=run,
+                attempts=job.attempts + 1,
+                enqueued_at=0.0,
+                events_read=0,
+            )
+            self._feed.forget(job)
+            self._on_retry(job, reason)
+            self._feed.step([job.id])
+            return
+        self._feed.forget(job)
+        job.run = (
+            run  # not yet in the database: until its result is there, the job is given up anew after a crash
+        )
+        self._on_failed(job, reason)
+        if not self._finish(job):
+            raise StateError(f"no failed result was published as run {run}")
