@@ -221,6 +221,11 @@ class Intake:
         self.store.move_series(series.series_uid, SeriesState.RECEIVING, "judged again")
         self.tracker.restore(series.series_uid, self._headers(series.series_uid), SeriesState.RECEIVING)
 
+    def title_of(self, pipeline: str) -> str:
+        """Return what readers call a pipeline."""
+        info = self.installed.get(pipeline)
+        return info.title if info else pipeline
+
     # Steps
 
     def _make_job(self, series: SeriesRow, headers: list[ImageHeader], decision: Decision, note: str) -> None:
@@ -255,7 +260,6 @@ class Intake:
             return
         if replaces:
             self.worklog.write("replaced", job_id, series=series.id, replaces=replaces, reason="late images came in")
-        self.worklog.write("queued", job_id, series=series.id, pipeline=pipeline, run=1, images=len(headers))
         self.on_job()
 
     def _replace(self, earlier: list[JobRow], job_id: str) -> str:
@@ -264,9 +268,9 @@ class Intake:
         for job in earlier:
             if job.id == job_id:
                 continue
-            if job.state in {JobState.QUEUED, JobState.HELD}:
-                self.store.move_job(job.id, JobState.ABANDONED, f"replaced by job {job_id[:8]}: late images came in")
-            elif job.state != JobState.ABANDONED and job.state != JobState.NO_PIPELINE:
+            if job.state in {JobState.QUEUED, JobState.HELD, JobState.NO_PIPELINE}:
+                self.store.move_job(job.id, JobState.ABANDONED, f"replaced by job {job_id[:8]}")
+            elif job.state != JobState.ABANDONED:
                 replaced = job.id
         return replaced
 

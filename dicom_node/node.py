@@ -18,15 +18,16 @@ from dicom_node.deliver.outbox import Outbox
 from dicom_node.errors import NodeError, NotFoundError, SpoolError, StateError
 from dicom_node.intake import Intake
 from dicom_node.jobs.dispatch import Dispatcher, redacted
+from dicom_node.jobs.failure import publish_failure
 from dicom_node.jobs.rebuild import rebuild
 from dicom_node.jobs.reconcile import Reconciler
-from dicom_node.jobs.runs import last_run, set_aside
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import CorruptStateError, Store
 from dicom_node.receive.admission import Admission
 from dicom_node.receive.scp import StorageSCP
 from dicom_node.receive.spool import Spool
+from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest
 from dicom_node.worklog.metrics import Metrics
 from dicom_node.worklog.writer import Worklog
@@ -69,11 +70,7 @@ class Node:
             self.spool,
             self.dispatcher,
             message_of=self.message_of,
-            on_stage=self._on_stage,
-            on_finished=self._on_finished,
-            on_retry=self._on_retry,
-            on_failed=self._on_failed,
-            on_broker=self._on_broker,
+            events=self,
             lease_s=LEASE_S,
             max_runs=MAX_RUNS,
             time_limit_s=settings.worker.time_limit_s,
@@ -176,7 +173,7 @@ class Node:
                 "heatmap_slices": results.heatmap_slices,
                 "when_unsuitable": results.when_unsuitable,
                 "differential": results.differential,
-                "series_number_base": results.series_number,
+                "series_number": results.series_number,
             },
             "note": job.note,
             "replaces": self._replaced_reports(job),
@@ -200,7 +197,7 @@ class Node:
         if verb == "release" and series.state == SeriesState.HELD:
             self.intake.release(series)
             return f"series {series.id[:8]} is analysed as it is"
-        if verb == "retry" and series.state == SeriesState.IGNORED:
+        if verb == "retry" and series.state in {SeriesState.IGNORED, SeriesState.ROUTED}:
             self.intake.route_again(series)
             return f"series {series.id[:8]} is judged by the rules again"
         raise StateError(f"series {series.id[:8]} is {series.state} ({series.reason}): nothing to {verb}")
@@ -208,75 +205,90 @@ class Node:
     def _steer_job(self, verb: str, job: JobRow) -> str:
         short, state = job.id[:8], JobState(job.state)
         if verb == "hold" and state in {JobState.QUEUED, JobState.RUNNING}:
-            self.store.move_job(job.id, JobState.HELD, "held by a person")
-            self.reconciler.withdraw(job)
+            self.reconciler.withdraw(job.id, JobState.HELD, "held by a person")
             self.worklog.write("held", job.id, reason="by a person")
             return f"job {short} is held; dicom-node release {short} lets it run"
         if verb == "release" and state is JobState.HELD:
-            self._enqueue_again(job)
+            self.store.move_job(job.id, JobState.QUEUED, "released by a person", enqueued_at=0.0)
+            self.worklog.write("released", job.id, reason="by a person")
+            self.reconciler.wake()
             return f"job {short} is queued again"
         if verb == "retry" and state is JobState.UNDELIVERED:
             self.store.move_job(job.id, JobState.DELIVERING, "delivered again")
             self.worklog.write("retry", job.id, reason="delivered again")
             self.outbox.again(job.id)
             return f"job {short} is delivered again"
-        if verb == "retry" and state in {JobState.DELIVERED, JobState.NO_PIPELINE, JobState.ABANDONED}:
-            if job.pipeline not in self.intake.installed:
-                raise StateError(f"job {short}: no pipeline {job.pipeline} installed")
-            self._enqueue_again(job)
-            return f"job {short} is analysed again, as run {job.run + 1}"
+        if verb == "retry" and state is JobState.NO_PIPELINE:
+            return self._steer_series(verb, self.store.series(job.series_uid))
+        if verb == "retry" and state in {JobState.DELIVERED, JobState.ABANDONED}:
+            job = self.reconciler.again(job.id, "asked for by a person")
+            self.worklog.write("retry", job.id, run=job.run)
+            return f"job {short} is analysed again, as run {job.run}"
         raise StateError(f"job {short} is {job.state}: nothing to {verb}")
 
-    def _enqueue_again(self, job: JobRow) -> None:
-        run = max(job.run, last_run(self.spool.results, job.id)) + 1
-        set_aside(self.spool.results, job.id, job.run)
-        self.store.move_job(
-            job.id, JobState.QUEUED, "asked for by a person", run=run, attempts=1, enqueued_at=0.0, events_read=0
-        )
-        self.worklog.write("retry", job.id, run=run)
-        self.reconciler.wake()
+    # What the reconciler tells (dicom_node.jobs.reconcile.Events)
 
-    # What the reconciler tells
+    def job_queued(self, job: JobRow) -> None:
+        """Write that the broker has the job's run."""
+        self.worklog.write("queued", job.id, pipeline=job.pipeline, run=job.run, images=len(job.images))
 
-    def _on_stage(self, job: JobRow, event: Mapping[str, Any]) -> None:
-        kind = event.get("event")
-        if kind == "started":
-            self.worklog.write("running", job.id, pipeline=job.pipeline, worker=str(event.get("worker", "")), run=job.run)
-        elif kind == "stage":
-            self.worklog.write("stage", job.id, stage=str(event["stage"]), seconds=float(event["seconds"]))
+    def job_running(self, job: JobRow, worker: str) -> None:
+        """Write which worker has it."""
+        self.worklog.write("running", job.id, pipeline=job.pipeline, worker=worker, run=job.run)
 
-    def _on_finished(self, job: JobRow, manifest: Manifest) -> None:
-        figures = manifest.figures
-        seconds = sum(manifest.timings_s.values())
+    def job_stage(self, job: JobRow, stage: str, seconds: float) -> None:
+        """Write how long a stage took."""
+        self.worklog.write("stage", job.id, stage=stage, seconds=seconds)
+
+    def job_finished(self, job: JobRow, manifest: Manifest) -> None:
+        """Write what was found, and hand the objects to the outbox."""
         if manifest.status == "failed":
-            self.worklog.write("failed", job.id, reason=manifest.reason, run=job.run)
+            self.worklog.write("failed", job.id, reason=manifest.reason, run=manifest.run)
         else:
             self.worklog.write(
                 "analysed",
                 job.id,
                 outcome=manifest.status,
-                lesions=figures.get("lesions"),
-                volume_ml=figures.get("volume_ml"),
+                lesions=manifest.figures.get("lesions"),
+                volume_ml=manifest.figures.get("volume_ml"),
                 reason=manifest.reason or None,
-                seconds=seconds,
+                seconds=sum(manifest.timings_s.values()),
             )
         self.outbox.add(job, manifest)
 
-    def _on_retry(self, job: JobRow, reason: str) -> None:
-        self.worklog.write("run-lost", job.id, run=job.run, reason=reason)
+    def job_lost(self, job: JobRow, reason: str) -> None:
+        """Write that a run was lost; the job goes on as the next one."""
+        self.worklog.write("run-lost", job.id, run=job.run - 1, reason=reason)
 
-    def _on_failed(self, job: JobRow, reason: str) -> None:
-        """Write the report of a job whose workers died; the reconciler then finds its folder finished."""
-        from dicom_node.results.failure import report_failure  # noqa: PLC0415 - highdicom only where it is needed
+    def job_failed(self, job: JobRow, reason: str) -> None:
+        """Publish the report of a job whose workers died."""
+        message = self.message_of(job)
+        results = message["results"]
+        context = ResultContext(
+            node_id=self.node_id,
+            node_version=__version__,
+            job_id=job.id,
+            run=job.run,
+            pipeline=job.pipeline,
+            title=self.intake.title_of(job.pipeline),
+            created_at=datetime.fromisoformat(message["created_at"]),
+            heatmap_slices=results["heatmap_slices"],
+            when_unsuitable=results["when_unsuitable"],
+            differential=results["differential"],
+            series_number_base=results["series_number"],
+            note=job.note,
+            replaces=tuple((a, b, c, d) for a, b, c, d in message["replaces"]),
+        )
+        paths = [self.spool.absolute(relative) for relative in job.images]
+        publish_failure(self.spool.results, paths, context, f"{reason} ({MAX_RUNS} runs)")
 
-        report_failure(self.spool.results, self.spool.absolute, self.message_of(job), reason)
+    def broker_lost(self, reason: str) -> None:
+        """Write that the broker is gone."""
+        self.worklog.write("broker-lost", broker=redacted(self.broker_url), reason=reason)
 
-    def _on_broker(self, back: bool, reason: str, seconds: float) -> None:
-        broker = redacted(self.broker_url)
-        if back:
-            self.worklog.write("broker-back", broker=broker, seconds=seconds)
-        else:
-            self.worklog.write("broker-lost", broker=broker, reason=reason)
+    def broker_back(self) -> None:
+        """Write that it is back."""
+        self.worklog.write("broker-back", broker=redacted(self.broker_url))
 
     # What the outbox tells
 

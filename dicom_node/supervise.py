@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
 
 LOOK_S = 1.0
-WORKER_STOP_S = 20.0
+WORKER_STOP_S = 5.0
 RESTART_WAIT_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_S = 60.0
 """A worker that ran this long is restarted at once when it ends."""
@@ -78,14 +79,16 @@ class WorkerProcess:
             self.start()
 
     def stop(self) -> None:
-        """End the process: warm, then with its children by force."""
+        """End the process: asked first, then told to give its job up (the node has it done anew), then killed."""
         process, self._process = self._process, None
-        if process is None or process.poll() is not None:
+        if process is None:
             return
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(WORKER_STOP_S)
-        except subprocess.TimeoutExpired:
+        for number in (signal.SIGTERM, signal.SIGQUIT):
+            if process.poll() is None:
+                process.send_signal(number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(WORKER_STOP_S)
+        if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 

@@ -53,7 +53,7 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.DELIVERED: frozenset({JobState.QUEUED, JobState.DELIVERING}),
     JobState.UNDELIVERED: frozenset({JobState.QUEUED, JobState.DELIVERING, JobState.DELIVERED}),
     JobState.HELD: frozenset({JobState.QUEUED, JobState.ABANDONED}),
-    JobState.NO_PIPELINE: frozenset({JobState.QUEUED}),
+    JobState.NO_PIPELINE: frozenset({JobState.QUEUED, JobState.ABANDONED}),
     JobState.ABANDONED: frozenset({JobState.QUEUED}),
 }
 

@@ -1,0 +1,79 @@
+"""Processes killed in the middle of the work: after a restart the results arrive, once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from dicom_node.deliver.address import Address
+from dicom_node.deliver.scu import send_files
+from dicom_node.receive.archive import Archive
+from dicom_node.series.writer import write_series
+from pipelines.phantoms import flair_phantom
+from tests.integration.systems import RunningNode, wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> list[Path]:
+    volume = flair_phantom(seed=3).volume
+    return write_series(volume, tmp_path / "source", patient={}, study={}, attributes=volume.attributes)
+
+
+def send(node: RunningNode, files: list[Path]) -> None:
+    results = send_files(Address("LESIONNODE", "127.0.0.1", node.port), files, "SCANNER")
+    assert all(result.outcome.stored for result in results)
+
+
+def roles(archive: Archive) -> Counter[str]:
+    classes = Counter(str(dcmread(path, stop_before_pixels=True).SOPClassUID.name) for path in archive.files())
+    return classes
+
+
+def assert_came_back_once(archive: Archive) -> None:
+    found = roles(archive)
+    assert found["Segmentation Storage"] == 1
+    assert found["Comprehensive 3D SR Storage"] == 1
+    assert found["Basic Text SR Storage"] == 1
+    assert found["Secondary Capture Image Storage"] >= 1
+
+
+def test_worker_killed_in_the_middle_of_a_job(archive: Archive, study: list[Path], tmp_path: Path) -> None:
+    node = RunningNode(tmp_path / "node", archive.port)
+    node.start()
+    try:
+        send(node, study)
+        node.wait_for("stage", 120)
+        for process in node.processes("worker"):
+            process.kill()
+        node.wait_for("run-lost", 60)
+        node.wait_for("delivered", 240)
+        assert_came_back_once(archive)
+        assert len(node.events("analysed")) == 1
+    finally:
+        node.stop()
+
+
+def test_node_killed_after_the_store_and_broker_killed_in_the_middle(
+    archive: Archive, study: list[Path], tmp_path: Path
+) -> None:
+    node = RunningNode(tmp_path / "node", archive.port)
+    node.start("serve")
+    try:
+        send(node, study)
+        node.kill()
+        for process in node.processes("valkey"):
+            process.kill()
+        node.start("up")
+        node.wait_for("running", 120)
+        servers = wait_until(lambda: node.processes("valkey"), 10, "a broker runs")
+        for process in servers:
+            process.kill()
+        node.wait_for("delivered", 300)
+        assert_came_back_once(archive)
+    finally:
+        node.stop()
