@@ -142,8 +142,8 @@ def run_worker(
 ) -> int:
     """Work in this process until it is told to stop; return the exit status.
 
-    SIGTERM and Ctrl-C wait for the job at work; SIGQUIT, or a second Ctrl-C, gives it up, and the node has it done
-    anew.
+    SIGTERM and Ctrl-C wait for the job at work; SIGQUIT, or a second Ctrl-C, gives it up, and the node has
+    it done anew.
 
     Parameters
     ----------

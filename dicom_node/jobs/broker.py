@@ -41,10 +41,10 @@ set-proc-title no
 
 
 class EmbeddedBroker:
-    """A Valkey server of ours, on a Unix socket in ``folder``, or a loopback port where that path is too long.
+    """A Valkey server of ours: on a Unix socket in ``folder``, or a loopback port if that path is too long.
 
-    Files in the folder, all 0600: ``url`` (for the worker), ``pid``, ``lock`` (held by the owner), ``valkey.conf``,
-    ``valkey.log``.
+    Files in the folder, all 0600: ``url`` (for the worker), ``pid``, ``lock`` (held by the owner),
+    ``valkey.conf``, ``valkey.log``.
 
     Parameters
     ----------

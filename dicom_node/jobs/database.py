@@ -21,7 +21,7 @@ class CorruptStateError(StateError):
 
 
 def open_engine(path: Path) -> Engine:
-    """Return an engine for the SQLite file, in WAL mode, whose transactions write unless told that they only read."""
+    """Return an engine for the SQLite file, whose transactions write unless told that they only read."""
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
 
     @event.listens_for(engine, "connect")

@@ -38,9 +38,9 @@ class Queues(Protocol):
 class Feed:
     """The reconciler's side towards the broker.
 
-    A message counts as missing when its run has no folder and the broker has not had it in the queue for ``lease_s``:
-    also one that a worker took and did nothing with. To send one twice does no harm, since only one worker can make
-    the run's folder.
+    A message counts as missing when its run has no folder and the broker has not had it in the queue for
+    ``lease_s``: also one that a worker took and did nothing with. To send one twice does no harm, since
+    only one worker can make the run's folder.
     """
 
     def __init__(

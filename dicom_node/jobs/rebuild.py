@@ -1,7 +1,7 @@
 """The database from the spool: what is missing in it after a power cut, or all of it after damage.
 
-Read are ``series/`` (images), ``jobs/`` (records) and ``results/`` (runs and manifests). What people decided (held,
-released) is lost with a database; series without a job are assessed again.
+Read are ``series/`` (images), ``jobs/`` (records) and ``results/`` (runs and manifests). What people
+decided (held, released) is lost with a database; series without a job are assessed again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dicom_node.jobs.record import read_record
 from dicom_node.jobs.runs import finished_path, last_run
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
-from dicom_node.jobs.store import Store
+from dicom_node.jobs.store import CorruptStateError, Store
 from dicom_node.receive.spool import Spool
 from dicom_node.results.manifest import Manifest
 from dicom_node.series.headers import read_header
@@ -36,29 +36,30 @@ class Recovered:
 
 
 def rebuild(path: Path, spool_root: Path) -> Recovered:
-    """Make the database again from the spool; a file that is there already is kept beside it as damaged.
+    """Add to the database what the spool holds beyond it; make it anew when it is missing or damaged.
 
-    Series without a job are receiving, and to be assessed. Jobs with results are delivering, and to be handed to the
-    outbox, which knows from its receipts what was sent.
+    Series without a job are receiving, and to be assessed. Jobs with results are delivering, and to be
+    handed to the outbox, which knows from its receipts what was sent. A damaged file is kept as
+    ``<name>.damaged-<time>``.
     """
-    if path.exists():
-        put_aside(path)
     spool = Spool(spool_root)
-    store = Store(path, spool.jobs)
+    try:
+        store = Store(path, spool.jobs)
+    except CorruptStateError:
+        _put_aside(path)
+        store = Store(path, spool.jobs)
     try:
         return Recovered(_index_images(store, spool), _index_jobs(store, spool))
     finally:
         store.close()
 
 
-def put_aside(path: Path) -> Path:
-    """Rename a database, with what belongs to it, and return its new path."""
+def _put_aside(path: Path) -> None:
     aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
     for suffix in ("", "-wal", "-shm"):
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
-    return aside
 
 
 def _index_images(store: Store, spool: Spool) -> int:

@@ -1,7 +1,7 @@
 """What brings jobs on: it sends them to the broker, reads what workers leave in ``results/``, and redelivers.
 
-There is no other redelivery: a run without a sign of life, or one whose worker noted its death, is followed by
-the next run. Files count, messages don't: a broker that forgot everything is told again.
+There is no other redelivery: a run without a sign of life, or one whose worker noted its death, is followed
+by the next run. Files count, messages don't: a broker that forgot everything is told again.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class _Lease:
 class Reconciler:
     """Brings queued and running jobs to their results.
 
-    The callbacks come on the reconciler's thread, one at a time; a crash of the node may repeat the last one. A
-    `NodeError` that one raises is logged, and that step is tried again.
+    The callbacks come on the reconciler's thread, one at a time; a crash of the node may repeat the last
+    one. A `NodeError` that one raises is logged, and that step is tried again.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The folder of one run, ``results/<job>.run<N>``, and how it becomes ``results/<job>``.
 
-Making the folder claims the run, renaming it decides which run counts. Both are atomic, so that a message that
-is delivered twice, or a run that was given up too early, can do no harm.
+Making the folder claims the run, renaming it decides which run counts. Both are atomic, so that a message
+that is delivered twice, or a run that was given up too early, can do no harm.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The node's state in SQLite: series, images, jobs, and the history of every change.
 
-The database is an index of the spool: what it loses in a power cut (``synchronous=NORMAL``) or by damage is made
-again by :mod:`dicom_node.jobs.rebuild`. Only the node writes it; workers answer with files.
+The database is an index of the spool: what it loses in a power cut (``synchronous=NORMAL``) or by damage is
+made again by :mod:`dicom_node.jobs.rebuild`. Only the node writes it; workers answer with files.
 """
 
 from __future__ import annotations
