@@ -1,0 +1,4 @@
+"""Series: what their headers say, whether they are whole, and their way to a Volume and back to DICOM.
+
+No network and no database here.
+"""

@@ -1,0 +1,235 @@
+"""What completeness and routing need of an image: its header without pixels and without patient identification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from dicom_node.errors import UnreadableError
+from dicom_node.series.functional_groups import frame_geometry, functional_group_tags
+from dicom_node.series.reading import json_value, read_without_pixels, tolerant
+
+JSON = str | float | list[str] | list[float]
+
+ROUTING_KEYWORDS = (
+    "AcquisitionContrast",
+    "BodyPartExamined",
+    "Columns",
+    "ContentQualification",
+    "ContrastBolusAgent",
+    "DerivationDescription",
+    "DiffusionBValue",
+    "EchoNumbers",
+    "EchoPlanarPulseSequence",
+    "EchoTime",
+    "EchoTrainLength",
+    "FlipAngle",
+    "ImageOrientationPatient",
+    "ImageType",
+    "InternalPulseSequenceName",
+    "InversionTime",
+    "MRAcquisitionType",
+    "MagneticFieldStrength",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "Modality",
+    "NumberOfFrames",
+    "NumberOfTemporalPositions",
+    "PixelSpacing",
+    "ProtocolName",
+    "PulseSequenceName",
+    "ReconstructionDiameter",
+    "RepetitionTime",
+    "Rows",
+    "SOPClassUID",
+    "ScanOptions",
+    "ScanningSequence",
+    "SequenceName",
+    "SequenceVariant",
+    "SeriesDescription",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "SpectrallySelectedSuppression",
+    "StudyDescription",
+)
+"""The tags that a routing rule may name. None identifies a patient.
+
+InternalPulseSequenceName is GE's private (0019,xx9C) of GEMS_ACQU_01; all others are DICOM keywords.
+"""
+
+MAX_TEXT = 256
+"""Longer texts are cut: rules look for words."""
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """One image as completeness and routing see it.
+
+    Parameters
+    ----------
+    positions : tuple of (x, y, z), mm, LPS
+        One for each frame; empty when the image, or any of its frames, has none.
+    orientations : tuple of 6 direction cosines
+        As many as `positions`, or empty.
+    is_image : bool
+        It has rows and columns and pixel data.
+    tags : dict
+        ROUTING_KEYWORDS that are present: numbers as float, other values as str, several values as a list. Enhanced
+        MR: values of the shared and per-frame functional groups under the keywords of the classic MR image; a list
+        when frames differ.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_uid: str
+    study_uid: str
+    accession_number: str = ""
+    series_number: int | None = None
+    instance_number: int | None = None
+    frames: int = 1
+    rows: int | None = None
+    columns: int | None = None
+    pixel_spacing: tuple[float, float] | None = None
+    positions: tuple[tuple[float, float, float], ...] = ()
+    orientations: tuple[tuple[float, ...], ...] = ()
+    images_in_acquisition: int | None = None
+    is_image: bool = True
+    tags: dict[str, JSON] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that JSON keeps."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> ImageHeader:
+        """Return the header that `to_json` wrote; unknown keys are left out, so that old and new nodes understand each other."""
+        known = {name: values[name] for name in (f.name for f in fields(cls)) if name in values}
+        spacing = known.get("pixel_spacing")
+        known["pixel_spacing"] = None if spacing is None else (spacing[0], spacing[1])
+        for name in ("positions", "orientations"):
+            known[name] = tuple(tuple(point) for point in known.get(name, ()))
+        return cls(**known)
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Read a file's header; pixels are not read, but that they are there is seen from the file's length.
+
+    Raises
+    ------
+    UnreadableError
+        No DICOM, cut off, or without the UIDs that say what it is.
+    """
+    ds, has_pixels = read_without_pixels(path)
+    try:
+        return header_of(ds, has_pixels=has_pixels)
+    except UnreadableError as error:
+        raise UnreadableError(f"{path.name}: {error}") from error
+
+
+def header_of(ds: Dataset, *, has_pixels: bool | None = None) -> ImageHeader:
+    """Return the header of a dataset.
+
+    Parameters
+    ----------
+    ds : Dataset
+        With or without its pixel data.
+    has_pixels : bool, optional
+        Whether the object has pixel data; by default seen from `ds` itself.
+
+    Raises
+    ------
+    UnreadableError
+        One of SOPClassUID, SOPInstanceUID, SeriesInstanceUID and StudyInstanceUID is missing.
+    """
+    with tolerant():
+        return _header_of(ds, has_pixels)
+
+
+def _header_of(ds: Dataset, has_pixels: bool | None) -> ImageHeader:
+    uids = [
+        _uid(ds, keyword)
+        for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+    ]
+    rows, columns = _integer(ds, "Rows"), _integer(ds, "Columns")
+    frames = max(1, _integer(ds, "NumberOfFrames") or 1)
+    geometry = frame_geometry(ds, frames)
+    if has_pixels is None:
+        has_pixels = any(keyword in ds for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"))
+    return ImageHeader(
+        sop_class_uid=uids[0],
+        sop_instance_uid=uids[1],
+        series_uid=uids[2],
+        study_uid=uids[3],
+        accession_number=_text(ds, "AccessionNumber"),
+        series_number=_integer(ds, "SeriesNumber"),
+        instance_number=_integer(ds, "InstanceNumber"),
+        frames=frames,
+        rows=rows,
+        columns=columns,
+        pixel_spacing=geometry.pixel_spacing,
+        positions=geometry.positions,
+        orientations=geometry.orientations,
+        images_in_acquisition=_integer(ds, "ImagesInAcquisition"),
+        is_image=bool(rows and columns and has_pixels),
+        tags=_tags(ds),
+    )
+
+
+def _tags(ds: Dataset) -> dict[str, JSON]:
+    tags: dict[str, JSON] = {}
+    for keyword in ROUTING_KEYWORDS:
+        value = json_value(ds, keyword)
+        if value is not None:
+            tags[keyword] = value
+    if (name := _ge_pulse_sequence(ds)) is not None:
+        tags["InternalPulseSequenceName"] = name
+    for keyword, value in functional_group_tags(ds).items():
+        if keyword in ("ImageType", "ScanOptions", "ScanningSequence", "BodyPartExamined"):
+            tags.setdefault(keyword, value)
+        else:
+            tags[keyword] = value
+    return {keyword: _cut(value) for keyword, value in tags.items()}
+
+
+def _cut(value: JSON) -> JSON:
+    return value[:MAX_TEXT] if isinstance(value, str) else value
+
+
+def _ge_pulse_sequence(ds: Dataset) -> str | None:
+    """GE's private InternalPulseSequenceName, (0019,xx9C) of the creator GEMS_ACQU_01."""
+    for element in range(0x10, 0x20):
+        if _text(ds, (0x0019, element)) == "GEMS_ACQU_01":
+            raw = ds.get((0x0019, element << 8 | 0x9C))
+            value = getattr(raw, "value", None)
+            text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value or "")
+            return text.strip(" \0") or None
+    return None
+
+
+def _uid(ds: Dataset, keyword: str) -> str:
+    uid = _text(ds, keyword).strip("\0")
+    if not uid:
+        raise UnreadableError(f"{keyword} is missing")
+    return uid
+
+
+def _text(ds: Dataset, key: str | tuple[int, int]) -> str:
+    try:
+        value = ds.get(key)
+    except (ValueError, TypeError):
+        return ""
+    value = getattr(value, "value", value)
+    return (
+        ""
+        if value is None or (isinstance(value, Sequence) and not isinstance(value, str))
+        else str(value).strip()
+    )
+
+
+def _integer(ds: Dataset, keyword: str) -> int | None:
+    value = json_value(ds, keyword)
+    return int(value) if isinstance(value, float) else None

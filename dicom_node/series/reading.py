@@ -1,0 +1,211 @@
+"""Files to datasets without decoding pixels, and elements to plain values; tolerant of bad values, strict about cut files."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.multival import MultiValue
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from dicom_node.errors import UnreadableError
+
+NUMERIC_VRS = frozenset({"DS", "IS", "FD", "FL", "US", "SS", "UL", "SL", "UV", "SV"})
+UNDEFINED_LENGTH = 0xFFFFFFFF
+PIXEL_TAGS = {0x7FE00010, 0x7FE00008, 0x7FE00009}
+BAD_FILE_ERRORS = (
+    InvalidDicomError,
+    BytesLengthException,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+    LookupError,
+    RecursionError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom raises for bytes that are no DICOM or damaged DICOM."""
+
+_QUIET = threading.RLock()
+
+
+@contextmanager
+def tolerant() -> Iterator[None]:
+    """Read without pydicom's warnings of values that break the standard: they are everyday in hospitals.
+
+    The filters of `warnings` belong to the whole process, hence the lock.
+    """
+    with _QUIET, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom(\.|$)")
+        yield
+
+
+def read_without_pixels(path: Path) -> tuple[FileDataset, bool]:
+    """Read a file up to its pixel data and make sure that these are there in full.
+
+    Returns
+    -------
+    ds : FileDataset
+        Without pixel data.
+    has_pixels : bool
+
+    Raises
+    ------
+    UnreadableError
+        No DICOM file, or one that is cut off.
+    """
+    try:
+        with path.open("rb") as file, tolerant():
+            ds = dcmread(file, stop_before_pixels=True)
+            syntax = UID(str(ds.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2")))
+            if syntax == DeflatedExplicitVRLittleEndian:
+                # An inflated dataset is in memory; that it ends early is seen by zlib.
+                file.seek(0)
+                whole = dcmread(file)
+                size = next((len(whole[tag].value or b"") for tag in PIXEL_TAGS if tag in whole), None)
+            else:
+                size = _pixel_bytes(file, ds, syntax)
+            _check_last_element(ds)
+    except UnreadableError as error:
+        raise UnreadableError(f"{path.name}: {error}") from error
+    except BAD_FILE_ERRORS as error:
+        raise UnreadableError(f"{path.name}: {_why(error)}") from error
+    except OSError as error:
+        raise UnreadableError(f"{path.name} can't be read: {error.strerror or error}") from error
+    if not syntax.is_compressed or syntax == DeflatedExplicitVRLittleEndian:
+        _check_native_size(ds, size, path.name)
+    return ds, size is not None
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, InvalidDicomError):
+        return "not a DICOM file"
+    if isinstance(error, EOFError | zlib.error | struct.error):
+        return "cut off"
+    return f"not readable as DICOM ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+
+
+def _pixel_bytes(file: BinaryIO, ds: FileDataset, syntax: UID) -> int | None:
+    """Return how many bytes of pixel data follow the place where reading stopped; None when there are none.
+
+    Raises
+    ------
+    UnreadableError
+        The file ends before its pixel data do.
+    """
+    start, end = file.tell(), os.fstat(file.fileno()).st_size
+    byte_order = "<" if syntax.is_little_endian else ">"
+    head = file.read(12)
+    if len(head) < 8:
+        return None
+    group, element = struct.unpack(byte_order + "HH", head[:4])
+    if (group << 16 | element) not in PIXEL_TAGS:
+        return None
+    implicit_vr, _ = ds.original_encoding
+    if implicit_vr:
+        (length,), first = struct.unpack(byte_order + "L", head[4:8]), start + 8
+    elif len(head) == 12:
+        (length,), first = struct.unpack(byte_order + "L", head[8:12]), start + 12
+    else:
+        raise UnreadableError("cut off at its pixel data")
+    if length != UNDEFINED_LENGTH:
+        if end - first < length:
+            raise UnreadableError(f"cut off: {end - first} of {length} bytes of pixel data are there")
+        return int(length)
+    return _fragment_bytes(file, first, end)
+
+
+def _fragment_bytes(file: BinaryIO, first: int, end: int) -> int:
+    """Walk the fragments of encapsulated pixel data (PS3.5 A.4) to their delimiter; return the bytes they hold."""
+    place, held = first, 0
+    while True:
+        file.seek(place)
+        head = file.read(8)
+        if len(head) < 8:
+            raise UnreadableError("cut off within its compressed pixel data")
+        group, element, length = struct.unpack("<HHL", head)
+        if (group, element) == (0xFFFE, 0xE0DD):
+            return held
+        if (group, element) != (0xFFFE, 0xE000):
+            raise UnreadableError("its compressed pixel data are damaged")
+        place += 8 + length
+        if place > end:
+            raise UnreadableError("cut off within its compressed pixel data")
+        held += length
+
+
+def _check_native_size(ds: Dataset, size: int | None, name: str) -> None:
+    """Compare native pixel data with what Rows x Columns x ... need (PS3.3 C.7.6.3)."""
+    rows, columns = (json_value(ds, keyword) for keyword in ("Rows", "Columns"))
+    bits = json_value(ds, "BitsAllocated")
+    if not (isinstance(rows, float) and isinstance(columns, float) and isinstance(bits, float)):
+        return
+    if size is None:
+        raise UnreadableError(f"{name}: cut off, or without pixel data")
+    samples, frames = (json_value(ds, keyword) or 1.0 for keyword in ("SamplesPerPixel", "NumberOfFrames"))
+    if not (isinstance(samples, float) and isinstance(frames, float)):
+        return
+    chroma = {"YBR_FULL_422": 2 / 3, "YBR_PARTIAL_422": 2 / 3}.get(
+        str(ds.get("PhotometricInterpretation")), 1.0
+    )
+    needed = math.ceil(rows * columns * samples * frames * bits * chroma / 8)
+    if size < needed:
+        raise UnreadableError(f"{name}: {size} bytes of pixel data, {needed} are needed")
+
+
+def _check_last_element(ds: Dataset) -> None:
+    """Raise when the last element has fewer bytes than it says: the file was cut off within it."""
+    if not len(ds):
+        raise UnreadableError("a DICOM file without content")
+    last = ds.get_item(max(ds.keys()))
+    if isinstance(last, RawDataElement) and last.value is not None and last.length != UNDEFINED_LENGTH:
+        if len(last.value) < last.length:
+            raise UnreadableError("cut off within its header")
+
+
+def json_value(ds: Dataset, keyword: str) -> str | float | list[str] | list[float] | None:
+    """Return an element as plain values: numbers as float, the rest as str, several as a list; None when absent, empty or unreadable."""
+    try:
+        if keyword not in ds:
+            return None
+        element = ds[keyword]
+    except (ValueError, TypeError, BytesLengthException, LookupError, NotImplementedError):
+        return None
+    value = element.value
+    parts = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
+    if element.VR in NUMERIC_VRS:
+        return _unwrap([number for part in parts if (number := _number(part)) is not None])
+    if element.VR in ("SQ", "OB", "OW", "UN"):
+        return None
+    texts = [str(part).strip(" \0") for part in parts if part is not None]
+    return _unwrap(texts) if any(texts) else None
+
+
+def _unwrap(parts: list[float] | list[str]) -> str | float | list[str] | list[float] | None:
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else parts
+
+
+def _number(value: object) -> float | None:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,44 @@
+"""UIDs: keys for folders and people, and UIDs of our own derived from what they stand for (PS3.5 Clause 9, Annex B)."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+
+MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
+ENHANCED_MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4.1"
+LEGACY_CONVERTED_ENHANCED_MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4.4"
+IMPLEMENTATION_CLASS_UID = "2.25.269203563925541817418386316023106894061"
+IMPLEMENTATION_VERSION_NAME = "DICOM_NODE_0"
+
+KEY_LENGTH = 32
+SHORT_ID_LENGTH = 8
+
+
+def uid_key(uid: str) -> str:
+    """Return the name under which a UID from the network may enter a path: 32 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:KEY_LENGTH]
+
+
+def short_id(uid: str) -> str:
+    """Return the eight digits under which people see a UID."""
+    return uid_key(uid)[:SHORT_ID_LENGTH]
+
+
+def derived_uid(*sources: object) -> str:
+    """Return the UID, under the root 2.25, that always stands for these sources.
+
+    Parameters
+    ----------
+    *sources
+        What the object is derived from, in order; each by its text.
+
+    References
+    ----------
+    DICOM PS3.5 B.2 (UUID-derived UID); RFC 9562, version 8.
+    """
+    text = "\x1f".join(str(source) for source in sources)
+    digest = bytearray(hashlib.sha256(text.encode()).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x80
+    digest[8] = digest[8] & 0x3F | 0x80
+    return f"2.25.{uuid.UUID(bytes=bytes(digest)).int}"

@@ -1,0 +1,27 @@
+"""What all tests share: the data folder, and the factories as the module ``factories``."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+# Not by sys.path: this folder holds a "dicom_node" of its own, which would hide the package.
+_spec = importlib.util.spec_from_file_location("factories", HERE / "factories.py")
+assert _spec is not None and _spec.loader is not None
+if "factories" not in sys.modules:
+    sys.modules["factories"] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules["factories"])
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real images and headers that lies beside the checkout."""
+    folder = HERE.parents[1] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent")
+    return folder
