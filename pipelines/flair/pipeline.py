@@ -241,7 +241,7 @@ class FlairPipeline:
             lesions=lesions,
             measurements=(
                 Measurement("volume", total_mm3, "mm3", derivation="total"),
-                Measurement("number_of_lesions", float(len(lesions)), "{lesions}"),
+                Measurement("lesion_count", float(len(lesions)), "{lesions}"),
             ),
             hypotheses=hypotheses if found else (),
             heatmaps=(heatmap,),
