@@ -35,6 +35,19 @@ class Queues(Protocol):
         """Remove every message of a job."""
 
 
+class Listener(Protocol):
+    """What the feed tells; see :class:`dicom_node.jobs.reconcile.Events`."""
+
+    def job_queued(self, job: JobRow) -> None:
+        """The job's run was sent."""
+
+    def broker_lost(self, reason: str) -> None:
+        """The broker does not answer."""
+
+    def broker_back(self) -> None:
+        """The broker answers again."""
+
+
 class Feed:
     """The reconciler's side towards the broker.
 
@@ -49,14 +62,14 @@ class Feed:
         dispatcher: Queues,
         *,
         message_of: Callable[[JobRow], dict[str, Any]],
-        on_broker: Callable[[bool, str, float], None],
+        listener: Listener,
         lease_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._message_of = message_of
-        self._on_broker = on_broker
+        self._listener = listener
         self._lease_s = lease_s
         self._clock = clock
         self._incarnation = ""  # the broker's run ID
@@ -65,7 +78,6 @@ class Feed:
         self._next_check = 0.0
         self._pause_s = 0.0
         self._retry_at = 0.0
-        self._lost_at = 0.0
 
     @property
     def is_down(self) -> bool:
@@ -83,8 +95,7 @@ class Feed:
             self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
             self._retry_at = self._clock() + self._pause_s
             if first:
-                self._lost_at = self._clock()
-                self._on_broker(False, str(error), 0.0)
+                self._listener.broker_lost(str(error))
 
     def forget(self, job: JobRow) -> None:
         """Take a job's messages back, as far as the broker can be reached."""
@@ -111,7 +122,7 @@ class Feed:
         self._next_ping = self._clock() + PING_S
         if self.is_down:
             self._pause_s = self._retry_at = 0.0
-            self._on_broker(True, "", self._clock() - self._lost_at)
+            self._listener.broker_back()
         is_new = incarnation != self._incarnation
         if is_new:
             self._in_queue.clear()
@@ -135,4 +146,5 @@ class Feed:
     def _send(self, job: JobRow) -> None:
         self._dispatcher.enqueue(job, self._message_of(job))
         self._in_queue[run_name(job.id, job.run)] = self._clock()
-        self._store.update_job(job.id, enqueued_at=time.time())
+        job = self._store.update_job(job.id, enqueued_at=time.time())
+        self._listener.job_queued(job)

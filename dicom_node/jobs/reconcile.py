@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dicom_node.errors import NodeError, StateError
 from dicom_node.jobs.feed import Feed, Queues
@@ -26,6 +26,7 @@ from dicom_node.jobs.runs import (
     read_events,
     remove_leftovers,
     run_name,
+    set_aside,
 )
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
@@ -42,6 +43,38 @@ LIMIT_GRACE_S = 60.0
 """A run this much over its limit is given up even if its lease is touched: nobody holds its limit."""
 
 
+class Events(Protocol):
+    """What the node does when something happens to a job; called on the reconciler's thread, one at a time.
+
+    A crash of the node may repeat the last call. A `NodeError` raised here is logged and the step is tried
+    again.
+    """
+
+    def job_queued(self, job: JobRow) -> None:
+        """The job's run was sent to the broker; again, if the broker lost it."""
+
+    def job_running(self, job: JobRow, worker: str) -> None:
+        """A worker has begun the job's run."""
+
+    def job_stage(self, job: JobRow, stage: str, seconds: float) -> None:
+        """A stage of the run has ended."""
+
+    def job_finished(self, job: JobRow, manifest: Manifest) -> None:
+        """The results are there and the job is delivering."""
+
+    def job_lost(self, job: JobRow, reason: str) -> None:
+        """The job's last run was lost; ``job.run`` is already the next one."""
+
+    def job_failed(self, job: JobRow, reason: str) -> None:
+        """No attempt is left: publish a failed result as run ``job.run``, which then arrives as finished."""
+
+    def broker_lost(self, reason: str) -> None:
+        """The broker does not answer."""
+
+    def broker_back(self) -> None:
+        """The broker answers again."""
+
+
 @dataclass
 class _Lease:
     """A lease as it was last seen, on our own clock: those of other hosts may be wrong."""
@@ -55,23 +88,12 @@ class _Lease:
 class Reconciler:
     """Brings queued and running jobs to their results.
 
-    The callbacks come on the reconciler's thread, one at a time; a crash of the node may repeat the last
-    one. A `NodeError` that one raises is logged, and that step is tried again.
-
     Parameters
     ----------
     message_of : callable
         Gives the message to the worker for a job's current run.
-    on_stage : callable
-        Gets each event of a run once: "started" with the worker, "stage" with stage and seconds.
-    on_finished : callable
-        The results are there, and the job is delivering.
-    on_retry : callable
-        The job's last run was lost; ``job.run`` is already the next one.
-    on_failed : callable
-        No attempt is left: must publish a failed result as run ``job.run``, which then counts as finished.
-    on_broker : callable
-        Gets (answers again, reason, seconds without it) when the broker is lost and when it is back.
+    events : Events
+        Hears of everything.
     lease_s : float
         How long a run may give no sign of life, and a message be missing, before it is done anew.
     max_runs : int
@@ -87,11 +109,7 @@ class Reconciler:
         dispatcher: Queues,
         *,
         message_of: Callable[[JobRow], dict[str, Any]],
-        on_stage: Callable[[JobRow, dict[str, Any]], None],
-        on_finished: Callable[[JobRow, Manifest], None],
-        on_retry: Callable[[JobRow, str], None],
-        on_failed: Callable[[JobRow, str], None],
-        on_broker: Callable[[bool, str, float], None],
+        events: Events,
         lease_s: float = 30.0,
         max_runs: int = 3,
         time_limit_s: float = 900.0,
@@ -99,16 +117,13 @@ class Reconciler:
     ) -> None:
         self._store = store
         self._results: Path = spool.results
-        self._on_stage = on_stage
-        self._on_finished = on_finished
-        self._on_retry = on_retry
-        self._on_failed = on_failed
+        self._events = events
         self._lease_s = lease_s
         self._max_runs = max_runs
         self._time_limit_s = time_limit_s
         self._clock = clock
         self._feed = Feed(
-            store, dispatcher, message_of=message_of, on_broker=on_broker, lease_s=lease_s, clock=clock
+            store, dispatcher, message_of=message_of, listener=events, lease_s=lease_s, clock=clock
         )
         self._leases: dict[str, _Lease] = {}
         self._not_before: dict[str, float] = {}
@@ -135,10 +150,34 @@ class Reconciler:
         """Look at the jobs now: there is a new one."""
         self._waker.set()
 
-    def withdraw(self, job: JobRow) -> None:
-        """Take back the messages of a job that is held or abandoned; a run at work is left to end."""
+    def again(self, job_id: str, reason: str) -> JobRow:
+        """Analyse a job anew, as a new run with new UIDs; its results are kept as ``<job>.was<N>``.
+
+        Raises
+        ------
+        NotFoundError
+            No such job.
+        StateError
+            The job's state does not allow it.
+        """
         with self._stepping:
+            run = last_run(self._results, job_id)
+            before = self._store.job(job_id)
+            if before is not None:
+                run = max(run, before.run)
+            columns = {"run": run + 1, "attempts": 1, "outcome": "", "enqueued_at": 0.0, "events_read": 0}
+            job = self._store.move_job(job_id, JobState.QUEUED, reason, **columns)
+            set_aside(self._results, job_id, run)
+            remove_leftovers(self._results, job_id)
+        self.wake()
+        return job
+
+    def withdraw(self, job_id: str, to: JobState, reason: str) -> JobRow:
+        """Hold or abandon a job and take its messages back; a run at work is left to end."""
+        with self._stepping:
+            job = self._store.move_job(job_id, to, reason, enqueued_at=0.0)
             self._feed.forget(job)
+        return job
 
     def _work(self) -> None:
         while not self._ended.is_set():
@@ -194,17 +233,20 @@ class Reconciler:
         death = ""
         events, offset = read_events(folder, job.events_read)
         for event in events:
-            if event.get("event") == STARTED and job.state == JobState.QUEUED:
-                worker = event.get("worker", "a worker")
-                job = self._store.move_job(job.id, JobState.RUNNING, f"run {job.run} by {worker}")
-                self._on_stage(job, event)
+            if event.get("event") == STARTED:
+                worker = str(event.get("worker", ""))
+                if job.state == JobState.QUEUED:
+                    job = self._store.move_job(job.id, JobState.RUNNING, f"run {job.run} by {worker}")
+                self._events.job_running(job, worker)
             elif event.get("event") == STAGE:
-                self._on_stage(job, event)
+                self._events.job_stage(job, str(event.get("stage")), float(event.get("seconds", 0.0)))
             elif event.get("event") in DEATHS:
                 death = str(event.get("reason"))
         # A death is passed on by what follows from it, and must be seen again if that fails.
         if offset != job.events_read and not death:
             job = self._store.update_job(job.id, events_read=offset)
+        if job.state == JobState.QUEUED and job.events_read:  # held while it ran, and released
+            job = self._store.move_job(job.id, JobState.RUNNING, f"run {job.run} is still at work")
         return job, death
 
     def _silence(self, name: str, folder: Path) -> str:
@@ -243,7 +285,7 @@ class Reconciler:
         )
         self._leases.pop(job.id, None)
         remove_leftovers(self._results, job.id)
-        self._on_finished(job, manifest)
+        self._events.job_finished(job, manifest)
         return True
 
     def _lose(self, job: JobRow, reason: str) -> None:
@@ -261,13 +303,13 @@ class Reconciler:
                 events_read=0,
             )
             self._feed.forget(job)
-            self._on_retry(job, reason)
+            self._events.job_lost(job, reason)
             self._feed.step([job.id])
             return
         self._feed.forget(job)
         job.run = (
             run  # not yet in the database: until its result is there, the job is given up anew after a crash
         )
-        self._on_failed(job, reason)
+        self._events.job_failed(job, reason)
         if not self._finish(job):
             raise StateError(f"no failed result was published as run {run}")
