@@ -1,8 +1,8 @@
 """From the inbox to the series: one thread reads the header of each received file and gives the file its
 place.
 
-A file leaves the inbox only after its owner has been told, so that a crash at any point makes it come again
-at the next start; who listens must take the same image twice.
+A file leaves the inbox only after its owner has been told and its new place is on the disk, so that a crash
+at any point makes it come again at the next start; who listens must take the same image twice.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -26,6 +27,9 @@ from dicom_node.series.headers import ImageHeader, read_header
 Result = TypeVar("Result")
 
 LOGGER = logging.getLogger(__name__)
+
+BATCH = 64
+"""At most so many filed images wait until their folders are synchronised, the slowest part of filing."""
 
 RETRY_S = 2.0
 """How long the filer waits before it tries again when the disk or the database refuses."""
@@ -104,6 +108,7 @@ class Filer:
         self._on_rejected = on_rejected
         self._on_association_filed = on_association_filed
         self._queue: queue.SimpleQueue[_Received | Association | None] = queue.SimpleQueue()
+        self._settled: list[tuple[Path, Path]] = []
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -133,18 +138,21 @@ class Filer:
         while not self._stopping.is_set():
             item = self._queue.get()
             if item is None:
-                return
+                break
             try:
                 self._handle(item)
             except _StoppedError:
-                return
+                break
             # One file must never stop the filing of the others: it stays in the inbox, and the log says why.
             except Exception:
                 name = item.id if isinstance(item, Association) else item.path.name
                 LOGGER.exception("%s could not be filed", name)
+        with suppress(OSError):  # what can't be settled now is found in the inbox at the next start
+            self._settle()
 
     def _handle(self, item: _Received | Association) -> None:
         if isinstance(item, Association):
+            self._patiently(self._settle)
             self._patiently(lambda: self._on_association_filed(item))
             return
         placed = self._patiently(lambda: self._place(item))
@@ -152,7 +160,18 @@ class Filer:
             self._patiently(lambda: self._on_filed(placed))
         elif isinstance(placed, _Rejected):
             self._patiently(lambda: self._on_rejected(item.association_id, placed.reason, placed.path))
-        item.path.unlink(missing_ok=True)
+        if placed is not None:
+            self._settled.append((placed.path.parent, item.path))
+        if len(self._settled) >= BATCH or self._queue.empty():
+            self._patiently(self._settle)
+
+    def _settle(self) -> None:
+        """Take files out of the inbox whose places in the series are on the disk."""
+        for folder in {folder for folder, _ in self._settled}:
+            sync_folder(folder)
+        for _, path in self._settled:
+            path.unlink(missing_ok=True)
+        self._settled.clear()
 
     def _patiently(self, action: Callable[[], Result]) -> Result:
         """Do something, however often the disk or the database refuses: until then no other file could be
@@ -201,7 +220,7 @@ def _header(path: Path) -> ImageHeader:
 
 
 def _link(path: Path, final: Path) -> None:
-    """Give a file of the inbox its name in the series as well, durably."""
+    """Give a file of the inbox its name in the series as well."""
     folder = final.parent
     try:
         if not folder.exists():
@@ -213,6 +232,5 @@ def _link(path: Path, final: Path) -> None:
             return
         except OSError:  # a file system without hard links
             path.rename(final)
-        sync_folder(folder)
     except OSError as error:
         raise SpoolError(f"{folder}: can't file an image: {error.strerror}") from error

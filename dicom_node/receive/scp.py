@@ -232,10 +232,6 @@ class StorageSCP:
         data = event.request.DataSet
         if data is None or not data.getbuffer().nbytes:
             return self._refuse(session, CANNOT_UNDERSTAND, "a C-STORE without a data set")
-        if not self.spool.has_room():
-            return self._refuse(
-                session, OUT_OF_RESOURCES, f"the disk is over {self.spool.high_water:.0%} full"
-            )
         meta = encode_file_meta(
             sop_class_uid=event.request.AffectedSOPClassUID or "",
             sop_instance_uid=event.request.AffectedSOPInstanceUID or "",
@@ -243,6 +239,9 @@ class StorageSCP:
             calling_ae=session.association.calling_ae,
         )
         try:
+            if not self.spool.has_room():
+                reason = f"the disk is over {self.spool.high_water:.0%} full"
+                return self._refuse(session, OUT_OF_RESOURCES, reason)
             with data.getbuffer() as encoded:
                 path = self.spool.store(session.association.id, meta, encoded)
         except SpoolFullError as error:

@@ -73,8 +73,17 @@ class Spool:
             ) from error
 
     def has_room(self) -> bool:
-        """Tell whether the disk is below the high-water mark (space kept for root counts as used)."""
-        usage = shutil.disk_usage(self.root)
+        """Tell whether the disk is below the high-water mark (space kept for root counts as used).
+
+        Raises
+        ------
+        SpoolError
+            The data folder is gone.
+        """
+        try:
+            usage = shutil.disk_usage(self.root)
+        except OSError as error:
+            raise SpoolError(f"{self.root}: can't be used: {error.strerror}") from error
         return usage.used / max(1, usage.used + usage.free) <= self.high_water
 
     def store(self, association: str, meta: Encoded, dataset: Encoded) -> Path:

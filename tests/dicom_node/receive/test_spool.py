@@ -126,3 +126,9 @@ def test_waiting_files_come_oldest_first(spool):
         os.utime(path, (1_000_000 - age, 1_000_000 - age))
     (spool.inbox / "x.part").write_bytes(b"")
     assert spool.waiting() == [paths[1], paths[2], paths[0]]
+
+
+def test_data_folder_that_is_gone_is_one_clear_error(spool):
+    spool.root.rename(spool.root.with_name("elsewhere"))
+    with pytest.raises(SpoolError, match="can't be used"):
+        spool.has_room()
