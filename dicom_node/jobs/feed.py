@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from dicom_node.errors import BrokerError
+from dicom_node.jobs.events import Events
 from dicom_node.jobs.runs import run_name
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.store import Store
@@ -35,19 +36,6 @@ class Queues(Protocol):
         """Remove every message of a job."""
 
 
-class Listener(Protocol):
-    """What the feed tells; see :class:`dicom_node.jobs.reconcile.Events`."""
-
-    def job_queued(self, job: JobRow) -> None:
-        """The job's run was sent."""
-
-    def broker_lost(self, reason: str) -> None:
-        """The broker does not answer."""
-
-    def broker_back(self) -> None:
-        """The broker answers again."""
-
-
 class Feed:
     """The reconciler's side towards the broker.
 
@@ -62,14 +50,14 @@ class Feed:
         dispatcher: Queues,
         *,
         message_of: Callable[[JobRow], dict[str, Any]],
-        listener: Listener,
+        events: Events,
         lease_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._message_of = message_of
-        self._listener = listener
+        self._events = events
         self._lease_s = lease_s
         self._clock = clock
         self._incarnation = ""  # the broker's run ID
@@ -95,7 +83,7 @@ class Feed:
             self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
             self._retry_at = self._clock() + self._pause_s
             if first:
-                self._listener.broker_lost(str(error))
+                self._events.broker_lost(str(error))
 
     def forget(self, job: JobRow) -> None:
         """Take a job's messages back, as far as the broker can be reached."""
@@ -122,7 +110,7 @@ class Feed:
         self._next_ping = self._clock() + PING_S
         if self.is_down:
             self._pause_s = self._retry_at = 0.0
-            self._listener.broker_back()
+            self._events.broker_back()
         is_new = incarnation != self._incarnation
         if is_new:
             self._in_queue.clear()
@@ -147,4 +135,4 @@ class Feed:
         self._dispatcher.enqueue(job, self._message_of(job))
         self._in_queue[run_name(job.id, job.run)] = self._clock()
         job = self._store.update_job(job.id, enqueued_at=time.time())
-        self._listener.job_queued(job)
+        self._events.job_queued(job)

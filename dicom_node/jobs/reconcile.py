@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dicom_node.errors import NodeError, StateError
+from dicom_node.jobs.events import Events
 from dicom_node.jobs.feed import Feed, Queues
 from dicom_node.jobs.runs import (
     DEATHS,
@@ -41,38 +42,6 @@ IDLE_S = 10.0
 TROUBLE_S = 5.0
 LIMIT_GRACE_S = 60.0
 """A run this much over its limit is given up even if its lease is touched: nobody holds its limit."""
-
-
-class Events(Protocol):
-    """What the node does when something happens to a job; called on the reconciler's thread, one at a time.
-
-    A crash of the node may repeat the last call. A `NodeError` raised here is logged and the step is tried
-    again.
-    """
-
-    def job_queued(self, job: JobRow) -> None:
-        """The job's run was sent to the broker; again, if the broker lost it."""
-
-    def job_running(self, job: JobRow, worker: str) -> None:
-        """A worker has begun the job's run."""
-
-    def job_stage(self, job: JobRow, stage: str, seconds: float) -> None:
-        """A stage of the run has ended."""
-
-    def job_finished(self, job: JobRow, manifest: Manifest) -> None:
-        """The results are there and the job is delivering."""
-
-    def job_lost(self, job: JobRow, reason: str) -> None:
-        """The job's last run was lost; ``job.run`` is already the next one."""
-
-    def job_failed(self, job: JobRow, reason: str) -> None:
-        """No attempt is left: publish a failed result as run ``job.run``, which then arrives as finished."""
-
-    def broker_lost(self, reason: str) -> None:
-        """The broker does not answer."""
-
-    def broker_back(self) -> None:
-        """The broker answers again."""
 
 
 @dataclass
@@ -123,7 +92,7 @@ class Reconciler:
         self._time_limit_s = time_limit_s
         self._clock = clock
         self._feed = Feed(
-            store, dispatcher, message_of=message_of, listener=events, lease_s=lease_s, clock=clock
+            store, dispatcher, message_of=message_of, events=events, lease_s=lease_s, clock=clock
         )
         self._leases: dict[str, _Lease] = {}
         self._not_before: dict[str, float] = {}
