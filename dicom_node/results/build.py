@@ -1,0 +1,77 @@
+"""From findings to the files of a result folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydicom.dataset import Dataset
+
+from dicom_node.errors import ResultError
+from dicom_node.results.context import ResultContext
+from dicom_node.results.heatmap import build_heatmaps
+from dicom_node.results.manifest import ResultObject, Role
+from dicom_node.results.provenance import write
+from dicom_node.results.segmentation import build_segmentation, segments_shown
+from dicom_node.results.source import sources_of
+from dicom_node.results.structured_report import build_structured_report
+from dicom_node.results.text_report import build_text_report
+from dicom_node.standard.codes import UnknownCodeError
+from pipelines.types import Findings
+
+if TYPE_CHECKING:
+    from dicom_node.series.volume import LoadedSeries
+
+
+def build_results(findings: Findings, series: LoadedSeries, context: ResultContext, out: Path) -> list[ResultObject]:
+    """Write every object that the findings call for into ``out``, and return what was written.
+
+    A SEG where something was found; the structured report (and, beside it, the same tree as Enhanced SR) and the text
+    report always; heatmaps where the analysis ran. With ``when_unsuitable = "silent"`` an unsuitable series gives nothing.
+    The same arguments give the same bytes.
+
+    Raises
+    ------
+    ResultError
+        The findings can't be encoded: no source image, a mask on another grid, an unknown code key.
+    """
+    if findings.status == "unsuitable" and context.when_unsuitable == "silent":
+        return []
+    try:
+        return _build(findings, series, context, out)
+    except UnknownCodeError as error:
+        raise ResultError(str(error)) from error
+
+
+def _build(findings: Findings, series: LoadedSeries, context: ResultContext, out: Path) -> list[ResultObject]:
+    sources = sources_of(series)
+    objects: list[ResultObject] = []
+    segmentation = None
+    if findings.status == "findings" and segments_shown(findings):
+        segmentation = build_segmentation(findings, series, sources, context)
+        objects.append(_store(segmentation, "seg", "seg.dcm", out))
+    report = build_structured_report(findings, series, sources, segmentation, context)
+    objects.append(_store(report, "sr", "sr.dcm", out))
+    text = build_text_report(findings, series, sources, segmentation, context)
+    objects.append(_store(text, "text-sr", "text-sr.dcm", out))
+    if findings.status in ("findings", "none") and series.volume is not None:
+        for name, heatmap in build_heatmaps(findings, series, sources, context):
+            objects.append(_store(heatmap, "heatmap", name, out))
+    fallback = build_structured_report(findings, series, sources, segmentation, context, enhanced=True)
+    objects.append(_store(fallback, "sr-enhanced", "sr-enhanced.dcm", out))
+    return objects
+
+
+def _store(ds: Dataset, role: Role, name: str, out: Path) -> ResultObject:
+    path = out / name
+    write(ds, path)
+    return ResultObject(
+        role=role,
+        path=name,
+        sop_class_uid=str(ds.SOPClassUID),
+        sop_instance_uid=str(ds.SOPInstanceUID),
+        series_uid=str(ds.SeriesInstanceUID),
+        study_uid=str(ds.StudyInstanceUID),
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )

@@ -1,0 +1,147 @@
+"""What drove a decision, as Secondary Capture images (PS3.3 A.8.1) that lie where their source slices lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from dicom_node.errors import ResultError
+from dicom_node.results import wording
+from dicom_node.results.colours import RgbArray, grey, overlay, window_of
+from dicom_node.results.context import ResultContext
+from dicom_node.results.picture import Caption, draw_caption, side_letters
+from dicom_node.results.provenance import DISCLAIMER, SYNTHETIC, code_item, finish, is_synthetic, model_named
+from dicom_node.results.source import Slice, slice_of
+from dicom_node.standard import codes
+from pipelines.types import Findings, Heatmap, ModelCard
+
+if TYPE_CHECKING:
+    from dicom_node.series.volume import LoadedSeries
+
+ROLE = "heatmap"
+SERIES_OFFSET = 3
+NOTHING = 0.05
+"""With every slice wanted, one whose map stays below this everywhere, and that lies beyond the others, is left out."""
+
+
+def build_heatmaps(
+    findings: Findings, series: LoadedSeries, sources: list[Dataset], context: ResultContext
+) -> Iterator[tuple[str, Dataset]]:
+    """Yield (file name, image) for each slice of each map, one at a time: all together they may be large.
+
+    Raises
+    ------
+    ResultError
+        A map is not on the source's grid, or there is no volume to draw it over.
+    """
+    if series.volume is None:
+        raise ResultError("a heatmap needs the volume that it explains")
+    window = window_of(series.volume.array)
+    for number, heatmap in enumerate(shown_heatmaps(findings, context)):
+        if heatmap.values.shape != series.volume.array.shape:
+            raise ResultError(
+                f"heatmap {heatmap.name!r} has shape {heatmap.values.shape}, the source {series.volume.array.shape}"
+            )
+        model = model_named(findings, heatmap.model)
+        for k in slices_shown(heatmap, findings, context):
+            place = slice_of(series, sources, k)
+            background = grey(series.volume.array[k], window)
+            image = draw_caption(
+                overlay(background, heatmap.values[k]), caption_of(heatmap, model, place), colour_bar=True
+            )
+            ds = _secondary_capture(image, place, heatmap, model)
+            finish(
+                ds,
+                source=place.source,
+                context=context,
+                models=[model] if model else findings.models,
+                role=ROLE,
+                what=f"{heatmap.name} {heatmap.class_name}",
+                series_number=context.series_number_base + SERIES_OFFSET + number,
+                instance_number=place.image_number,
+                index=(number, k),
+                series_index=(number,),
+            )
+            yield f"heatmap-{number + 1}-{k + 1:04d}.dcm", ds
+
+
+def shown_heatmaps(findings: Findings, context: ResultContext) -> list[Heatmap]:
+    """Return the maps to be shown: with the differential off, none that explains a disease."""
+    diseases = {item.name for item in findings.hypotheses} if context.differential == "off" else set()
+    return [item for item in findings.heatmaps if item.class_name not in diseases]
+
+
+def slices_shown(heatmap: Heatmap, findings: Findings, context: ResultContext) -> list[int]:
+    """Return the slices k of a map to be drawn, ascending: its own key slices, or all that show any of it."""
+    count = heatmap.values.shape[0]
+    if context.heatmap_slices == "key":
+        return sorted({k for k in heatmap.key_slices_k if 0 <= k < count})
+    lit = np.flatnonzero(heatmap.values.max(axis=(1, 2)) >= NOTHING).tolist()
+    lit += [k for lesion in findings.lesions for k in lesion.slices_k] + list(heatmap.key_slices_k)
+    return list(range(min(lit), max(lit) + 1)) if lit else []
+
+
+def caption_of(heatmap: Heatmap, model: ModelCard | None, place: Slice) -> Caption:
+    """Return what is burned into a heatmap."""
+    probability = "" if heatmap.probability is None else f" {wording.probability_text(heatmap.probability)}"
+    top = [f"{heatmap.class_name}{probability}  {heatmap.name}"]
+    top.append(f"{model.name} {model.version}" if model else heatmap.model)
+    bottom = ["RESEARCH USE"]
+    if model is None or is_synthetic(model):
+        bottom.append("trained on synthetic data")
+    return Caption(tuple(top), tuple(bottom), side_letters(place.orientation))
+
+
+def _secondary_capture(image: RgbArray, place: Slice, heatmap: Heatmap, model: ModelCard | None) -> Dataset:
+    ds = Dataset()
+    ds.SOPClassUID = SecondaryCaptureImageStorage
+    ds.Modality = "OT"
+    ds.ConversionType = "WSD"
+    ds.ImageType = ["DERIVED", "SECONDARY"]
+    ds.BurnedInAnnotation = "YES"
+    ds.LossyImageCompression = "00"
+    probability = "" if heatmap.probability is None else f", probability {wording.probability_text(heatmap.probability)}"
+    origin = f" This model was {SYNTHETIC}." if model is None or is_synthetic(model) else ""
+    ds.ImageComments = (
+        f"RESEARCH. {heatmap.name} of {heatmap.model} for the class {heatmap.class_name}{probability}.{origin} {DISCLAIMER}"
+    )
+    ds.DerivationDescription = f"{heatmap.name} over the source image: {heatmap.method}"[:1024]
+    _add_geometry(ds, place)
+    _add_source(ds, place)
+    rows, columns, samples = image.shape
+    ds.Rows, ds.Columns, ds.SamplesPerPixel = rows, columns, samples
+    ds.PhotometricInterpretation = "RGB"
+    ds.PlanarConfiguration = 0
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit = 7
+    ds.PixelRepresentation = 0
+    pixels = np.ascontiguousarray(image).tobytes()
+    ds.PixelData = pixels + b"\0" * (len(pixels) % 2)
+    ds["PixelData"].VR = "OB"
+    return ds
+
+
+def _add_geometry(ds: Dataset, place: Slice) -> None:
+    """State that the image lies exactly where its source does (PS3.3 C.7.6.2)."""
+    ds.FrameOfReferenceUID = place.source.FrameOfReferenceUID
+    ds.PositionReferenceIndicator = place.source.get("PositionReferenceIndicator", "")
+    ds.ImagePositionPatient = list(place.position)
+    ds.ImageOrientationPatient = list(place.orientation)
+    ds.PixelSpacing = list(place.spacing)
+    ds.SliceThickness = place.thickness_mm
+
+
+def _add_source(ds: Dataset, place: Slice) -> None:
+    """Name the source slice, pixel by pixel the same place (PS3.3 C.7.6.1.1.4)."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = place.source.SOPClassUID
+    item.ReferencedSOPInstanceUID = place.source.SOPInstanceUID
+    if place.frame is not None:
+        item.ReferencedFrameNumber = place.frame
+    item.PurposeOfReferenceCodeSequence = [code_item(codes.SOURCE_IMAGE)]
+    item.SpatialLocationsPreserved = "YES"
+    ds.SourceImageSequence = [item]

@@ -1,0 +1,136 @@
+"""What a finished result folder holds, as ``manifest.json``: the node reads nothing else of a worker's work."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from dicom_node.errors import ResultError
+from dicom_node.results.context import ResultContext
+from pipelines.types import Findings, Status
+
+FILE_NAME = "manifest.json"
+
+Role = Literal["seg", "sr", "text-sr", "heatmap", "sr-enhanced"]
+"""``sr-enhanced`` is the tree of ``sr`` as Enhanced SR: kept for a PACS that refuses Comprehensive 3D SR, else not sent."""
+
+
+@dataclass(frozen=True)
+class ResultObject:
+    """One DICOM file of a result; ``path`` is its name within the folder."""
+
+    role: Role
+    path: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_uid: str
+    study_uid: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A result folder: the outcome, its objects, and the figures that the worklog shows. No patient identification."""
+
+    job_id: str
+    run: int
+    pipeline: str
+    status: Status
+    reason: str
+    created_at: str
+    objects: tuple[ResultObject, ...] = ()
+    timings_s: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    models: tuple[Mapping[str, str], ...] = ()
+
+    def write(self, folder: Path) -> Path:
+        """Write ``manifest.json`` whole or not at all (part file, fsync, rename) and return its path."""
+        path = folder / FILE_NAME
+        part = path.with_suffix(".part")
+        with part.open("w", encoding="utf-8") as stream:
+            json.dump(asdict(self), stream, indent=1, sort_keys=True)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+        return path
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read a folder's manifest.
+
+        Raises
+        ------
+        ResultError
+            There is none, or it is not one.
+        """
+        path = folder / FILE_NAME
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            objects = tuple(ResultObject(**item) for item in values.pop("objects"))
+            warnings = tuple(values.pop("warnings"))
+            models = tuple(values.pop("models"))
+            return cls(**values, objects=objects, warnings=warnings, models=models)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ResultError(f"{path} is not a manifest: {error}") from error
+
+    def with_role(self, role: Role) -> tuple[ResultObject, ...]:
+        """Return the objects of one role."""
+        return tuple(item for item in self.objects if item.role == role)
+
+
+def figures_of(findings: Findings) -> dict[str, Any]:
+    """Return the numbers of an outcome: lesions, volume_ml, probability of each hypothesis and of each side."""
+    figures: dict[str, Any] = {}
+    if findings.status in ("findings", "none"):
+        figures["lesions"] = lesion_count(findings)
+        figures["volume_ml"] = round(total_volume_mm3(findings) / 1000, 2)
+    for hypothesis in findings.hypotheses:
+        figures.setdefault("probability", {})[hypothesis.name] = round(hypothesis.probability, 2)
+    for measurement in findings.measurements:
+        if measurement.code == "probability" and measurement.laterality:
+            figures.setdefault("probability", {})[measurement.laterality] = round(measurement.value, 2)
+    return figures
+
+
+def lesion_count(findings: Findings) -> int:
+    """Return the number of lesions that the findings state, or else list."""
+    stated = [item.value for item in findings.measurements if item.code == "lesion_count" and not item.region]
+    return round(stated[0]) if stated else len(findings.lesions)
+
+
+def total_volume_mm3(findings: Findings) -> float:
+    """Return the total lesion volume that the findings state, or else list, in mm3, rounded as the reports state it."""
+    factor = {"mm3": 1.0, "mL": 1000.0}
+    stated = [
+        item.value * factor[item.unit]
+        for item in findings.measurements
+        if item.code == "volume" and not item.region and not item.laterality and item.unit in factor
+    ]
+    return round(stated[0] if stated else sum(lesion.volume_mm3 for lesion in findings.lesions), 3)
+
+
+def manifest_of(
+    findings: Findings,
+    context: ResultContext,
+    objects: tuple[ResultObject, ...] | list[ResultObject],
+    timings_s: Mapping[str, float] | None = None,
+) -> Manifest:
+    """Return the manifest of one run; ``timings_s`` adds to the pipeline's own."""
+    return Manifest(
+        job_id=context.job_id,
+        run=context.run,
+        pipeline=context.pipeline,
+        status=findings.status,
+        reason=findings.reason,
+        created_at=context.created_at.isoformat(),
+        objects=tuple(objects),
+        timings_s={**findings.timings_s, **(timings_s or {})},
+        figures=figures_of(findings),
+        warnings=findings.warnings,
+        models=tuple(asdict(model) for model in findings.models),
+    )

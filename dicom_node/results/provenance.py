@@ -1,0 +1,146 @@
+"""Who made an object, when, and what it may be used for: the same statements on every result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.sr.coding import Code
+from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID, ExplicitVRLittleEndian, generate_uid
+
+from dicom_node.results.context import ResultContext
+from dicom_node.results.source import copy_patient_and_study
+from dicom_node.standard import codes
+from pipelines.types import Findings, ModelCard
+
+MANUFACTURER = "dicom-node project"
+MODEL_NAME = "dicom-node"
+RESEARCH = "RESEARCH"
+DISCLAIMER = (
+    "Research use only. Made by software without a radiologist; not a medical device, not a diagnosis. "
+    "Do not base decisions on patient care on it."
+)
+SYNTHETIC = (
+    "trained on synthetic data, whose clinical accuracy is not known: it may only reflect the assumptions behind that data"
+)
+LONG_STRING = 64
+"""Longest value of VR LO, in characters (PS3.5 6.2)."""
+
+
+def series_description(context: ResultContext, what: str) -> str:
+    """Return the SeriesDescription of one kind of object, in one form for all: ``RESEARCH <pipeline>: <what>``."""
+    room = LONG_STRING - len(f"{RESEARCH} : {what}")
+    return f"{RESEARCH} {context.title[: max(room, 0)].strip()}: {what}"[:LONG_STRING]
+
+
+def code_item(code: Code) -> Dataset:
+    """Return a code as the item of a code sequence (PS3.3 8.8)."""
+    item = Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme_designator
+    item.CodeMeaning = code.meaning
+    return item
+
+
+def is_synthetic(model: ModelCard) -> bool:
+    """Tell whether any part of what the weights were trained on was synthetic."""
+    return "synthetic" in model.trained_on
+
+
+def software_versions(model: ModelCard) -> list[str]:
+    """Return SoftwareVersions (0018,1020) of a model: its version and its weights' digest."""
+    return [model.version[:LONG_STRING] or "unknown", model.digest[-LONG_STRING:] or "unknown"]
+
+
+def device_uid(model: ModelCard) -> UID:
+    """Return the model card's DeviceUID, or one derived from the weights' digest."""
+    stated = UID(model.device_uid)
+    return stated if stated.is_valid else generate_uid(entropy_srcs=[model.name, model.digest])
+
+
+def model_named(findings: Findings, name: str) -> ModelCard | None:
+    """Return the model card with a name; the only one there is when the name fits none."""
+    for model in findings.models:
+        if model.name == name:
+            return model
+    return findings.models[0] if len(findings.models) == 1 else None
+
+
+def segmenting_model(findings: Findings) -> ModelCard | None:
+    """Return the model that made the masks: the first whose purpose says so, else the first."""
+    for model in findings.models:
+        if "segment" in model.purpose.lower():
+            return model
+    return findings.models[0] if findings.models else None
+
+
+def finish(
+    ds: Dataset,
+    *,
+    source: Dataset,
+    context: ResultContext,
+    models: Iterable[ModelCard],
+    role: str,
+    what: str,
+    series_number: int,
+    instance_number: int = 1,
+    index: tuple[object, ...] = (),
+    series_index: tuple[object, ...] = (),
+) -> None:
+    """Set what all objects share: patient and study, UIDs, dates, equipment, provenance and the research mark.
+
+    Every date is the context's, every UID derives from job, run, role and index, so that the same run gives the same
+    bytes; values that highdicom took from the clock are overwritten.
+    """
+    copy_patient_and_study(source, ds)
+    ds.SOPInstanceUID = context.derive_uid(role, "instance", *index)
+    ds.SeriesInstanceUID = context.derive_uid(role, "series", *series_index)
+    ds.SeriesNumber = series_number
+    ds.InstanceNumber = instance_number
+    ds.SeriesDescription = series_description(context, what)
+    date, time = context.created_at.strftime("%Y%m%d"), context.created_at.strftime("%H%M%S")
+    for prefix in ("InstanceCreation", "Content", "Series"):
+        setattr(ds, f"{prefix}Date", date)
+        setattr(ds, f"{prefix}Time", time)
+    ds.ContentQualification = RESEARCH
+    ds.Manufacturer = MANUFACTURER
+    ds.ManufacturerModelName = MODEL_NAME
+    ds.DeviceSerialNumber = context.node_id[:LONG_STRING]
+    ds.SoftwareVersions = context.node_version
+    ds.ContributingEquipmentSequence = _contributing_equipment(source, models, date + time)
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
+    ds.file_meta.ImplementationVersionName = "DICOM-NODE"
+
+
+def write(ds: Dataset, path: Path) -> None:
+    """Write a finished object as a DICOM file (PS3.10), Explicit VR Little Endian."""
+    ds.save_as(path, implicit_vr=False, little_endian=True, enforce_file_format=True)
+
+
+def _contributing_equipment(source: Dataset, models: Iterable[ModelCard], when: str) -> Sequence:
+    """Return the scanner, then each algorithm (IHE AI Results; PS3.3 C.12.1.1.5)."""
+    items = []
+    if source.get("Manufacturer"):
+        scanner = Dataset()
+        scanner.PurposeOfReferenceCodeSequence = [code_item(codes.ACQUISITION_EQUIPMENT)]
+        for keyword in ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions", "StationName"):
+            if source.get(keyword):
+                scanner.add(source[keyword])
+        items.append(scanner)
+    for model in models:
+        item = Dataset()
+        item.PurposeOfReferenceCodeSequence = [code_item(codes.PROCESSING_EQUIPMENT)]
+        item.Manufacturer = MANUFACTURER
+        item.ManufacturerModelName = model.name[:LONG_STRING]
+        item.SoftwareVersions = software_versions(model)
+        item.DeviceUID = device_uid(model)
+        item.ContributionDateTime = when
+        item.ContributionDescription = f"{model.purpose}; trained on {model.trained_on} data"
+        items.append(item)
+    return Sequence(items)

@@ -1,0 +1,269 @@
+"""The content tree of the structured report (PS3.16 TID 1500), for Comprehensive 3D and, without points, Enhanced SR."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from highdicom import sr
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from dicom_node.results import wording
+from dicom_node.results.context import ResultContext
+from dicom_node.results.manifest import lesion_count, total_volume_mm3
+from dicom_node.results.provenance import (
+    DISCLAIMER,
+    MANUFACTURER,
+    MODEL_NAME,
+    SYNTHETIC,
+    is_synthetic,
+    model_named,
+    segmenting_model,
+    software_versions,
+)
+from dicom_node.results.segmentation import segments_shown, tracking_id, tracking_uid
+from dicom_node.results.source import slice_of
+from dicom_node.standard import codes
+from pipelines.types import Findings, Lesion, Measurement, ModelCard
+
+if TYPE_CHECKING:
+    from dicom_node.series.volume import LoadedSeries
+
+Group = Any
+"""A measurement group of highdicom, TID 1411 or 1501."""
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """Everything that the tree is made from; ``points``: state the lesions' centres as SCOORD3D."""
+
+    findings: Findings
+    series: LoadedSeries
+    sources: list[Dataset]
+    segmentation: Dataset | None
+    context: ResultContext
+    points: bool
+
+
+def measurement_report(given: ReportInput) -> sr.MeasurementReport:
+    """Return the whole tree of TID 1500.
+
+    Raises
+    ------
+    UnknownCodeError
+        The findings use a code key that the node does not know.
+    """
+    groups = [
+        overall_group(given),
+        *_segment_groups(given),
+        *_site_groups(given),
+        *(_lesion_group(given, lesion) for lesion in wording.listed_lesions(given.findings)),
+        *_hypothesis_groups(given),
+    ]
+    observer = sr.ObserverContext(
+        observer_type=Code("121007", "DCM", "Device"),
+        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
+            uid=given.context.derive_uid("node"),
+            name=given.context.node_id,
+            manufacturer_name=MANUFACTURER,
+            model_name=MODEL_NAME,
+        ),
+    )
+    return sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=procedure_reported(given),
+        imaging_measurements=groups,
+        title=Code("126000", "DCM", "Imaging Measurement Report"),
+        language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(
+            Code("en", "RFC5646", "English")
+        ),
+    )
+
+
+def procedure_reported(given: ReportInput) -> Code:
+    """Return the imaging procedure: as the source codes it, else MR of the brain, or MR."""
+    for keyword in ("ProcedureCodeSequence", "PerformedProtocolCodeSequence"):
+        for item in given.sources[0].get(keyword) or ():
+            if item.get("CodeValue") and item.get("CodingSchemeDesignator") and item.get("CodeMeaning"):
+                return Code(item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning)
+    return codes.MR_OF_BRAIN if given.context.pipeline == "flair" else codes.MR_IMAGING
+
+
+def overall_group(given: ReportInput) -> Group:
+    """Return the group that says how the analysis went, whether anything was found, how many and how much."""
+    findings, analysed = given.findings, given.findings.status in ("findings", "none")
+    evaluations = [_evaluation(codes.SUMMARY, codes.SUMMARY_BY_STATUS[findings.status])]
+    measurements: list[Any] = []
+    finding = None
+    if analysed:
+        finding = codes.PRESENT if findings.status == "findings" else codes.ABSENT
+        measurements = [
+            _number(codes.LESION_COUNT, lesion_count(findings), "{lesions}"),
+            _number(codes.VOLUME, total_volume_mm3(findings), "mm3", derivation=codes.TOTAL),
+            *(
+                _measurement(item)
+                for item in findings.measurements
+                if not (item.region or item.laterality) and item.code not in ("lesion_count", "volume")
+            ),
+        ]
+    else:
+        evaluations.append(_evaluation(codes.SUMMARY_OF_ANALYSES, codes.ANALYSIS_BY_STATUS[findings.status]))
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking(given, "Analysis", "overall"),
+        finding_type=finding,
+        algorithm_id=_algorithm(segmenting_model(findings)),
+        finding_sites=[sr.FindingSite(codes.BRAIN)] if given.context.pipeline == "flair" else None,
+        measurements=measurements,
+        qualitative_evaluations=evaluations,
+    )
+    comments = [*wording.outcome_sentences(findings), *wording.remark_sentences(findings, given.context)]
+    comments += [wording.not_listed_sentence(findings), *map(wording.model_line, findings.models), DISCLAIMER]
+    return _with_comments(group, comments)
+
+
+def _segment_groups(given: ReportInput) -> list[Group]:
+    """Return TID 1411 for each segment of the SEG: volume recomputed from the voxels that the SEG holds."""
+    if given.segmentation is None or given.series.volume is None:
+        return []
+    voxel_mm3 = given.series.volume.voxel_volume_mm3
+    groups = []
+    for number, segment in enumerate(segments_shown(given.findings), start=1):
+        own = [lesion for lesion in given.findings.lesions if lesion.segment == segment.name]
+        measurements = [_number(codes.VOLUME, int(segment.mask.sum()) * voxel_mm3, "mm3", derivation=codes.TOTAL)]
+        if own:
+            measurements.append(_number(codes.LESION_COUNT, len(own), "{lesions}"))
+        groups.append(
+            sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+                tracking_identifier=sr.TrackingIdentifier(tracking_uid(segment, given.context), tracking_id(segment)),
+                referenced_segment=sr.ReferencedSegment.from_segmentation(given.segmentation, segment_number=number),
+                finding_type=codes.finding_code(segment.code),
+                finding_category=codes.ABNORMAL_STRUCTURE,
+                algorithm_id=_algorithm(segmenting_model(given.findings)),
+                finding_sites=[_site("optic_nerve" if segment.laterality else "brain", segment.laterality)],
+                measurements=measurements,
+            )
+        )
+    return groups
+
+
+def _site_groups(given: ReportInput) -> list[Group]:
+    """Return one group for each eye or region that has measurements of its own."""
+    by_site: dict[tuple[str, str | None], list[Measurement]] = {}
+    for item in given.findings.measurements:
+        if item.region or item.laterality:
+            by_site.setdefault((item.region or "optic_nerve", item.laterality), []).append(item)
+    return [
+        sr.MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=_tracking(given, " ".join(filter(None, (side, region))), "site", region, side),
+            algorithm_id=_algorithm(segmenting_model(given.findings)),
+            finding_sites=[_site(region, side)],
+            measurements=[_measurement(item) for item in items],
+        )
+        for (region, side), items in by_site.items()
+    ]
+
+
+def _lesion_group(given: ReportInput, lesion: Lesion) -> Group:
+    segment = next((item for item in given.findings.segments if item.name == lesion.segment), None)
+    measurements = [
+        _number(codes.VOLUME, wording.rounded_mm3(lesion.volume_mm3), "mm3"),
+        _number(codes.PROBABILITY, wording.rounded_probability(lesion.probability), "1"),
+    ]
+    side = segment.laterality if segment else None
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking(given, f"Lesion {lesion.id}", "lesion", lesion.id),
+        finding_type=codes.finding_code(segment.code) if segment else codes.LESION,
+        finding_category=codes.ABNORMAL_STRUCTURE,
+        algorithm_id=_algorithm(segmenting_model(given.findings)),
+        finding_sites=[_site(lesion.region or ("optic_nerve" if side else "brain"), side)],
+        measurements=measurements,
+        qualitative_evaluations=[_evaluation(codes.CHANGE, codes.change_code(lesion.change))] if lesion.change else None,
+        source_images=[_centre_image(given, lesion)],
+    )
+    if given.points:
+        point = sr.Scoord3DContentItem(
+            name=codes.CENTRE,
+            graphic_type=sr.GraphicTypeValues3D.POINT,
+            graphic_data=np.array([lesion.centre_lps], dtype=np.float64),
+            frame_of_reference_uid=given.sources[0].FrameOfReferenceUID,
+            relationship_type=sr.RelationshipTypeValues.CONTAINS,
+        )
+        group[0].ContentSequence.append(point)
+    return group
+
+
+def _centre_image(given: ReportInput, lesion: Lesion) -> sr.SourceImageForMeasurementGroup:
+    middle = slice_of(given.series, given.sources, sum(lesion.slices_k) // 2)
+    return sr.SourceImageForMeasurementGroup(
+        referenced_sop_class_uid=middle.source.SOPClassUID,
+        referenced_sop_instance_uid=middle.source.SOPInstanceUID,
+        referenced_frame_numbers=None if middle.frame is None else [middle.frame],
+    )
+
+
+def _hypothesis_groups(given: ReportInput) -> list[Group]:
+    """Return one group for each disease, when the settings and the weights' origin allow it coded."""
+    groups = []
+    for item in wording.coded_hypotheses(given.findings, given.context):
+        model = model_named(given.findings, item.model)
+        disease = codes.disease_code(item.code, given.context.snomed_scheme)
+        group = sr.MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=_tracking(given, item.name, "hypothesis", item.code, item.model),
+            algorithm_id=_algorithm(model),
+            measurements=[_number(codes.PROBABILITY, wording.rounded_probability(item.probability), "1")],
+            qualitative_evaluations=[_evaluation(codes.DIFFERENTIAL, disease)],
+        )
+        remarks = ["calibrated" if item.calibrated else "not calibrated", DISCLAIMER]
+        if model is None or is_synthetic(model):
+            remarks.append(f"This model was {SYNTHETIC}.")
+        groups.append(_with_comments(group, remarks))
+    return groups
+
+
+def _with_comments(group: Group, comments: Sequence[str]) -> Group:
+    for text in filter(None, comments):
+        group[0].ContentSequence.append(
+            sr.TextContentItem(codes.COMMENT, text, relationship_type=sr.RelationshipTypeValues.CONTAINS)
+        )
+    return group
+
+
+def _tracking(given: ReportInput, name: str, *index: object) -> sr.TrackingIdentifier:
+    return sr.TrackingIdentifier(uid=given.context.derive_uid("tracking", *index), identifier=name)
+
+
+def _algorithm(model: ModelCard | None) -> sr.AlgorithmIdentification | None:
+    """Return TID 4019 with the values that ContributingEquipment has."""
+    if model is None:
+        return None
+    version, digest = software_versions(model)
+    return sr.AlgorithmIdentification(
+        name=model.name,
+        version=version,
+        parameters=[f"weights digest {digest}"],
+        family=codes.ARTIFICIAL_INTELLIGENCE,
+        manufacturer=MANUFACTURER,
+    )
+
+
+def _site(key: str, laterality: str | None) -> sr.FindingSite:
+    side = codes.LATERALITY[laterality] if laterality else None
+    if codes.is_region(key):
+        return sr.FindingSite(codes.BRAIN, laterality=side, topographical_modifier=codes.site_code(key))
+    return sr.FindingSite(codes.site_code(key), laterality=side)
+
+
+def _evaluation(name: Code, value: Code) -> sr.QualitativeEvaluation:
+    return sr.QualitativeEvaluation(name=name, value=value)
+
+
+def _measurement(item: Measurement) -> sr.Measurement:
+    derivation = codes.derivation_code(item.derivation) if item.derivation else None
+    return _number(codes.measurement_code(item.code), item.value, item.unit, derivation=derivation)
+
+
+def _number(name: Code, value: float, unit: str, derivation: Code | None = None) -> sr.Measurement:
+    return sr.Measurement(name=name, value=round(value, 3), unit=codes.unit_code(unit), derivation=derivation)

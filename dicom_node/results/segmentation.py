@@ -1,0 +1,163 @@
+"""The lesion masks as one BINARY Segmentation (PS3.3 A.51) on the native grid of the source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import highdicom
+import numpy as np
+from highdicom.color import CIELabColor
+from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
+from pydicom.dataset import Dataset
+
+from dicom_node.errors import ResultError
+from dicom_node.results.context import ResultContext
+from dicom_node.results.provenance import (
+    LONG_STRING,
+    MANUFACTURER,
+    MODEL_NAME,
+    finish,
+    segmenting_model,
+    software_versions,
+)
+from dicom_node.results.source import is_enhanced
+from dicom_node.standard import codes
+from pipelines.types import BoolArray, Findings, ModelCard, Segment
+
+if TYPE_CHECKING:
+    from dicom_node.series.volume import LoadedSeries
+
+ROLE = "seg"
+
+
+def segments_shown(findings: Findings) -> tuple[Segment, ...]:
+    """Return the segments that have voxels: viewers drop an empty one, or fail."""
+    return tuple(segment for segment in findings.segments if segment.mask.any())
+
+
+def build_segmentation(
+    findings: Findings, series: LoadedSeries, sources: list[Dataset], context: ResultContext
+) -> Dataset:
+    """Return the SEG of all segments that have voxels.
+
+    Raises
+    ------
+    ResultError
+        No segment has a voxel, or a mask is not on the source's grid.
+    """
+    segments = segments_shown(findings)
+    if not segments or series.volume is None:
+        raise ResultError("a SEG needs a volume and at least one segment with a voxel in it")
+    for segment in segments:
+        if segment.mask.shape != series.volume.array.shape:
+            raise ResultError(
+                f"segment {segment.name!r} has shape {segment.mask.shape}, the source {series.volume.array.shape}"
+            )
+    model = segmenting_model(findings)
+    used = _sources_of_slices(series, sources)
+    ds: Dataset = highdicom.seg.Segmentation(
+        source_images=used,
+        pixel_array=np.stack([_in_source_order(item.mask, series, used) for item in segments], axis=-1).astype(np.uint8),
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=[
+            _description(number, segment, model, context) for number, segment in enumerate(segments, start=1)
+        ],
+        series_instance_uid=context.derive_uid(ROLE, "series"),
+        series_number=context.series_number_base,
+        sop_instance_uid=context.derive_uid(ROLE, "instance"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MODEL_NAME,
+        software_versions=context.node_version,
+        device_serial_number=context.node_id,
+        omit_empty_frames=False,
+        content_label="LESIONS",
+        content_description=f"Research: {context.title}"[:LONG_STRING],
+    )
+    _name_segment_in_each_frame(ds)
+    dimensions = context.derive_uid(ROLE, "dimensions")
+    ds.DimensionOrganizationSequence[0].DimensionOrganizationUID = dimensions
+    for item in ds.DimensionIndexSequence:
+        item.DimensionOrganizationUID = dimensions
+    finish(
+        ds,
+        source=used[0],
+        context=context,
+        models=findings.models,
+        role=ROLE,
+        what="lesion mask",
+        series_number=context.series_number_base,
+    )
+    return ds
+
+
+def _name_segment_in_each_frame(ds: Dataset) -> None:
+    """Move the segment's number from the shared groups, where highdicom puts an only one, to each frame.
+
+    Both places are allowed (PS3.3 C.8.20.3.1); viewers, and highdicom's own SR templates, look in the frames.
+    """
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    if "SegmentIdentificationSequence" in shared:
+        for frame in ds.PerFrameFunctionalGroupsSequence:
+            item = Dataset()
+            item.ReferencedSegmentNumber = shared.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+            frame.SegmentIdentificationSequence = [item]
+        del shared.SegmentIdentificationSequence
+
+
+def tracking_uid(segment: Segment, context: ResultContext) -> str:
+    """Return the Tracking UID that SEG and SR share for a segment."""
+    return context.derive_uid("segment", segment.name, segment.laterality or "")
+
+
+def tracking_id(segment: Segment) -> str:
+    """Return what SEG and SR call a segment."""
+    return f"{segment.laterality.capitalize()} {segment.name}" if segment.laterality else segment.name
+
+
+def _sources_of_slices(series: LoadedSeries, sources: list[Dataset]) -> list[Dataset]:
+    """Return the sources that the volume's slices come from, in the order of the slices."""
+    used = [index for index, _ in series.frames]
+    return [sources[index] for index in dict.fromkeys(used)]
+
+
+def _in_source_order(mask: BoolArray, series: LoadedSeries, used: list[Dataset]) -> BoolArray:
+    """Return mask planes as the sources have them: the slices' order, or the frames' for Enhanced MR."""
+    if not is_enhanced(used[0]):
+        return mask
+    if len(used) > 1:
+        raise ResultError("a SEG can refer to one multi-frame image, and this series has several")
+    planes = np.zeros((int(used[0].NumberOfFrames), *mask.shape[1:]), dtype=bool)
+    for k, (_, frame) in enumerate(series.frames):
+        planes[(frame or 1) - 1] = mask[k]
+    return planes
+
+
+def _description(number: int, segment: Segment, model: ModelCard | None, context: ResultContext) -> SegmentDescription:
+    name = tracking_id(segment)
+    description = SegmentDescription(
+        segment_number=number,
+        segment_label=name[:LONG_STRING],
+        segmented_property_category=(
+            codes.ANATOMICAL_STRUCTURE if segment.code == "optic_nerve" else codes.ABNORMAL_STRUCTURE
+        ),
+        segmented_property_type=codes.finding_code(segment.code),
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name=model.name[:LONG_STRING] if model else MODEL_NAME,
+            family=codes.ARTIFICIAL_INTELLIGENCE,
+            version=software_versions(model)[0] if model else context.node_version,
+            source=MANUFACTURER,
+            parameters={"weights digest": software_versions(model)[1]} if model else None,
+        ),
+        tracking_uid=tracking_uid(segment, context),
+        tracking_id=name,
+        anatomic_regions=[codes.OPTIC_NERVE] if segment.laterality else None,
+        display_color=CIELabColor.from_rgb(*segment.colour_rgb),
+    )
+    if segment.laterality:
+        region = description.AnatomicRegionSequence[0]
+        region.AnatomicRegionModifierSequence = [
+            highdicom.sr.CodedConcept.from_code(codes.LATERALITY[segment.laterality])
+        ]
+    return description

@@ -1,0 +1,99 @@
+"""The TID 1500 report as Comprehensive 3D SR, and the same tree without 3D points as Enhanced SR."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from highdicom import sr
+from pydicom.dataset import Dataset
+
+from dicom_node.results.context import ResultContext
+from dicom_node.results.provenance import MANUFACTURER, finish
+from dicom_node.results.report_tree import ReportInput, measurement_report
+from dicom_node.standard import codes
+from pipelines.types import Findings
+
+if TYPE_CHECKING:
+    from dicom_node.series.volume import LoadedSeries
+
+ROLE = "sr"
+ENHANCED_ROLE = "sr-enhanced"
+SERIES_OFFSET = 1
+
+
+def build_structured_report(
+    findings: Findings,
+    series: LoadedSeries,
+    sources: list[Dataset],
+    segmentation: Dataset | None,
+    context: ResultContext,
+    *,
+    enhanced: bool = False,
+) -> Dataset:
+    """Return the TID 1500 report; ``enhanced``: as Enhanced SR, for a PACS that refuses Comprehensive 3D SR.
+
+    Both belong to one series and are never meant to lie in one PACS.
+    """
+    role = ENHANCED_ROLE if enhanced else ROLE
+    given = ReportInput(findings, series, sources, segmentation, context, points=not enhanced)
+    kind = sr.EnhancedSR if enhanced else sr.Comprehensive3DSR
+    ds: Dataset = kind(
+        evidence=[*sources, *([segmentation] if segmentation is not None else [])],
+        content=measurement_report(given)[0],
+        series_instance_uid=context.derive_uid(ROLE, "series"),
+        series_number=context.series_number_base + SERIES_OFFSET,
+        sop_instance_uid=context.derive_uid(role, "instance"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        record_evidence=True,
+    )
+    finish(
+        ds,
+        source=sources[0],
+        context=context,
+        models=findings.models,
+        role=role,
+        what="measurements",
+        series_number=context.series_number_base + SERIES_OFFSET,
+    )
+    ds.SeriesInstanceUID = context.derive_uid(ROLE, "series")
+    ds.CodingSchemeIdentificationSequence = [coding_scheme()]
+    add_predecessors(ds, context)
+    return ds
+
+
+def coding_scheme() -> Dataset:
+    """Return what the project's own coding scheme is (PS3.3 C.12.1.1.1)."""
+    item = Dataset()
+    item.CodingSchemeDesignator = codes.SCHEME
+    item.CodingSchemeName = codes.SCHEME_NAME
+    item.CodingSchemeResponsibleOrganization = MANUFACTURER
+    return item
+
+
+def add_predecessors(ds: Dataset, context: ResultContext) -> None:
+    """Name the documents of the same class that this one replaces (PS3.3 C.17.2, Predecessor Documents Sequence)."""
+    studies: dict[str, dict[str, list[Dataset]]] = {}
+    for sop_class, instance, series, study in context.replaces:
+        if sop_class == ds.SOPClassUID:
+            reference = Dataset()
+            reference.ReferencedSOPClassUID = sop_class
+            reference.ReferencedSOPInstanceUID = instance
+            studies.setdefault(study, {}).setdefault(series, []).append(reference)
+    if not studies:
+        return
+    items = []
+    for study, by_series in studies.items():
+        item = Dataset()
+        item.StudyInstanceUID = study
+        item.ReferencedSeriesSequence = []
+        for series, references in by_series.items():
+            of_series = Dataset()
+            of_series.SeriesInstanceUID = series
+            of_series.ReferencedSOPSequence = references
+            item.ReferencedSeriesSequence.append(of_series)
+        items.append(item)
+    ds.PredecessorDocumentsSequence = items

@@ -1,0 +1,179 @@
+"""The report as Basic Text SR (PS3.3 A.35.1, PS3.16 TID 2000): what a radiologist reads first, and what every PACS shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import BasicTextSRStorage
+
+from dicom_node.results import wording
+from dicom_node.results.context import ResultContext
+from dicom_node.results.provenance import DISCLAIMER, MODEL_NAME, code_item, finish
+from dicom_node.results.source import slice_of
+from dicom_node.results.structured_report import add_predecessors
+from dicom_node.standard import codes
+from pipelines.types import Findings, Lesion
+
+if TYPE_CHECKING:
+    from dicom_node.series.volume import LoadedSeries
+
+ROLE = "text-sr"
+SERIES_OFFSET = 2
+
+_LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
+_ENGLISH = Code("en", "RFC5646", "English")
+_OBSERVER_TYPE = Code("121005", "DCM", "Observer Type")
+_DEVICE = Code("121007", "DCM", "Device")
+_OBSERVER_UID = Code("121012", "DCM", "Device Observer UID")
+_OBSERVER_NAME = Code("121013", "DCM", "Device Observer Name")
+_PROCEDURE = (Code("121064", "DCM", "Current Procedure Descriptions"), Code("121065", "DCM", "Procedure Description"))
+_FINDINGS = (Code("121070", "DCM", "Findings"), Code("121071", "DCM", "Finding"))
+_IMPRESSIONS = (Code("121072", "DCM", "Impressions"), Code("121073", "DCM", "Impression"))
+_ADDENDUM = (Code("121078", "DCM", "Addendum"), codes.COMMENT)
+_CONCLUSIONS = (Code("121076", "DCM", "Conclusions"), Code("121077", "DCM", "Conclusion"))
+_LINE_END = "\r\n"
+
+
+def build_text_report(
+    findings: Findings,
+    series: LoadedSeries,
+    sources: list[Dataset],
+    segmentation: Dataset | None,
+    context: ResultContext,
+) -> Dataset:
+    """Return the text report; its numbers are those of the structured report."""
+    ds = Dataset()
+    ds.SOPClassUID = BasicTextSRStorage
+    ds.Modality = "SR"
+    ds.ReferencedPerformedProcedureStepSequence = []
+    ds.PerformedProcedureCodeSequence = []
+    ds.CompletionFlag = "COMPLETE"
+    ds.VerificationFlag = "UNVERIFIED"
+    ds.PreliminaryFlag = "PRELIMINARY"
+    ds.ValueType = "CONTAINER"
+    ds.ContinuityOfContent = "SEPARATE"
+    ds.ConceptNameCodeSequence = [code_item(codes.REPORT)]
+    template = Dataset()
+    template.MappingResource = "DCMR"
+    template.TemplateIdentifier = "2000"
+    ds.ContentTemplateSequence = [template]
+    ds.ContentSequence = [
+        _code("HAS CONCEPT MOD", _LANGUAGE, _ENGLISH),
+        _code("HAS OBS CONTEXT", _OBSERVER_TYPE, _DEVICE),
+        _uid("HAS OBS CONTEXT", _OBSERVER_UID, context.derive_uid("node")),
+        _text("HAS OBS CONTEXT", _OBSERVER_NAME, f"{MODEL_NAME} {context.node_version}, {context.node_id}"),
+        *report_sections(findings, series, sources, context),
+    ]
+    ds.CurrentRequestedProcedureEvidenceSequence = [_evidence([*sources, *([segmentation] if segmentation else [])])]
+    finish(
+        ds,
+        source=sources[0],
+        context=context,
+        models=findings.models,
+        role=ROLE,
+        what="report",
+        series_number=context.series_number_base + SERIES_OFFSET,
+    )
+    add_predecessors(ds, context)
+    return ds
+
+
+def report_sections(
+    findings: Findings, series: LoadedSeries, sources: list[Dataset], context: ResultContext
+) -> list[Dataset]:
+    """Return the sections of the report, in the order in which they are read."""
+    lesions = [_lesion_text(lesion, series, sources) for lesion in wording.listed_lesions(findings)]
+    found = [
+        " ".join(wording.outcome_sentences(findings)),
+        _LINE_END.join(filter(None, [*lesions, wording.not_listed_sentence(findings)])),
+    ]
+    sections = [
+        _section(_PROCEDURE, [analysed_sentence(sources, context)]),
+        _section(_FINDINGS, found),
+        _section(_IMPRESSIONS, [" ".join(wording.hypothesis_sentences(findings, context))]),
+        _section(_ADDENDUM, [f"Note: {text}" for text in wording.remark_sentences(findings, context)]),
+        _section(_ADDENDUM, [f"Model: {wording.model_line(model)}" for model in findings.models]),
+        _section(_CONCLUSIONS, [DISCLAIMER]),
+    ]
+    return [section for section in sections if section is not None]
+
+
+def analysed_sentence(sources: list[Dataset], context: ResultContext) -> str:
+    """Return which series was analysed, by what, and when."""
+    source = sources[0]
+    number = source.get("SeriesNumber")
+    images = int(source.NumberOfFrames) if source.get("NumberOfFrames") else len(sources)
+    name = f"Series {number}" if number not in (None, "") else "A series"
+    description = f' "{source.SeriesDescription}"' if source.get("SeriesDescription") else ""
+    when = context.created_at.strftime("%Y-%m-%d %H:%M")
+    return (
+        f"{name}{description} with {images} images was analysed automatically for {context.title} on {when} "
+        f"by {MODEL_NAME} {context.node_version} (job {context.job_id[:8]}, run {context.run})."
+    )
+
+
+def _lesion_text(lesion: Lesion, series: LoadedSeries, sources: list[Dataset]) -> str:
+    numbers = [slice_of(series, sources, k).image_number for k in lesion.slices_k]
+    return wording.lesion_line(lesion, wording.image_range(numbers))
+
+
+def _section(heading: tuple[Code, Code], texts: Iterable[str]) -> Dataset | None:
+    """Return a section with its paragraphs, or nothing when there is none."""
+    name, kind = heading
+    items = [_text("CONTAINS", kind, text) for text in texts if text]
+    if not items:
+        return None
+    section = _item("CONTAINS", "CONTAINER", name)
+    section.ContinuityOfContent = "SEPARATE"
+    section.ContentSequence = items
+    return section
+
+
+def _item(relationship: str, value_type: str, name: Code) -> Dataset:
+    item = Dataset()
+    item.RelationshipType = relationship
+    item.ValueType = value_type
+    item.ConceptNameCodeSequence = [code_item(name)]
+    return item
+
+
+def _text(relationship: str, name: Code, text: str) -> Dataset:
+    item = _item(relationship, "TEXT", name)
+    item.TextValue = text
+    return item
+
+
+def _code(relationship: str, name: Code, value: Code) -> Dataset:
+    item = _item(relationship, "CODE", name)
+    item.ConceptCodeSequence = [code_item(value)]
+    return item
+
+
+def _uid(relationship: str, name: Code, uid: str) -> Dataset:
+    item = _item(relationship, "UIDREF", name)
+    item.UID = uid
+    return item
+
+
+def _evidence(instances: Iterable[Dataset]) -> Dataset:
+    """Return the images and masks that the report speaks of, by series (PS3.3 C.17.2.3)."""
+    by_series: dict[str, list[Dataset]] = {}
+    study = ""
+    for instance in instances:
+        study = instance.StudyInstanceUID
+        reference = Dataset()
+        reference.ReferencedSOPClassUID = instance.SOPClassUID
+        reference.ReferencedSOPInstanceUID = instance.SOPInstanceUID
+        by_series.setdefault(instance.SeriesInstanceUID, []).append(reference)
+    evidence = Dataset()
+    evidence.StudyInstanceUID = study
+    evidence.ReferencedSeriesSequence = []
+    for series_uid, references in by_series.items():
+        item = Dataset()
+        item.SeriesInstanceUID = series_uid
+        item.ReferencedSOPSequence = references
+        evidence.ReferencedSeriesSequence.append(item)
+    return evidence

@@ -1,0 +1,154 @@
+"""The sentences and numbers of the reports, in one place, so that no two objects say different things."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dicom_node.results.context import ResultContext
+from dicom_node.results.manifest import lesion_count, total_volume_mm3
+from dicom_node.results.provenance import SYNTHETIC, is_synthetic, model_named
+from pipelines.types import Findings, Hypothesis, Lesion, Measurement, ModelCard
+
+LESIONS_LISTED = 50
+"""Lesions that the reports list, largest first; the rest are counted only."""
+DIGEST_SHOWN = 12
+
+
+def rounded_mm3(volume_mm3: float) -> float:
+    """Return a volume as the structured report states it, in mm3."""
+    return round(float(volume_mm3), 3)
+
+
+def rounded_probability(probability: float) -> float:
+    """Return a probability as the structured report states it."""
+    return round(float(probability), 3)
+
+
+def volume_text(volume_mm3: float) -> str:
+    """Return a volume in mL with two decimals, from the value in mm3 that the structured report states."""
+    return f"{rounded_mm3(volume_mm3) / 1000:.2f} mL"
+
+
+def probability_text(probability: float) -> str:
+    """Return a probability with two decimals, from the value that the structured report states."""
+    return f"{rounded_probability(probability):.2f}"
+
+
+def listed_lesions(findings: Findings) -> list[Lesion]:
+    """Return the lesions that the reports list: the largest, largest first, ties by ID."""
+    return sorted(findings.lesions, key=lambda lesion: (-lesion.volume_mm3, lesion.id))[:LESIONS_LISTED]
+
+
+def shown_hypotheses(findings: Findings, context: ResultContext) -> tuple[Hypothesis, ...]:
+    """Return the hypotheses that may be shown at all."""
+    return () if context.differential == "off" else findings.hypotheses
+
+
+def coded_hypotheses(findings: Findings, context: ResultContext) -> tuple[Hypothesis, ...]:
+    """Return the hypotheses that may be coded: never while any of the weights were trained on synthetic data."""
+    if context.differential != "coded" or not findings.models or any(map(is_synthetic, findings.models)):
+        return ()
+    return findings.hypotheses
+
+
+def outcome_sentences(findings: Findings) -> list[str]:
+    """Return what was found, in sentences."""
+    if findings.status == "unsuitable":
+        return [f"The series was not analysed, because it is not suitable: {_sentence(findings.reason)}"]
+    if findings.status == "failed":
+        return [f"The analysis failed and gave no result: {_sentence(findings.reason)}"]
+    count, volume = lesion_count(findings), volume_text(total_volume_mm3(findings))
+    if findings.status == "none" and count == 0:
+        sentences = [f"No lesion was found (0 lesions, total volume {volume})."]
+    else:
+        noun = "lesion was" if count == 1 else "lesions were"
+        sentences = [f"{count} {noun} found, with a total volume of {volume}."]
+    if findings.reason:
+        sentences.append(_sentence(findings.reason))
+    return sentences + [text for item in findings.measurements if (text := _measurement_sentence(item))]
+
+
+def _measurement_sentence(item: Measurement) -> str:
+    """Return a measurement of a side or region in words; the totals are in the first sentence already."""
+    site = " ".join(filter(None, (item.laterality, (item.region or "").replace("_", " ")))) or "brain"
+    if item.code == "probability":
+        return f"{site.capitalize()}: probability of a lesion {probability_text(item.value)}."
+    if item.code == "fractional_change":
+        return f"{site.capitalize()}: change of volume since the prior study {100 * item.value:+.0f} %."
+    if not (item.region or item.laterality):
+        return ""
+    if item.code == "volume":
+        return f"{site.capitalize()}: volume {volume_text(item.value * (1000 if item.unit == 'mL' else 1))}."
+    if item.code == "lesion_count":
+        return f"{site.capitalize()}: {round(item.value)} lesions."
+    return f"{site.capitalize()}: {item.code.replace('_', ' ')} {item.value:g} {item.unit}."
+
+
+def lesion_line(lesion: Lesion, images: str) -> str:
+    """Return one line of the lesion table; ``images`` are the source's image numbers."""
+    parts = [
+        f"{volume_text(lesion.volume_mm3)} ({rounded_mm3(lesion.volume_mm3):.0f} mm3)",
+        f"probability {probability_text(lesion.probability)}",
+        lesion.region.replace("_", " ") if lesion.region else "",
+        lesion.change or "",
+        images,
+    ]
+    return f"Lesion {lesion.id}: {', '.join(filter(None, parts))}"
+
+
+def not_listed_sentence(findings: Findings) -> str:
+    """Return how many lesions the list leaves out, or nothing."""
+    more = len(findings.lesions) - LESIONS_LISTED
+    if more <= 0:
+        return ""
+    return f"The {LESIONS_LISTED} largest lesions are listed; {more} smaller ones are counted and in the mask only."
+
+
+def hypothesis_sentences(findings: Findings, context: ResultContext) -> list[str]:
+    """Return the probabilities of each disease, and what is to be thought of the model that gives them."""
+    hypotheses = shown_hypotheses(findings, context)
+    sentences = []
+    for model_name in dict.fromkeys(item.model for item in hypotheses):
+        own = [item for item in hypotheses if item.model == model_name]
+        values = ", ".join(f"{item.name} {probability_text(item.probability)}" for item in own)
+        calibrated = "calibrated" if all(item.calibrated for item in own) else "not calibrated"
+        sentences.append(f"Probabilities given by the model {model_name} ({calibrated}): {values}.")
+        model = model_named(findings, model_name)
+        if model is None or is_synthetic(model):
+            sentences.append(f"This model was {SYNTHETIC}.")
+    if sentences:
+        sentences.append("The probabilities support a reader's thinking; they are not a diagnosis.")
+    return sentences
+
+
+def model_line(model: ModelCard) -> str:
+    """Return name, version, digest, purpose and origin of one model's weights."""
+    trained = f"This model was {SYNTHETIC}" if is_synthetic(model) else f"Trained on {model.trained_on} data"
+    return (
+        f"{model.name}, version {model.version}, weights {model.digest.removeprefix('sha256:')[:DIGEST_SHOWN]}, "
+        f"for {model.purpose}. {trained}."
+    )
+
+
+def remark_sentences(findings: Findings, context: ResultContext) -> list[str]:
+    """Return the warnings on quality, the job's note, and which result this one replaces."""
+    sentences = [_sentence(text) for text in (*findings.warnings, context.note) if text]
+    if context.replaces:
+        sentences.append(
+            f"This result replaces an earlier one of the same series ({len(context.replaces)} objects). "
+            f"Replaced objects: {', '.join(item[1] for item in context.replaces)}."
+        )
+    return sentences
+
+
+def image_range(numbers: Sequence[int]) -> str:
+    """Return the images that a lesion is seen on, as viewers number them."""
+    first, last = min(numbers), max(numbers)
+    return f"image {first}" if first == last else f"images {first} to {last}"
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    if not text:
+        return "no reason was given."
+    return text if text.endswith((".", "!", "?")) else f"{text}."
