@@ -1,4 +1,4 @@
-"""What all tests share: the data folder, and the factories as the module ``factories``."""
+"""What all tests share: the data folder, and the modules ``factories`` and ``rig``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 HERE = Path(__file__).parent
 
 # Not by sys.path: this folder holds a "dicom_node" of its own, which would hide the package.
-_spec = importlib.util.spec_from_file_location("factories", HERE / "factories.py")
-assert _spec is not None and _spec.loader is not None
-if "factories" not in sys.modules:
-    sys.modules["factories"] = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(sys.modules["factories"])
+for _name in ("factories", "rig"):
+    _spec = importlib.util.spec_from_file_location(_name, HERE / f"{_name}.py")
+    assert _spec is not None and _spec.loader is not None
+    if _name not in sys.modules:
+        sys.modules[_name] = importlib.util.module_from_spec(_spec)
+        _spec.loader.exec_module(sys.modules[_name])
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from dicom_node.series.writer import write_series
 from pipelines.types import Volume
 
@@ -38,7 +39,7 @@ def affine_for(
 
 
 def phantom_array(shape: tuple[int, int, int] = (12, 64, 64)) -> npt.NDArray[np.float32]:
-    """An ellipsoid with a ramp along each axis, so that no flip and no swap of axes goes unseen; integers from 0 to 1023."""
+    """An ellipsoid with a ramp along each axis, so that flips and swaps of axes show; integers, 0 to 1023."""
     k, j, i = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
     inside = k**2 + j**2 + i**2 < 0.9
     return np.rint(np.where(inside, 500 + 200 * k + 150 * j + 100 * i, 0)).astype(np.float32)
@@ -73,8 +74,8 @@ def mr_series(
 ) -> list[Path]:
     """Write a small MR series (by default axial FLAIR) and return its files.
 
-    `reversed` numbers the images from the top; `feet_first` turns the patient (k runs to the feet); `tags` are DICOM
-    keywords over all defaults, None leaves one out. The same `seed` gives the same UIDs.
+    `reversed` numbers the images from the top; `feet_first` turns the patient (k runs to the feet); `tags` are
+    DICOM keywords over all defaults, None leaves one out. The same `seed` gives the same UIDs.
     """
     made = volume(shape, orientation, spacing)
     if feet_first:

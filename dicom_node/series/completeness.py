@@ -44,11 +44,12 @@ class Assessment:
 def assess(headers: Sequence[ImageHeader]) -> Assessment:
     """Say whether the images form a whole volume, what they lack, or why they are none.
 
-    Positions are projected on the slice normal; the order in which images came or were numbered does not matter.
+    Positions are projected on the slice normal; the order in which images came or were numbered does not
+    matter.
 
-    Slices that are missing at an end leave no gap. They are seen only where the other numbers tell: a hole in otherwise
-    consecutive InstanceNumbers, or ImagesInAcquisition (0020,1002) that is a little more than the images at hand (where it
-    is twice as many or more, the acquisition was split into several series).
+    Slices that are missing at an end leave no gap. They are seen only where other numbers tell: a hole in
+    otherwise consecutive InstanceNumbers, or an ImagesInAcquisition (0020,1002) of somewhat more than the
+    images at hand (twice as many or more mean that the acquisition was split into several series).
 
     References
     ----------
@@ -84,12 +85,15 @@ def _no_volume(headers: Sequence[ImageHeader]) -> str:
     without = sum(not header.positions for header in headers)
     if without:
         return f"{without} of {len(headers)} images have no ImagePositionPatient or ImageOrientationPatient"
+    return _different_planes(headers)
+
+
+def _different_planes(headers: Sequence[ImageHeader]) -> str:
+    """Return in what images with positions differ that slices of one volume have in common."""
     first = headers[0]
-    sizes = {(header.rows, header.columns) for header in headers}
+    sizes = {f"{header.rows} x {header.columns}" for header in headers}
     if len(sizes) > 1:
-        return "images of different sizes: " + ", ".join(
-            f"{rows} x {columns}" for rows, columns in sorted(sizes)
-        )  # type: ignore[type-var]
+        return "images of different sizes: " + ", ".join(sorted(sizes))
     if first.pixel_spacing is None:
         return "no PixelSpacing, or several in one image"
     if any(not _same_spacing(header, first) for header in headers):
@@ -137,19 +141,20 @@ def _gap(stack: Stack) -> str:
 
 
 def _missing_numbers(headers: Sequence[ImageHeader]) -> str:
-    """A hole in InstanceNumbers that are otherwise consecutive; numbers that count in other ways say nothing."""
+    """A hole in otherwise consecutive InstanceNumbers; numbers that count in other ways say nothing."""
     numbers = sorted(number for header in headers if (number := header.instance_number) is not None)
     if len(numbers) != len(headers) or len(set(numbers)) != len(numbers) or len(numbers) < MIN_SLICES:
         return ""
     holes = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
     if not holes or len(holes) > max(1, len(numbers) // 4):
         return ""
+    first, last, total = numbers[0], numbers[-1], len(numbers) + len(holes)
     named = ", ".join(map(str, holes[:3])) + (", ..." if len(holes) > 3 else "")
-    return f"image {named} of {numbers[0]} to {numbers[-1]} missing ({len(holes)} of {len(numbers) + len(holes)})"
+    return f"image {named} of {first} to {last} missing ({len(holes)} of {total})"
 
 
 def _missing_of_acquisition(headers: Sequence[ImageHeader]) -> str:
-    """A series that has less than its acquisition, but more than half: numbers within that of the acquisition."""
+    """More than half of an acquisition, but not all of it."""
     wanted = {header.images_in_acquisition for header in headers}
     present = len(headers)
     if len(wanted) != 1 or (total := wanted.pop()) is None or not present < total < 2 * present:

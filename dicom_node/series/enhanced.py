@@ -71,7 +71,7 @@ FRAME_TYPE = (
 
 
 def enhanced_image(slices: Slices, values: Mapping[str, Any]) -> Dataset:
-    """Return an Enhanced MR image without UIDs of its own and pixels; its frames are in the order of the slice numbers.
+    """Return an Enhanced MR image without its own UIDs and pixels, its frames in the order of numbers.
 
     Parameters
     ----------

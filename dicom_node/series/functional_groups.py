@@ -1,4 +1,4 @@
-"""Shared and per-frame functional groups of multi-frame images under the keywords of classic ones (PS3.3 C.7.6.16)."""
+"""Functional groups of multi-frame images under the keywords of classic ones (PS3.3 C.7.6.16)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def frame_items(ds: Dataset) -> list[Dataset]:
 
 
 def frame_geometry(ds: Dataset, frames: int) -> FrameGeometry:
-    """Return the geometry of each of `frames` frames, from the functional groups or, single-frame, from the dataset itself."""
+    """Return the geometry of each frame, from the functional groups or, single-frame, from the dataset."""
     items = frame_items(ds)
     if not items:
         position, orientation = (
@@ -80,7 +80,7 @@ def frame_geometry(ds: Dataset, frames: int) -> FrameGeometry:
 
 
 def functional_group_tags(ds: Dataset) -> dict[str, JSON]:
-    """Return the acquisition values of a multi-frame image under their classic keywords; a list where frames differ."""
+    """Return acquisition values of a multi-frame image under classic keywords; a list where frames differ."""
     frames = frame_items(ds)
     if not frames and not list(_items(ds, "SharedFunctionalGroupsSequence")):
         return {}

@@ -1,4 +1,4 @@
-"""What completeness and routing need of an image: its header without pixels and without patient identification."""
+"""What completeness and routing need of an image: no pixels and no patient identification."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ class ImageHeader:
     is_image : bool
         It has rows and columns and pixel data.
     tags : dict
-        ROUTING_KEYWORDS that are present: numbers as float, other values as str, several values as a list. Enhanced
-        MR: values of the shared and per-frame functional groups under the keywords of the classic MR image; a list
-        when frames differ.
+        ROUTING_KEYWORDS that are present: numbers as float, other values as str, several values as a list.
+        Enhanced MR: values of the shared and per-frame functional groups under the keywords of the classic MR
+        image; a list when frames differ.
     """
 
     sop_class_uid: str
@@ -106,7 +106,7 @@ class ImageHeader:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> ImageHeader:
-        """Return the header that `to_json` wrote; unknown keys are left out, so that old and new nodes understand each other."""
+        """Return the header that `to_json` wrote; keys of a newer version are left out."""
         known = {name: values[name] for name in (f.name for f in fields(cls)) if name in values}
         spacing = known.get("pixel_spacing")
         known["pixel_spacing"] = None if spacing is None else (spacing[0], spacing[1])

@@ -1,4 +1,4 @@
-"""NIfTI to Volume: right, anterior, superior to left, posterior, superior, and voxels in the order of a scanner."""
+"""NIfTI to Volume: from RAS to LPS, and voxels in the order of a scanner."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import numpy.typing as npt
+from nibabel.filebasedimages import ImageFileError
 
 from dicom_node.errors import GeometryError, UnreadableError
 from pipelines.types import Volume
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ANISOTROPY = 1.2
-"""An axis whose spacing is this much larger than the others' is the slice axis; else it is the file's third."""
+"""An axis with a spacing this much larger than the others is the slice axis; else the file's third."""
 
 SCANNER_AXES = {2: ((0, 1), (1, 1), (2, 1)), 1: ((0, 1), (2, -1), (1, 1)), 0: ((1, 1), (2, -1), (0, 1))}
-"""For slices along patient axis x (0), y (1), z (2): axis and sign of rows (i), columns (j), slices (k), in LPS."""
+"""For slices along patient axis x (0), y (1), z (2): axis and sign in LPS of i, j and k."""
 
 
 def volume_from_nifti(path: Path) -> Volume:
     """Read a NIfTI volume with its voxels in the order in which a scanner writes them.
 
-    Axes are permuted and flipped, never resampled: axial slices have rows to the left and columns to the back, coronal ones rows
-    to the left and columns down, sagittal ones rows to the back and columns down. Oblique affines are kept. A mask read in the
-    same way lies on the same voxels as its image.
+    Axes are permuted and flipped, never resampled: axial slices have rows to the left and columns to the
+    back, coronal ones rows to the left and columns down, sagittal ones rows to the back and columns down.
+    Oblique affines are kept. A mask read in the same way lies on the same voxels as its image.
 
     Raises
     ------
@@ -36,7 +37,7 @@ def volume_from_nifti(path: Path) -> Volume:
     try:
         image = nibabel.load(path)
         array = np.asarray(image.dataobj, dtype=np.float32)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+    except (ImageFileError, OSError, EOFError, ValueError) as error:
         raise UnreadableError(f"{path.name} is no readable NIfTI file: {error}") from error
     array = array.reshape(array.shape[:3]) if array.shape[3:] == (1,) * (array.ndim - 3) else array
     if array.ndim != 3:
@@ -48,7 +49,7 @@ def volume_from_nifti(path: Path) -> Volume:
 def in_scanner_order(
     array: npt.NDArray[np.float32], affine: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-    """Permute and flip an array, shape (x, y, z), with its affine to LPS mm; return array, shape (k, j, i), and affine.
+    """Permute and flip an array, shape (x, y, z), with its affine to LPS; return it with shape (k, j, i).
 
     Raises
     ------

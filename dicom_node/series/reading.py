@@ -1,4 +1,4 @@
-"""Files to datasets without decoding pixels, and elements to plain values; tolerant of bad values, strict about cut files."""
+"""Files to datasets without pixels, elements to plain values: bad values pass, cut files do not."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _pixel_bytes(file: BinaryIO, ds: FileDataset, syntax: UID) -> int | None:
 
 
 def _fragment_bytes(file: BinaryIO, first: int, end: int) -> int:
-    """Walk the fragments of encapsulated pixel data (PS3.5 A.4) to their delimiter; return the bytes they hold."""
+    """Walk the fragments of encapsulated pixel data (PS3.5 A.4) to their end; return the bytes they hold."""
     place, held = first, 0
     while True:
         file.seek(place)
@@ -173,14 +173,18 @@ def _check_last_element(ds: Dataset) -> None:
     """Raise when the last element has fewer bytes than it says: the file was cut off within it."""
     if not len(ds):
         raise UnreadableError("a DICOM file without content")
-    last = ds.get_item(max(ds.keys()))
-    if isinstance(last, RawDataElement) and last.value is not None and last.length != UNDEFINED_LENGTH:
-        if len(last.value) < last.length:
-            raise UnreadableError("cut off within its header")
+    last: object = ds.get_item(max(ds.keys()))
+    if not isinstance(last, RawDataElement) or last.value is None or last.length == UNDEFINED_LENGTH:
+        return
+    if len(last.value) < last.length:
+        raise UnreadableError("cut off within its header")
 
 
 def json_value(ds: Dataset, keyword: str) -> str | float | list[str] | list[float] | None:
-    """Return an element as plain values: numbers as float, the rest as str, several as a list; None when absent, empty or unreadable."""
+    """Return an element as plain values, several as a list: numbers as float, the rest as str.
+
+    None when it is absent, empty or unreadable.
+    """
     try:
         if keyword not in ds:
             return None

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 
 from dicom_node.errors import GeometryError, UnreadableError
 from dicom_node.series.completeness import assess
@@ -33,10 +33,11 @@ class LoadedSeries:
     volume : Volume or None
         None when only headers were read.
     datasets : tuple of Dataset
-        The sources without pixel data and without SpacingBetweenSlices (readers trust it over the positions, and some
-        vendors write nonsense), sorted by position along the slice normal; one for Enhanced MR.
+        The sources without pixel data and without SpacingBetweenSlices (readers trust it over the positions,
+        and some vendors write nonsense), sorted by position along the slice normal; one for Enhanced MR.
     frames : tuple of (int, int or None)
-        For every k of `volume.array`: index into `datasets`, and the frame number (from 1) of a multi-frame source.
+        For every k of `volume.array`: index into `datasets`, and the frame number (from 1) of a multi-frame
+        source.
     """
 
     volume: Volume | None
@@ -48,8 +49,8 @@ def load_series(paths: Sequence[Path]) -> LoadedSeries:
     """Read a whole series: classic or Enhanced MR, any orientation, any transfer syntax that pydicom decodes.
 
     k ascends along row direction x column direction. Spacing comes from the positions; SliceThickness and
-    SpacingBetweenSlices are not used. MONOCHROME1 is inverted, so that high is bright. A gap is not filled: an invented slice
-    would have no source to which a finding could refer.
+    SpacingBetweenSlices are not used. MONOCHROME1 is inverted, so that high is bright. A gap is not filled:
+    an invented slice would have no source to which a finding could refer.
 
     Raises
     ------
@@ -115,12 +116,8 @@ def _read_sources(paths: Sequence[Path], *, tolerate: bool) -> list[Dataset]:
     fault: UnreadableError | None = None
     for path in paths:
         try:
-            ds, has_pixels = read_without_pixels(path)
-            if not tolerate:
-                ds = _read_whole(path)
-                if not has_pixels:
-                    raise UnreadableError(f"{path.name}: no pixel data")
-            header_of(ds, has_pixels=has_pixels)
+            ds = read_without_pixels(path)[0] if tolerate else _read_whole(path)
+            header_of(ds)
         except UnreadableError as error:
             if not tolerate:
                 raise
@@ -133,6 +130,9 @@ def _read_sources(paths: Sequence[Path], *, tolerate: bool) -> list[Dataset]:
 
 
 def _read_whole(path: Path) -> Dataset:
+    _, has_pixels = read_without_pixels(path)
+    if not has_pixels:
+        raise UnreadableError(f"{path.name}: no pixel data")
     try:
         with tolerant():
             return dcmread(path)
@@ -143,7 +143,7 @@ def _read_whole(path: Path) -> Dataset:
 
 
 def _best_order(headers: Sequence[ImageHeader]) -> list[int]:
-    """Ascending along the normal of the first image where each image has one position, else by InstanceNumber."""
+    """Ascending along the normal where each image has one position, else by InstanceNumber."""
     positions = [header.positions[0] for header in headers if len(header.positions) == 1]
     if len(positions) == len(headers):
         try:
@@ -158,7 +158,7 @@ def _frame_numbers(header: ImageHeader) -> Iterable[int | None]:
 
 
 def _pixels(datasets: Sequence[Dataset], ordered: Sequence[tuple[int, int]]) -> npt.NDArray[np.float32]:
-    """Decode the frames (dataset, frame from 0) in their order: float32 array, shape (k, j, i), modality units."""
+    """Decode frames (dataset, frame from 0) in their order: float32, shape (k, j, i), modality units."""
     slices: dict[tuple[int, int], npt.NDArray[np.float32]] = {}
     for index, ds in enumerate(datasets):
         stored = _decode(ds)

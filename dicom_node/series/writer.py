@@ -95,13 +95,14 @@ def write_series(
     Parameters
     ----------
     volume : Volume
-        Its axes perpendicular; written with int16 or uint16 pixels, rescaled only when its values are no such integers. The
-        DICOM keywords among its attributes are written too, except for those that its array and affine define.
+        Its axes perpendicular; written with int16 or uint16 pixels, rescaled only when its values are no such
+        integers. The DICOM keywords among its attributes are written too, but for those that its array and
+        affine define.
     out : Path
         Folder, made when it is missing.
     patient, study, attributes : mapping of DICOM keyword to value
-        Over the defaults of this module; None leaves an attribute out. `attributes` are those of series, equipment and image, with
-        classic keywords also for Enhanced MR.
+        Over the defaults of this module; None leaves an attribute out. `attributes` are those of series,
+        equipment and image, with classic keywords also for Enhanced MR.
     enhanced : bool
         One Enhanced MR image rather than one MR image for each slice.
     interleaved : bool
@@ -111,7 +112,7 @@ def write_series(
     images_in_acquisition : bool
         Write ImagesInAcquisition (0020,1002).
     transfer_syntax : str
-        Native, deflated, or one that pydicom encodes (RLE Lossless, JPEG 2000 and JPEG-LS with their plugins).
+        Native, deflated, or one that pydicom encodes (RLE Lossless; JPEG 2000 and JPEG-LS with plugins).
     seed : object
         From which all UIDs are derived; random when None.
 

@@ -141,7 +141,7 @@ def stack_slices(positions: npt.ArrayLike, orientation: Sequence[float]) -> Stac
 
 
 def _spacing_and_gaps(places: FloatArray) -> tuple[float | None, tuple[Gap, ...]]:
-    """Return the spacing of ascending places, and the gaps that are whole multiples of it; (None, ()) when uneven."""
+    """Return the spacing of ascending places, and gaps that are multiples of it; (None, ()) when uneven."""
     steps = np.diff(places)
     if not len(steps):
         return None, ()
@@ -194,7 +194,7 @@ def affine_of(
 
 
 def orientation_of(affine: npt.ArrayLike) -> tuple[tuple[float, ...], tuple[float, float]]:
-    """Return ImageOrientationPatient and PixelSpacing of the slices of an affine (voxel (i, j, k, 1) to LPS mm).
+    """Return ImageOrientationPatient and PixelSpacing of slices with an affine (i, j, k, 1) to LPS mm.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""UIDs: keys for folders and people, and UIDs of our own derived from what they stand for (PS3.5 Clause 9, Annex B)."""
+"""UIDs: keys for folders and people, and UIDs derived from what they stand for (PS3.5 Clause 9, Annex B)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHORT_ID_LENGTH = 8
 
 
 def uid_key(uid: str) -> str:
-    """Return the name under which a UID from the network may enter a path: 32 hexadecimal digits of its SHA-256."""
+    """Return the name under which a UID from the network may enter a path: 32 hex digits of its SHA-256."""
     return hashlib.sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:KEY_LENGTH]
 
 

@@ -1,0 +1,286 @@
+"""Series that are still coming in: when is one whole, held, or no volume at all."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dicom_node.errors import NotFoundError
+from dicom_node.series.completeness import Assessment, assess
+from dicom_node.series.headers import ImageHeader
+
+LOGGER = logging.getLogger(__name__)
+
+FORGET_AFTER_S = 600.0
+"""How long a series that was handed on is remembered; the node's database knows it for longer."""
+
+ENDED_ASSOCIATIONS = 1000
+"""How many ended associations are remembered, for images that are filed late."""
+
+RETRY_S = 2.0
+"""A listener that could not take a verdict (database locked, disk full) is told again after this time."""
+
+NEVER = math.inf
+AT_ONCE = -math.inf
+
+Phase = Literal["waiting", "held", "settled"]
+
+
+@dataclass
+class _Series:
+    headers: dict[str, ImageHeader] = field(default_factory=dict)
+    open: set[str] = field(default_factory=set)  # associations that brought it and have not ended
+    phase: Phase = "waiting"
+    last_at: float = 0.0  # of its last image
+    not_before: float = AT_ONCE
+    held_reason: str = ""
+    released: str = ""  # to go on without being whole: the note for the report
+    told: frozenset[str] = frozenset()  # images of the last verdict
+    _assessment: Assessment | None = None
+
+    @property
+    def assessment(self) -> Assessment:
+        if self._assessment is None:
+            self._assessment = assess(list(self.headers.values()))
+        return self._assessment
+
+    def reopen(self, now: float) -> None:
+        """Wait for a new verdict."""
+        self.phase, self.last_at, self.not_before = "waiting", now, AT_ONCE
+        self._assessment = None
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    series_uid: str
+    series: _Series
+    kind: Literal["whole", "held", "not-a-volume"]
+    headers: list[ImageHeader]
+    text: str
+
+
+class Tracker:
+    """Follows series from their first image to a verdict.
+
+    A series gets its verdict when all associations that brought it have ended and no image has come for
+    `quiet_s`; the wait is waived where the headers prove that nothing more will come. A late image makes it
+    wait for a new verdict on all its images.
+
+    Parameters
+    ----------
+    quiet_s, incomplete_after_s : float
+        Seconds after the last image.
+    incomplete : "hold" or "analyse"
+        What becomes of a series with a gap after `incomplete_after_s`.
+    on_whole : callable
+        Gets series UID, headers and a note ("" or what the report must say), once for each set of images.
+    on_held : callable
+        Gets series UID and reason, when a gap is found or has changed.
+    on_not_volume : callable
+        Gets series UID, headers and reason, once for each set of images.
+    clock : callable
+        Seconds that never go back.
+
+    Notes
+    -----
+    Callbacks run on the tracker's thread (or in `step`), without its lock. One that raises is called again
+    after RETRY_S.
+    """
+
+    def __init__(
+        self,
+        *,
+        quiet_s: float,
+        incomplete_after_s: float,
+        incomplete: Literal["hold", "analyse"],
+        on_whole: Callable[[str, list[ImageHeader], str], None],
+        on_held: Callable[[str, str], None],
+        on_not_volume: Callable[[str, list[ImageHeader], str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._quiet_s = quiet_s
+        self._incomplete_after_s = incomplete_after_s
+        self._incomplete = incomplete
+        self._on_whole = on_whole
+        self._on_held = on_held
+        self._on_not_volume = on_not_volume
+        self._clock = clock
+        self._series: dict[str, _Series] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._woken = False
+        self._thread: threading.Thread | None = None
+
+    def add(self, header: ImageHeader, association_id: str | None) -> None:
+        """Take an image that was filed; one that the series has already counts for its association only."""
+        with self._changed:
+            series = self._series.setdefault(header.series_uid, _Series(last_at=self._clock()))
+            if association_id is not None and association_id not in self._ended:
+                series.open.add(association_id)
+            if header.sop_instance_uid not in series.headers:
+                series.headers[header.sop_instance_uid] = header
+                series.reopen(self._clock())
+            self._wake()
+
+    def association_ended(self, association_id: str) -> None:
+        """Note that an association has ended and that all its images have been added."""
+        with self._changed:
+            self._ended[association_id] = None
+            while len(self._ended) > ENDED_ASSOCIATIONS:
+                self._ended.popitem(last=False)
+            for series in self._series.values():
+                series.open.discard(association_id)
+            self._wake()
+
+    def restore(self, series_uid: str, headers: Sequence[ImageHeader], state: str) -> None:
+        """Take up a series as the database has it; what is known of it from here stays.
+
+        Parameters
+        ----------
+        state : str
+            "receiving": its verdict is outstanding, and comes after `quiet_s`. "held": its gap has been told. Others:
+            it has had its verdict, and gets another one only after a new image.
+        """
+        with self._changed:
+            known = self._series.get(series_uid)
+            series = known or _Series()
+            series.headers.update({header.sop_instance_uid: header for header in headers})
+            if known is None or state == "receiving":
+                series.reopen(self._clock())
+                series.told = frozenset()
+            if known is None and state == "held" and series.assessment.state != "whole":
+                series.phase, series.held_reason = "held", series.assessment.reason
+            elif known is None and state not in ("held", "receiving"):
+                series.phase, series.told = "settled", frozenset(series.headers)
+            self._series[series_uid] = series
+            self._wake()
+
+    def release(self, series_uid: str) -> None:
+        """Hand a series on as it is, because a person says so.
+
+        Raises
+        ------
+        NotFoundError
+            No such series is followed.
+        """
+        with self._changed:
+            series = self._series.get(series_uid)
+            if series is None:
+                raise NotFoundError("this series is not being followed")
+            series.released = "analysed as it is, released by a person"
+            series.phase, series.told = "waiting", frozenset()
+            self._wake()
+
+    def start(self) -> None:
+        """Follow series on a thread of its own until `stop`."""
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="series-tracker", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after the callback at work."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def step(self) -> float | None:
+        """Give all verdicts that are due; return seconds to the next one, None if nothing is awaited."""
+        with self._changed:
+            now = self._clock()
+            due = [(uid, series) for uid, series in self._series.items() if self._due_at(series) <= now]
+            verdicts = [verdict for uid, series in due if (verdict := self._judge(uid, series))]
+        for verdict in verdicts:
+            self._tell(verdict)
+        with self._changed:
+            waits = [self._due_at(series) for series in self._series.values()]
+            next_at = min(waits, default=NEVER)
+            return None if next_at == NEVER else max(0.0, next_at - self._clock())
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._woken = False
+            wait_s = self.step()
+            with self._changed:
+                if not (self._woken or self._stopping):
+                    self._changed.wait(wait_s)
+                if self._stopping:
+                    return
+
+    def _wake(self) -> None:
+        self._woken = True
+        self._changed.notify()
+
+    def _due_at(self, series: _Series) -> float:
+        if series.phase == "settled":
+            return NEVER if series.open else series.last_at + FORGET_AFTER_S
+        if series.released:
+            return series.not_before
+        if series.open:
+            return NEVER
+        if series.phase == "held":
+            waits = self._incomplete == "analyse" and series.assessment.state == "incomplete"
+            return max(series.last_at + self._incomplete_after_s, series.not_before) if waits else NEVER
+        return max(
+            AT_ONCE if series.assessment.provable else series.last_at + self._quiet_s, series.not_before
+        )
+
+    def _judge(self, series_uid: str, series: _Series) -> _Verdict | None:
+        """Decide on a series that is due, and note the decision as told."""
+        if series.phase == "settled":
+            del self._series[series_uid]
+            return None
+        found, images = series.assessment, frozenset(series.headers)
+        kind: Literal["whole", "held", "not-a-volume"] = "whole"
+        text = ""
+        if found.state != "whole" and series.released:
+            text = f"{series.released}: {found.reason}"
+        elif found.state == "not-a-volume":
+            kind, text = "not-a-volume", found.reason
+        elif found.state == "incomplete" and series.phase == "held":
+            text = f"analysed with a gap: {found.reason}"
+        elif found.state == "incomplete":
+            told_before = series.held_reason == found.reason
+            series.phase, series.held_reason = "held", found.reason
+            return None if told_before else self._verdict(series_uid, series, "held", found.reason)
+        told_before = series.told == images
+        series.phase, series.told, series.released, series.held_reason = "settled", images, "", ""
+        return None if told_before else self._verdict(series_uid, series, kind, text)
+
+    def _verdict(
+        self, series_uid: str, series: _Series, kind: Literal["whole", "held", "not-a-volume"], text: str
+    ) -> _Verdict:
+        return _Verdict(series_uid, series, kind, list(series.headers.values()), text)
+
+    def _tell(self, verdict: _Verdict) -> None:
+        try:
+            if verdict.kind == "held":
+                self._on_held(verdict.series_uid, verdict.text)
+            elif verdict.kind == "whole":
+                self._on_whole(verdict.series_uid, verdict.headers, verdict.text)
+            else:
+                self._on_not_volume(verdict.series_uid, verdict.headers, verdict.text)
+        except Exception:  # whatever a listener meets, the other series go on and this one comes again
+            LOGGER.exception("a verdict (%s) could not be taken; again in %s s", verdict.kind, RETRY_S)
+            self._take_back(verdict)
+
+    def _take_back(self, verdict: _Verdict) -> None:
+        """Make a verdict that was not taken due again."""
+        with self._changed:
+            series = verdict.series
+            series.not_before = self._clock() + RETRY_S
+            if series.phase == "waiting":
+                return  # a new image has come in the meantime: there will be another verdict
+            series.told, series.held_reason = frozenset(), ""
+            series.released = verdict.text.partition(":")[0] if verdict.kind == "whole" else ""
+            series.phase = "waiting"
