@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydicom._uid_dict import UID_dictionary
-from pydicom.uid import UID
+from pydicom.uid import UID, UID_dictionary  # type: ignore[attr-defined]
 
 VERIFICATION: Final = UID("1.2.840.10008.1.1")
 """C-ECHO."""
