@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import redis
 
@@ -46,9 +47,7 @@ def check_node(settings: Settings, extra: Iterable[tuple[str, Look]] = ()) -> It
     ]
     for destination in settings.destination:
         address = Address(destination.ae_title, destination.host, destination.port)
-        looks.append(
-            (f"destination {destination.name}", lambda address=address: _echo(address, settings.node.ae_title))
-        )
+        looks.append((f"destination {destination.name}", partial(_echo, address, settings.node.ae_title)))
     for what, look in looks:
         try:
             yield Verdict(True, what, look())

@@ -86,7 +86,10 @@ def _run_node(config: Path | None, *, with_worker: bool) -> None:
     from dicom_node.supervise import run, stop_on_signals
     from pipelines.registry import installed
 
+    from pipelines.weights import verify
+
     settings = _settings(config)
+    verify()
     console = _WorklogOnConsole(settings.node.data)
     stop = stop_on_signals()
     with console:
@@ -136,7 +139,10 @@ def worker(
     from pipelines.registry import installed
     from worker.app import run_worker
 
+    from pipelines.weights import verify
+
     settings = _settings(config)
+    verify()
     names = tuple(name.strip() for name in queues.split(",") if name.strip()) or tuple(installed())
     unknown = sorted(set(names) - set(installed()))
     if unknown:
@@ -158,11 +164,10 @@ def demo(
 ) -> None:
     """Show the whole way on this machine: a phantom study goes in over DICOM, results come back to a small PACS."""
     from dicom_node.demo import Demo
-    from pipelines.phantoms import flair_phantom
-    from pipelines.registry import installed
+    from pipelines.phantoms.flair import flair_phantom
 
-    demonstration = Demo(out, installed(), flair_phantom(seed), keep, follow=_WorklogOnConsole)
-    raise typer.Exit(0 if demonstration.run() else 1)
+    phantom = flair_phantom(seed)
+    raise typer.Exit(0 if Demo(out, phantom.volume, phantom.lesions, keep).run() else 1)
 
 
 @app.command()
@@ -233,7 +238,7 @@ def analyse(
     from dicom_node.routing.match import decide
     from dicom_node.routing.rules import built_in_rules
     from pipelines.registry import installed, load
-    from worker.offline import analyse_folder
+    from worker.offline import analyse_files
 
     settings = _settings(config)
     rules = list(settings.route) or built_in_rules()
@@ -252,7 +257,7 @@ def analyse(
     def tell(stage: str, seconds: float) -> None:
         out.print(f"  {stage:<12}{seconds:7.1f} s")
 
-    manifest = analyse_folder(
+    manifest = analyse_files(
         sorted(series[chosen[0]]), load(name, settings.worker.device), installed()[name], out_folder, settings.results, tell
     )
     out.print(f"{manifest.status}{f': {manifest.reason}' if manifest.reason else ''}", markup=False)

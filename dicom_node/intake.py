@@ -253,7 +253,7 @@ class Intake:
             self.worklog.write("duplicate", series.id, images=len(headers), reason=f"job {job_id[:8]} has them")
             return
         self.worklog.write(
-            "routed", series.id, pipeline=pipeline, rule=decision.rule, job=job_id, reason=decision.reason
+            "routed", series.id, pipeline=pipeline, job=job_id, reason=decision.reason
         )
         if info is None:
             self.worklog.write("no-pipeline", job_id, series=series.id, pipeline=pipeline)

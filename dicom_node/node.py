@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,7 @@ class Node:
         self.worklog.subscribe(self.metrics.count)
         self.metrics.gauge("inbox_files", "Files received and not yet filed", lambda: len(self.spool.waiting()))
         for state in (JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.HELD):
-            self.metrics.gauge(
-                f"jobs_{state}", f"Jobs that are {state}", lambda state=state: len(self.store.jobs_in(state))
-            )
+            self.metrics.gauge(f"jobs_{state}", f"Jobs that are {state}", partial(self._count_jobs, state))
         self.control = ControlServer(self.spool.root, self.steer)
 
     def start(self) -> None:
@@ -299,6 +298,9 @@ class Node:
         self.store.move_job(job_id, JobState.DELIVERED if ok else JobState.UNDELIVERED, job.reason)
 
     # Start and state
+
+    def _count_jobs(self, state: JobState) -> float:
+        return len(self.store.jobs_in(state))
 
     def _resume_deliveries(self) -> None:
         for job in self.store.jobs_in(JobState.DELIVERING):
