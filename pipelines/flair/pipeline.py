@@ -36,7 +36,9 @@ from pipelines.types import (
     Segment,
     Volume,
 )
+from pipelines.weights import load_weights
 
+WEIGHTS = "joint"
 SEGMENT_NAME = "Lesion"
 DISEASES = {
     "MS": ("multiple_sclerosis", "Multiple sclerosis"),
@@ -247,6 +249,23 @@ class FlairPipeline:
             heatmaps=(heatmap,),
             models=(self.card,),
         )
+
+
+def load_flair(device: str = "auto", weights: str = WEIGHTS) -> FlairPipeline:
+    """Return the pipeline with the weights that ship.
+
+    Raises
+    ------
+    PipelineError
+        The weights are missing, damaged or of another network, or there is no such device.
+    """
+    state, card = load_weights(weights)
+    network = JointNetwork()
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise PipelineError(f'weights "{weights}" do not fit the joint network of this version') from error
+    return FlairPipeline(network, card, device)
 
 
 def _unit_range(values: FloatArray, cube: Cube) -> FloatArray:

@@ -1,0 +1,92 @@
+"""Which pipelines are installed and how to get one; importing this loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipelines import weights
+from pipelines.errors import PipelineError
+from pipelines.types import Pipeline, PipelineInfo
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An installed pipeline before its weights' digest is known."""
+
+    title: str
+    version: str
+    weights: str
+    default_settings: dict[str, object]
+    make: Callable[[str], Pipeline]
+
+
+def _make_flair(device: str) -> Pipeline:
+    from pipelines.flair.pipeline import load_flair  # noqa: PLC0415 (the node starts without torch)
+
+    return load_flair(device)
+
+
+_ENTRIES = {
+    "flair": _Entry(
+        title="MS and NMOSD lesions on brain FLAIR",
+        version="1.0.0",
+        weights="joint",
+        default_settings={"threshold": 0.5},
+        make=_make_flair,
+    ),
+}
+
+
+def installed() -> dict[str, PipelineInfo]:
+    """Return what is known of each installed pipeline, by name.
+
+    Raises
+    ------
+    WeightsError
+        A pipeline's model card is missing or unreadable.
+    """
+    return {
+        name: PipelineInfo(
+            name=name,
+            title=entry.title,
+            version=entry.version,
+            weights_digest=weights.card(entry.weights).digest,
+            default_settings=dict(entry.default_settings),
+        )
+        for name, entry in _ENTRIES.items()
+    }
+
+
+def load(name: str, device: str = "auto") -> Pipeline:
+    """Return a pipeline with its weights on a device: "auto", "cpu", "cuda", "cuda:1".
+
+    Raises
+    ------
+    PipelineError
+        There is no such pipeline, its weights are missing or damaged, or there is no such device.
+    """
+    if name not in _ENTRIES:
+        raise PipelineError(f'no pipeline "{name}" installed; there is: {", ".join(sorted(_ENTRIES))}')
+    return _ENTRIES[name].make(device)
+
+
+def describe_device(device: str = "auto") -> str:
+    """Return a line about the device that a worker would compute on.
+
+    Raises
+    ------
+    PipelineError
+        There is no such device.
+    """
+    import torch  # noqa: PLC0415 (only where it is asked for)
+
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return f"CPU, {torch.get_num_threads()} threads"
+    if not torch.cuda.is_available():
+        raise PipelineError(f"[worker] device = {device!r}: torch finds no CUDA device; use \"auto\" or \"cpu\"")
+    index = torch.device("cuda" if device == "auto" else device).index or 0
+    if index >= torch.cuda.device_count():
+        raise PipelineError(f"[worker] device = {device!r}: there are {torch.cuda.device_count()} CUDA devices")
+    memory_gb = torch.cuda.get_device_properties(index).total_memory / 1e9
+    return f"cuda:{index}, {torch.cuda.get_device_name(index)}, {memory_gb:.0f} GB"
