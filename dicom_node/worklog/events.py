@@ -111,7 +111,7 @@ EVENTS: dict[str, Event] = {
     ),
     "held": _event("warning", "held: {reason}", "{images:image}"),
     "released": _event("info", "released", "{reason}"),
-    "routed": _event("info", "to {pipeline} by rule {rule}", "job {job}", "{reason}"),
+    "routed": _event("info", "to {pipeline}", "job {job}", "{reason}"),
     "ignored": _event("info", "nothing to do: {reason}", "series {series_number}", "{images:image}"),
     "queued": _event("info", "waits for a {pipeline} worker", "run {run}", "{images:image}", "{reason}"),
     "no-pipeline": _event("warning", "no pipeline {pipeline} installed"),
@@ -129,11 +129,13 @@ EVENTS: dict[str, Event] = {
     "delivered": _event(
         "info", "{objects:object} at {destination}", "{seconds:seconds} since the last image", "{reason}"
     ),
-    "object-warning": _event("warning", "{destination} stored {role} with {status}", "{reason}"),
-    "object-refused": _event("warning", "{destination} does not take {role}", "{status}", "{reason}"),
-    "object-failed": _event(
-        "error", "{destination} refused {role} for good", "{role} for {destination}", "{status}", "{reason}"
+    "object-warning": _event(
+        "warning", "{destination} stored {objects:object} ({role}) with a warning", "{reason}"
     ),
+    "object-refused": _event(
+        "warning", "{destination} does not take {role}", "{objects:object} not sent", "{reason}"
+    ),
+    "object-failed": _event("error", "{destination} has not got {objects:object} ({role})", "{reason}"),
     "delivery-retry": _event(
         "warning", "{destination}: {reason}", "{objects:object} wait", "again in {wait_s:seconds}"
     ),

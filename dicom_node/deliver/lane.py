@@ -1,0 +1,270 @@
+"""One destination's thread: sends what is due there, and proves that it arrived."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dicom_node.deliver.address import Address
+from dicom_node.deliver.association import Timeouts, UnreachableError
+from dicom_node.deliver.ledger import NOTHING_OUTSTANDING, Change, Ledger
+from dicom_node.deliver.pace import Pace
+from dicom_node.deliver.proof import Prover
+from dicom_node.deliver.scu import Outcome, SendResult, send_files
+from dicom_node.deliver.tally import Tally
+from dicom_node.errors import DeliveryError, NodeError, SpoolError
+from dicom_node.jobs.schema import ObjectRow
+from dicom_node.jobs.states import ObjectState
+from dicom_node.receive.spool import Spool
+from dicom_node.standard.status import PROCESSING_FAILURE
+from dicom_node.worklog.writer import Worklog
+
+if TYPE_CHECKING:
+    from dicom_node.config import Destination
+
+LONGEST_SLEEP_S = 3600.0
+
+
+class Lane:
+    """Everything that goes to one destination, in one thread, so that a dead destination delays no other.
+
+    Parameters
+    ----------
+    on_change : callable
+        Called with a job's ID after objects of it were settled.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        *,
+        ledger: Ledger,
+        spool: Spool,
+        worklog: Worklog,
+        ae_title: str,
+        on_change: Callable[[str], None],
+        pace: Pace,
+        timeouts: Timeouts,
+        clock: Callable[[], float],
+    ) -> None:
+        self.destination = destination
+        self.address = Address(destination.ae_title, destination.host, destination.port)
+        self._ledger, self._spool, self._worklog = ledger, spool, worklog
+        self._ae_title, self._on_change = ae_title, on_change
+        self._pace, self._timeouts, self._clock = pace, timeouts, clock
+        self._condition = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._something_new = False
+        self._hurry = False
+        self._failures = 0  # of the destination as a whole, in a row
+        self._blocked_until = 0.0
+        self._prover = Prover(
+            destination.name,
+            self.address,
+            ledger=ledger,
+            spool=spool,
+            worklog=worklog,
+            ae_title=ae_title,
+            pace=pace,
+            timeouts=timeouts,
+            clock=clock,
+        )
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(
+            target=self._run, name=f"deliver-{self.destination.name}", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """End the thread after the object that is on its way."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify_all()
+        if self._thread:
+            self._thread.join(timeout_s)
+
+    def notice(self) -> None:
+        """Look for new objects."""
+        with self._condition:
+            self._something_new = True
+            self._condition.notify_all()
+
+    def wake(self) -> None:
+        """Try everything that waits at once."""
+        with self._condition:
+            self._hurry = True
+            self._condition.notify_all()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            with self._condition:
+                hurry, self._hurry, self._something_new = self._hurry, False, False
+            try:
+                if hurry:
+                    self._blocked_until = 0.0
+                    self._ledger.hurry(self.destination.name)
+                sleep_s = self._step()
+            except Exception as error:  # noqa: BLE001 - the thread's outermost frame: one bad object must not end it
+                self._worklog.write(
+                    "warning", name=f"delivery to {self.destination.name}", reason=_said(error)
+                )
+                sleep_s = self._pace.wait_s(4)
+            with self._condition:
+                if not (self._stopping or self._hurry or self._something_new):
+                    self._condition.wait(sleep_s)
+
+    def _step(self) -> float:
+        """Do all that is due, and return how long there is nothing to do."""
+        name = self.destination.name
+        if self._clock() >= self._blocked_until:
+            for job_id in self._ledger.due_jobs(name):
+                if self._stopping:
+                    break
+                self._deliver(job_id)
+                if self._clock() < self._blocked_until:
+                    break
+        next_at = self._ledger.next_at(name)
+        if next_at is None:
+            return LONGEST_SLEEP_S
+        return min(LONGEST_SLEEP_S, max(0.0, max(next_at, self._blocked_until) - self._clock()))
+
+    def _deliver(self, job_id: str) -> None:
+        try:
+            if self._send(job_id) and not self._stopping:
+                self._prove(job_id)
+            self._on_change(job_id)
+        except (
+            NodeError,
+            KeyError,
+            OSError,
+        ) as error:  # a job whose files were meddled with holds up no other
+            wait_s = self._pace.cap_s
+            self._ledger.postpone(self.destination.name, job_id, self._clock() + wait_s)
+            self._worklog.write(
+                "delivery-retry",
+                job_id,
+                destination=self.destination.name,
+                reason=_said(error),
+                wait_s=wait_s,
+            )
+
+    # Sending
+
+    def _send(self, job_id: str) -> bool:
+        """Send what is due of a job; False when the destination can't be reached."""
+        broke_twice = False
+        while rows := self._ledger.due(self.destination.name, job_id, ObjectState.PENDING):
+            if self._stopping:
+                return False
+            done = self._send_once(job_id, rows)
+            if done is None:
+                return False
+            if done < len(rows):
+                if broke_twice or not done:
+                    self._block(job_id, f"{self.address}: keeps breaking the association", len(rows) - done)
+                    return False
+                broke_twice = True
+        return True
+
+    def _send_once(self, job_id: str, rows: list[ObjectRow]) -> int | None:
+        """Send rows in one association and return how many had their turn; None if there was none."""
+        by_path: dict[Path, ObjectRow] = {}
+        tally = Tally()
+        done = 0
+        for row in rows:
+            try:
+                by_path[self._spool.absolute(row.path)] = row
+            except SpoolError:
+                done += 1
+                reason = "its path leads out of the data folder"
+                tally.failed[row.role, reason] += 1
+                self._ledger.record([Change(row, ObjectState.FAILED, reason)])
+
+        def record(result: SendResult) -> None:
+            nonlocal done
+            if result.outcome is Outcome.RETRY and not result.attempted:
+                return
+            done += 1
+            self._record(by_path[result.path], result, tally)
+
+        started = time.monotonic()
+        try:
+            send_files(
+                self.address,
+                by_path,
+                self._ae_title,
+                record,
+                timeouts=self._timeouts,
+                go_on=lambda: not self._stopping,
+            )
+        except DeliveryError as error:
+            self._block(job_id, str(error), len(rows))
+            return None
+        finally:
+            tally.write(self._worklog, job_id, self.destination.name, time.monotonic() - started)
+        if not self._stopping:
+            self._failures = 0
+        return len(rows) if self._stopping else done
+
+    def _record(self, row: ObjectRow, result: SendResult, tally: Tally) -> None:
+        """Write down what became of one object, at once: it must not be sent again after a crash."""
+        attempts = row.attempts + 1
+        outcome = result.outcome
+        uncertain = result.status == PROCESSING_FAILURE
+        if outcome is Outcome.RETRY and uncertain and attempts >= self._pace.uncertain_tries:
+            outcome = Outcome.FAILED
+        if outcome.stored:
+            now = self._clock()
+            next_at = now if self.destination.confirm != "none" else NOTHING_OUTSTANDING
+            change = Change(row, ObjectState.SENT, result.reason, next_at, attempts)
+            tally.stored += 1
+            if outcome is Outcome.WARNING:
+                tally.warnings[row.role, result.reason] += 1
+        elif outcome is Outcome.RETRY:
+            wait_s = self._pace.wait_s(attempts)
+            change = Change(row, ObjectState.PENDING, result.reason, self._clock() + wait_s, attempts)
+            tally.waiting[result.reason] += 1
+            tally.wait_s = wait_s
+        elif outcome is Outcome.CLASS_REFUSED:
+            change = Change(row, ObjectState.REFUSED, result.reason, attempts=attempts)
+            tally.refused[row.role, result.reason] += 1
+            # First, so that the job is not settled between the two.
+            self._ledger.substitute(row, self.destination)
+        else:
+            change = Change(row, ObjectState.FAILED, result.reason, attempts=attempts)
+            tally.failed[row.role, result.reason] += 1
+        self._ledger.record([change])
+
+    def _prove(self, job_id: str) -> None:
+        rows = self._ledger.due(self.destination.name, job_id, ObjectState.SENT)
+        if not rows:
+            return
+        try:
+            self._prover.prove(job_id, rows)
+        except UnreachableError as error:
+            self._block(job_id, str(error), len(rows))
+
+    def _block(self, job_id: str, reason: str, objects: int) -> None:
+        """Leave the destination alone for a while."""
+        self._failures += 1
+        wait_s = self._pace.wait_s(self._failures)
+        self._blocked_until = self._clock() + wait_s
+        self._worklog.write(
+            "delivery-retry",
+            job_id,
+            destination=self.destination.name,
+            reason=reason,
+            objects=objects,
+            wait_s=wait_s,
+        )
+
+
+def _said(error: Exception) -> str:
+    """An error for the worklog: our own texts name no patient, others might."""
+    return str(error) if isinstance(error, NodeError) else type(error).__name__

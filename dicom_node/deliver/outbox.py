@@ -1,0 +1,202 @@
+"""Brings the objects of finished jobs to every destination, across restarts, nothing proven twice."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from dicom_node.deliver.association import DEFAULT_TIMEOUTS, Timeouts
+from dicom_node.deliver.lane import Lane
+from dicom_node.deliver.ledger import SUBSTITUTES, Change, Ledger, is_settled
+from dicom_node.deliver.pace import Pace
+from dicom_node.jobs.schema import JobRow, ObjectRow
+from dicom_node.jobs.states import ObjectState
+from dicom_node.jobs.store import Store
+from dicom_node.receive.spool import Spool
+from dicom_node.results.manifest import Manifest
+from dicom_node.worklog.writer import Worklog
+
+if TYPE_CHECKING:
+    from dicom_node.config import Destination
+
+STOP_TIMEOUT_S = 10.0
+DEFAULT_PACE = Pace()
+
+
+class Outbox:
+    """The node's deliveries: one :class:`~dicom_node.deliver.lane.Lane` for each destination.
+
+    Parameters
+    ----------
+    store : Store
+        The node's database.
+    spool : Spool
+        The data folder; only files in it are sent.
+    destinations : sequence of Destination
+        The ``[[destination]]`` tables.
+    ae_title : str
+        Our own AE title.
+    worklog : Worklog
+        Where each step is written.
+    on_settled : callable
+        Called with a job's ID, and whether nothing of it failed, once nothing more will be done for it; on
+        the thread that settled it.
+    pace : Pace, optional
+        Waits between tries.
+    timeouts : Timeouts, optional
+        Of connections, associations and answers.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        spool: Spool,
+        destinations: Sequence[Destination],
+        *,
+        ae_title: str,
+        worklog: Worklog,
+        on_settled: Callable[[str, bool], None],
+        pace: Pace = DEFAULT_PACE,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._ledger = Ledger(store, spool, clock)
+        self._worklog = worklog
+        self._on_settled = on_settled
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._told: set[tuple[str, int, str]] = (
+            set()
+        )  # (job, run, destination), destination "" for the whole job
+        self._lanes = {
+            destination.name: Lane(
+                destination,
+                ledger=self._ledger,
+                spool=spool,
+                worklog=worklog,
+                ae_title=ae_title,
+                on_change=self._look,
+                pace=pace,
+                timeouts=timeouts,
+                clock=clock,
+            )
+            for destination in destinations
+        }
+
+    def start(self) -> None:
+        """Start sending what is due."""
+        for lane in self._lanes.values():
+            lane.start()
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Stop after the objects that are on their way; what is left is sent after the next start."""
+        for lane in self._lanes.values():
+            lane.stop(0.0)
+        deadline = time.monotonic() + timeout_s
+        for lane in self._lanes.values():
+            lane.stop(max(0.0, deadline - time.monotonic()))
+
+    def add(self, job: JobRow, manifest: Manifest) -> None:
+        """Take a finished job: one row for each object that a destination wants.
+
+        May be called again for the same run, as after a restart: what receipts or rows say stays. Without
+        anything to send the job is settled at once.
+
+        Raises
+        ------
+        StateError, SpoolError
+            The database, or a receipt, can't be used.
+        """
+        for lane in self._lanes.values():
+            wanted = set(lane.destination.objects)
+            objects = [item for item in manifest.objects if item.role in wanted]
+            self._ledger.enter(job.id, manifest.run, objects, lane.destination)
+        rows = self._ledger.rows(job.id)
+        for row in rows:
+            if (
+                row.state == ObjectState.REFUSED
+                and row.role in SUBSTITUTES
+                and row.destination in self._lanes
+            ):
+                self._ledger.substitute(row, self._lanes[row.destination].destination)
+        with self._lock:
+            for name, at_destination in _by_destination(rows).items():
+                if all(map(is_settled, at_destination)):
+                    self._told.add((job.id, manifest.run, name))  # its line was written before the restart
+        self._look(job.id, run=manifest.run)
+        for lane in self._lanes.values():
+            lane.notice()
+
+    def again(self, job_id: str) -> None:
+        """Send again what was refused or failed; what a destination holds is not touched."""
+        rows = self._ledger.rows(job_id)
+        now = self._clock()
+        with self._lock:
+            self._told = {told for told in self._told if told[0] != job_id}
+        for at_destination in _by_destination(rows).values():
+            redo = [row for row in at_destination if row.state in (ObjectState.FAILED, ObjectState.REFUSED)]
+            self._ledger.record(
+                [Change(row, ObjectState.PENDING, "asked for by a person", now, 0) for row in redo]
+            )
+        self._look(job_id)
+        self.wake()
+
+    def wake(self) -> None:
+        """Try everything that waits at once, as when a destination is known to be back."""
+        for lane in self._lanes.values():
+            lane.wake()
+
+    def depths(self) -> Mapping[str, int]:
+        """Objects that are not settled, by destination."""
+        return {name: self._ledger.depth(name) for name in self._lanes}
+
+    def _look(self, job_id: str, run: int | None = None) -> None:
+        """Say once that a job is settled at a destination, and once that it is settled at all of them.
+
+        A destination that is no longer configured holds nothing up.
+        """
+        rows = [row for row in self._ledger.rows(job_id) if row.destination in self._lanes]
+        if rows:
+            run = rows[0].run
+        if run is None:
+            return
+        for name, at_destination in _by_destination(rows).items():
+            if all(map(is_settled, at_destination)) and self._first_time(job_id, run, name):
+                self._tell(job_id, name, at_destination)
+        if all(map(is_settled, rows)) and self._first_time(job_id, run, ""):
+            self._on_settled(job_id, not any(row.state == ObjectState.FAILED for row in rows))
+
+    def _first_time(self, job_id: str, run: int, destination: str) -> bool:
+        with self._lock:
+            key = (job_id, run, destination)
+            if key in self._told:
+                return False
+            self._told.add(key)
+            return True
+
+    def _tell(self, job_id: str, destination: str, rows: list[ObjectRow]) -> None:
+        failed = [row for row in rows if row.state == ObjectState.FAILED]
+        refused = sorted({row.role for row in rows if row.state == ObjectState.REFUSED})
+        if failed:
+            self._worklog.write(
+                "undelivered", job_id, destination=destination, objects=len(failed), reason=failed[0].reason
+            )
+            return
+        last_at = self._ledger.last_image_at(job_id)
+        self._worklog.write(
+            "delivered",
+            job_id,
+            destination=destination,
+            objects=sum(row.state in (ObjectState.SENT, ObjectState.CONFIRMED) for row in rows),
+            seconds=max(0.0, self._clock() - last_at) if last_at is not None else None,
+            reason=f"without {', '.join(refused)}, which it does not take" if refused else None,
+        )
+
+
+def _by_destination(rows: Sequence[ObjectRow]) -> dict[str, list[ObjectRow]]:
+    grouped: dict[str, list[ObjectRow]] = {}
+    for row in rows:
+        grouped.setdefault(row.destination, []).append(row)
+    return grouped

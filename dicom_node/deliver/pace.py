@@ -1,0 +1,45 @@
+"""How long to wait before a delivery is tried again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Waits between tries of sending and of looking; all of them end early when somebody wakes the outbox.
+
+    Attributes
+    ----------
+    first_s, cap_s : float
+        The wait after the first failed try; it doubles with each up to the cap.
+    jitter : float
+        Fraction by which a wait may be longer, so that nodes do not come back all at once.
+    look_first_s, look_cap_s : float
+        The same for looking whether a stored object shows up: an archive may file it later.
+    resend_after_s : float
+        An object that does not show up for so long is sent again, ...
+    sends : int
+        ... until it was sent so many times.
+    uncertain_tries : int
+        How often a failure is tried again that may be for good.
+    """
+
+    first_s: float = 5.0
+    cap_s: float = 600.0
+    jitter: float = 0.1
+    look_first_s: float = 2.0
+    look_cap_s: float = 60.0
+    resend_after_s: float = 300.0
+    sends: int = 3
+    uncertain_tries: int = 8
+
+    def wait_s(self, failures: int) -> float:
+        """Wait after so many failures in a row (1 or more)."""
+        wait_s = min(self.cap_s, self.first_s * 2.0 ** min(failures - 1, 30))
+        return wait_s * (1 + self.jitter * random.random())
+
+    def look_again_s(self, since_sent_s: float) -> float:
+        """Wait before looking again for an object that was sent so long ago: half as long again."""
+        return min(self.look_cap_s, max(self.look_first_s, since_sent_s / 2))

@@ -1,0 +1,106 @@
+"""What follows from asking a destination for objects that it took: proof, another look, or another try."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from dicom_node.deliver.address import Address
+from dicom_node.deliver.association import Timeouts
+from dicom_node.deliver.confirm import FindBrokenError, FindRefusedError, Instance, c_find_missing
+from dicom_node.deliver.ledger import Change, Ledger
+from dicom_node.deliver.pace import Pace
+from dicom_node.jobs.schema import ObjectRow
+from dicom_node.jobs.states import ObjectState
+from dicom_node.receive.spool import Spool
+from dicom_node.results.manifest import Manifest
+from dicom_node.worklog.writer import Worklog
+
+
+class Prover:
+    """Asks one destination for what it took."""
+
+    def __init__(
+        self,
+        destination: str,
+        address: Address,
+        *,
+        ledger: Ledger,
+        spool: Spool,
+        worklog: Worklog,
+        ae_title: str,
+        pace: Pace,
+        timeouts: Timeouts,
+        clock: Callable[[], float],
+    ) -> None:
+        self._destination, self._address = destination, address
+        self._ledger, self._spool, self._worklog = ledger, spool, worklog
+        self._ae_title, self._pace, self._timeouts, self._clock = ae_title, pace, timeouts, clock
+        self._broken_finds: Counter[str] = Counter()  # by job
+
+    def prove(self, job_id: str, rows: list[ObjectRow]) -> None:
+        """Ask for objects of one job that were sent, and record what follows.
+
+        Raises
+        ------
+        UnreachableError
+            The destination can't be reached; nothing is recorded.
+        ResultError
+            The job's manifest, which has the UIDs to ask for, can't be read.
+        """
+        known = {item.sop_instance_uid: item for item in Manifest.read(self._spool.results / job_id).objects}
+        asked = [
+            Instance(item.study_uid, item.series_uid, item.sop_instance_uid)
+            for item in (known[row.sop_instance_uid] for row in rows)
+        ]
+        try:
+            missing = c_find_missing(self._address, self._ae_title, asked, timeouts=self._timeouts)
+        except FindRefusedError as error:
+            self._give_up_proof(job_id, rows, str(error))
+            return
+        except FindBrokenError as error:
+            self._broken_finds[job_id] += 1
+            if self._broken_finds[job_id] >= self._pace.uncertain_tries:
+                self._give_up_proof(job_id, rows, str(error))
+            else:
+                next_at = self._clock() + self._pace.wait_s(self._broken_finds[job_id])
+                self._ledger.record([Change(row, ObjectState.SENT, row.reason, next_at) for row in rows])
+            return
+        del self._broken_finds[job_id]
+        shown = [row for row in rows if row.sop_instance_uid not in missing]
+        self._ledger.record([Change(row, ObjectState.CONFIRMED, row.reason) for row in shown])
+        if shown:
+            self._worklog.write("confirmed", job_id, destination=self._destination, objects=len(shown))
+        self._look_again(job_id, [row for row in rows if row.sop_instance_uid in missing])
+
+    def _give_up_proof(self, job_id: str, rows: list[ObjectRow], why: str) -> None:
+        reason = f"{why}: it took them, a proof can't be had"
+        self._ledger.record([Change(row, ObjectState.SENT, reason) for row in rows])
+        self._worklog.write(
+            "unproven", job_id, destination=self._destination, objects=len(rows), reason=reason
+        )
+        self._broken_finds.pop(job_id, None)
+
+    def _look_again(self, job_id: str, missing: list[ObjectRow]) -> None:
+        """Archives file what they took later; what does not show up for long is sent again, then given up."""
+        now = self._clock()
+        changes = []
+        late = []
+        for row in missing:
+            since_s = now - row.sent_at
+            if since_s < self._pace.resend_after_s:
+                next_at = now + self._pace.look_again_s(since_s)
+                changes.append(Change(row, ObjectState.SENT, row.reason, next_at))
+            elif (times := self._ledger.times_sent(row)) < self._pace.sends:
+                late.append(Change(row, ObjectState.PENDING, "taken and not shown by C-FIND", now, 0))
+            else:
+                late.append(Change(row, ObjectState.FAILED, f"taken {times} times and never shown by C-FIND"))
+        self._ledger.record(changes + late)
+        if late:
+            self._worklog.write(
+                "missing",
+                job_id,
+                destination=self._destination,
+                objects=len(late),
+                reason=late[0].reason,
+            )

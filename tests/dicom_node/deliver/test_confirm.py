@@ -1,0 +1,79 @@
+import pytest
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import SegmentationStorage, StudyRootQueryRetrieveInformationModelFind
+
+from dicom_node.deliver.address import Address
+from dicom_node.deliver.association import UnreachableError
+from dicom_node.deliver.confirm import FindBrokenError, FindRefusedError, Instance, c_find_missing
+
+
+def ask(pacs, *objects, **options):
+    return c_find_missing(pacs.address, "NODE", [Instance(*item) for item in objects], **options)
+
+
+def test_what_is_shown_is_not_missing(make_pacs):
+    pacs = make_pacs()
+    pacs.held = {"1.1": ("1", "1.0"), "1.2": ("1", "1.0"), "2.1": ("1", "2.0")}
+    assert ask(pacs, ("1", "1.0", "1.1"), ("1", "1.0", "1.2"), ("1", "2.0", "2.1")) == set()
+    assert pacs.finds == 2
+    assert ask(pacs, ("1", "1.0", "1.1"), ("1", "2.0", "2.9"), ("9", "1.0", "1.2")) == {"2.9", "1.2"}
+
+
+def test_list_that_the_peer_cuts_is_completed_one_by_one(make_pacs):
+    pacs = make_pacs()
+    pacs.held = {f"1.{n}": ("1", "1.0") for n in range(5)}
+    listed = []
+
+    def cut(uid):
+        listed.append(uid)
+        return len(listed) not in (3, 4, 5)
+
+    pacs.visible = cut
+    assert ask(pacs, *(("1", "1.0", f"1.{n}") for n in range(5))) == set()
+    assert pacs.finds == 1 + 3
+
+
+def test_single_object_that_is_matched_down_to_the_series_only(make_pacs, quick):
+    """The peer fails on a SOP Instance UID as key, and lists the series."""
+
+    def answer(event):
+        if event.identifier.get("SOPInstanceUID"):
+            yield 0xC001, None
+            return
+        ds = Dataset()
+        ds.SOPInstanceUID = "1.1"
+        yield 0xFF00, ds
+
+    ae = AE("PACS")
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, answer)])
+    address = Address("PACS", "127.0.0.1", server.socket.getsockname()[1])
+    assert c_find_missing(address, "NODE", [Instance("1", "1.0", "1.1")], timeouts=quick) == set()
+    server.shutdown()
+
+
+def test_peer_without_c_find_can_give_no_proof(make_pacs):
+    with pytest.raises(FindRefusedError, match="offers no C-FIND"):
+        ask(make_pacs(find=False, classes=[SegmentationStorage]), ("1", "1.0", "1.1"))
+
+
+def test_peer_that_refuses_the_question_can_give_no_proof(make_pacs):
+    pacs = make_pacs()
+    pacs.find_status = 0xA900
+    with pytest.raises(FindRefusedError, match="A900"):
+        ask(pacs, ("1", "1.0", "1.1"))
+
+
+def test_peer_without_resources_is_asked_later(make_pacs):
+    pacs = make_pacs()
+    pacs.find_status = 0xA700
+    with pytest.raises(FindBrokenError, match="A700"):
+        ask(pacs, ("1", "1.0", "1.1"))
+
+
+def test_dead_peer_is_not_one_without_c_find(closed_port, quick):
+    with pytest.raises(UnreachableError, match="connection refused"):
+        c_find_missing(
+            Address("PACS", "127.0.0.1", closed_port), "NODE", [Instance("1", "1.0", "1.1")], timeouts=quick
+        )
