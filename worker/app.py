@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task
-from celery.exceptions import TimeLimitExceeded
+from celery.exceptions import Terminated, TimeLimitExceeded
 from celery.platforms import SecurityWarning
 from celery.signals import worker_process_init
 from celery.worker.request import Request
@@ -32,6 +32,7 @@ CHILD_START_S = 120.0
 """How long a new child may take to say that it lives: the pool's own 4 s kill one on a busy machine."""
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
+STOPPED = "the worker was stopped"
 
 
 class RunTask(Task):  # type: ignore[misc]  # celery has no types
@@ -87,6 +88,8 @@ def note_death_of(spool: Path, task_id: str, event: str, reason: str) -> None:
 
 def _loss(error: BaseException) -> str:
     text = str(error)
+    if isinstance(error, Terminated):
+        return STOPPED
     if "signal 9" in text or "SIGKILL" in text:
         return "the worker's process was killed (out of memory?)"
     if "SIGSEGV" in text or "signal 11" in text:
@@ -188,7 +191,7 @@ def run_worker(
         worker.start()
     finally:
         for task_id in app.tasks[TASK].at_work:
-            note_death_of(spool, task_id, LOST, "the worker was stopped")
+            note_death_of(spool, task_id, LOST, STOPPED)
     return int(worker.exitcode or 0)
 
 
