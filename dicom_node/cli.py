@@ -57,6 +57,16 @@ def main() -> None:
         sys.exit(141)
 
 
+def _quieten_libraries() -> None:
+    """Keep warnings of the DICOM libraries out of logs and journals: they quote element values, which may be a patient's."""
+    import logging
+    import warnings
+
+    warnings.simplefilter("ignore")
+    for name in ("pydicom", "pynetdicom", "highdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 def _settings(config: Path | None) -> Settings:
     from dicom_node.config import load_settings
 
@@ -88,6 +98,7 @@ def _run_node(config: Path | None, *, with_worker: bool) -> None:
 
     from pipelines.weights import verify
 
+    _quieten_libraries()
     settings = _settings(config)
     verify()
     console = _WorklogOnConsole(settings.node.data)
@@ -141,6 +152,7 @@ def worker(
 
     from pipelines.weights import verify
 
+    _quieten_libraries()
     settings = _settings(config)
     verify()
     names = tuple(name.strip() for name in queues.split(",") if name.strip()) or tuple(installed())
