@@ -13,7 +13,7 @@ from dicom_node.errors import ResultError
 from dicom_node.results import wording
 from dicom_node.results.colours import RgbArray, grey, overlay, window_of
 from dicom_node.results.context import ResultContext
-from dicom_node.results.picture import Caption, draw_caption, side_letters
+from dicom_node.results.picture import Caption, draw_caption, orientation_letters, side_letters
 from dicom_node.results.provenance import DISCLAIMER, SYNTHETIC, code_item, finish, is_synthetic, model_named
 from dicom_node.results.source import Slice, slice_of
 from dicom_node.standard import codes
@@ -87,9 +87,8 @@ def slices_shown(heatmap: Heatmap, findings: Findings, context: ResultContext) -
 
 def caption_of(heatmap: Heatmap, model: ModelCard | None, place: Slice) -> Caption:
     """Return what is burned into a heatmap."""
-    probability = "" if heatmap.probability is None else f" {wording.probability_text(heatmap.probability)}"
-    top = [f"{heatmap.class_name}{probability}  {heatmap.name}"]
-    top.append(f"{model.name} {model.version}" if model else heatmap.model)
+    probability = "" if heatmap.probability is None else f": {wording.probability_text(heatmap.probability)}"
+    top = [f"{heatmap.class_name}{probability}", heatmap.name, f"{model.name} {model.version}" if model else heatmap.model]
     bottom = ["RESEARCH USE"]
     if model is None or is_synthetic(model):
         bottom.append("trained on synthetic data")
@@ -131,6 +130,7 @@ def _add_geometry(ds: Dataset, place: Slice) -> None:
     ds.PositionReferenceIndicator = place.source.get("PositionReferenceIndicator", "")
     ds.ImagePositionPatient = list(place.position)
     ds.ImageOrientationPatient = list(place.orientation)
+    ds.PatientOrientation = [orientation_letters(place.orientation[:3]), orientation_letters(place.orientation[3:])]
     ds.PixelSpacing = list(place.spacing)
     ds.SliceThickness = place.thickness_mm
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dicom_node.results.colours import RgbArray, colour_scale
 
 WHITE: Final = (255, 255, 255)
+Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 AMBER: Final = (255, 196, 64)
 BLACK: Final = (0, 0, 0)
 _LETTERS: Final = (("L", "R"), ("P", "A"), ("H", "F"))
@@ -56,22 +57,24 @@ def draw_caption(image: RgbArray, caption: Caption, *, colour_bar: bool) -> RgbA
     width, height = picture.size
     margin = max(2, size // 4)
     bar_room = _draw_bar(picture, pen, size, margin) if colour_bar else 0
-    top = float(margin)
-    for index, line in enumerate(caption.top):
-        used = _draw_line(pen, (margin, top), line, size if index == 0 else size - 1, width - 2 * margin)
-        top += used
-    bottom = float(height - margin)
-    for line in reversed(caption.bottom):
-        used = _line_height(size - 1)
-        bottom -= used
-        _draw_line(pen, (margin, bottom), line, size - 1, width - 2 * margin, AMBER)
     font = ImageFont.load_default(size)
+    room, line_height = width - 2 * margin, _line_height(size)
+    widest = {"top": 0.0, "bottom": 0.0}
+    for index, line in enumerate(caption.top):
+        widest["top"] = max(widest["top"], _draw_line(pen, (margin, margin + index * line_height), line, font, room, WHITE))
+    for index, line in enumerate(reversed(caption.bottom), start=1):
+        place = (margin, height - margin - index * line_height)
+        widest["bottom"] = max(widest["bottom"], _draw_line(pen, place, line, font, room, AMBER))
+    # The letters of the upper and lower edge move inwards only where the text would run into them.
+    free = width / 2 - 2 * size
+    inset_top = 0 if widest["top"] < free else len(caption.top) * line_height
+    inset_bottom = 0 if widest["bottom"] < free else len(caption.bottom) * line_height
     left, right, above, below = caption.sides
     for text, place, anchor in (
         (left, (margin, height / 2), "lm"),
         (right, (width - margin - bar_room, height / 2), "rm"),
-        (above, (width / 2, top + margin), "ma"),
-        (below, (width / 2, bottom - margin), "md"),
+        (above, (width / 2, margin + inset_top), "ma"),
+        (below, (width / 2, height - margin - inset_bottom), "md"),
     ):
         pen.text(place, text, font=font, fill=WHITE, anchor=anchor, stroke_width=1, stroke_fill=BLACK)
     return np.asarray(picture)
@@ -92,24 +95,23 @@ def _draw_bar(picture: Image.Image, pen: ImageDraw.ImageDraw, size: int, margin:
             (left - margin, place), label, font=font, fill=WHITE, anchor="rm", stroke_width=1, stroke_fill=BLACK
         )
         room = max(room, round(pen.textlength(label, font=font)))
-    return bar + margin + room + margin
+    return bar + room + 3 * margin
 
 
 def _draw_line(
     pen: ImageDraw.ImageDraw,
     place: tuple[float, float],
     text: str,
-    size: int,
+    font: Font,
     room: float,
-    colour: tuple[int, int, int] = WHITE,
+    colour: tuple[int, int, int],
 ) -> float:
-    """Draw a line no wider than the room, shortened with an ellipsis where it must be; return its height."""
-    font = ImageFont.load_default(size)
+    """Draw a line no wider than the room, shortened with an ellipsis where it must be; return its width."""
     shown = text
     while shown and pen.textlength(shown, font=font) > room:
         shown = shown[:-2].rstrip() + "…" if len(shown) > 2 else ""
     pen.text(place, shown, font=font, fill=colour, stroke_width=1, stroke_fill=BLACK)
-    return _line_height(size)
+    return float(pen.textlength(shown, font=font))
 
 
 def _line_height(size: int) -> float:

@@ -266,4 +266,5 @@ def _measurement(item: Measurement) -> sr.Measurement:
 
 
 def _number(name: Code, value: float, unit: str, derivation: Code | None = None) -> sr.Measurement:
-    return sr.Measurement(name=name, value=round(value, 3), unit=codes.unit_code(unit), derivation=derivation)
+    shown = int(value) if float(value).is_integer() else round(float(value), 3)
+    return sr.Measurement(name=name, value=shown, unit=codes.unit_code(unit), derivation=derivation)

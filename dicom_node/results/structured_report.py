@@ -60,7 +60,8 @@ def build_structured_report(
         series_number=context.series_number_base + SERIES_OFFSET,
     )
     ds.SeriesInstanceUID = context.derive_uid(ROLE, "series")
-    ds.CodingSchemeIdentificationSequence = [coding_scheme()]
+    if any(item.keyword == "CodingSchemeDesignator" and item.value == codes.SCHEME for item in ds.iterall()):
+        ds.CodingSchemeIdentificationSequence = [coding_scheme()]
     add_predecessors(ds, context)
     return ds
 
