@@ -85,7 +85,7 @@ def c_find_missing(
             for (study_uid, series_uid), wanted in by_series.items():
                 missing |= wanted - _shown(assoc, study_uid, series_uid, wanted)
     except (NoContextError, RejectedError) as error:
-        raise FindRefusedError(f"{address}: offers no C-FIND") from error
+        raise FindRefusedError("it offers no C-FIND") from error
     return missing
 
 
@@ -116,16 +116,16 @@ def _ask(assoc: Association, study_uid: str, series_uid: str, sop_instance_uid: 
     try:
         answers = assoc.send_c_find(ds, StudyRootQueryRetrieveInformationModelFind)
     except RuntimeError as error:  # released or aborted since the last answer
-        raise FindBrokenError("broke off while it was asked by C-FIND") from error
+        raise FindBrokenError("it broke off when asked by C-FIND") from error
     for status, identifier in answers:
         if "Status" not in status:
             assoc.abort()
-            raise FindBrokenError("broke off or fell silent while it was asked by C-FIND")
+            raise FindBrokenError("it broke off or fell silent when asked by C-FIND")
         if status.Status in PENDING:
             if identifier is not None and identifier.get("SOPInstanceUID"):
                 found.add(str(identifier.SOPInstanceUID))
         elif is_temporary(status.Status):
-            raise FindBrokenError(f"answered C-FIND with {status.Status:04X}, out of resources")
+            raise FindBrokenError(f"it answered C-FIND with {status.Status:04X}, out of resources")
         elif status.Status != SUCCESS:
-            raise FindRefusedError(f"answered C-FIND with {status.Status:04X}")
+            raise FindRefusedError(f"it answered C-FIND with {status.Status:04X}")
     return found

@@ -24,6 +24,8 @@ class Pace:
         ... until it was sent so many times.
     uncertain_tries : int
         How often a failure is tried again that may be for good.
+    find_tries : int
+        How often a destination is asked that breaks off: some answer so to callers whose queries they forbid.
     """
 
     first_s: float = 5.0
@@ -34,6 +36,7 @@ class Pace:
     resend_after_s: float = 300.0
     sends: int = 3
     uncertain_tries: int = 8
+    find_tries: int = 3
 
     def wait_s(self, failures: int) -> float:
         """Wait after so many failures in a row (1 or more)."""

@@ -60,7 +60,7 @@ class Prover:
             return
         except FindBrokenError as error:
             self._broken_finds[job_id] += 1
-            if self._broken_finds[job_id] >= self._pace.uncertain_tries:
+            if self._broken_finds[job_id] >= self._pace.find_tries:
                 self._give_up_proof(job_id, rows, str(error))
             else:
                 next_at = self._clock() + self._pace.wait_s(self._broken_finds[job_id])
@@ -74,7 +74,7 @@ class Prover:
         self._look_again(job_id, [row for row in rows if row.sop_instance_uid in missing])
 
     def _give_up_proof(self, job_id: str, rows: list[ObjectRow], why: str) -> None:
-        reason = f"{why}: it took them, a proof can't be had"
+        reason = f"{why}: no proof; allow queries by {self._ae_title} there"
         self._ledger.record([Change(row, ObjectState.SENT, reason) for row in rows])
         self._worklog.write(
             "unproven", job_id, destination=self._destination, objects=len(rows), reason=reason

@@ -132,6 +132,9 @@ class Pacs:
         with self.lock:
             self.finds += 1
             self.lock.notify_all()
+            if self.find_status == "abort":
+                event.assoc.abort()
+                return
             if self.find_status:
                 yield self.find_status, None
                 return

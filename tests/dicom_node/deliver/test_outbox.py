@@ -318,6 +318,18 @@ def test_pacs_without_c_find_counts_as_delivered_without_proof(bench, make_pacs)
     assert "offers no C-FIND" in unproven["reason"]
 
 
+def test_pacs_that_breaks_off_when_asked_is_asked_three_times(bench, make_pacs):
+    pacs = make_pacs()
+    pacs.find_status = "abort"
+    job, manifest = bench.finished_job(["text-sr"])
+    bench.outbox(pacs).add(job, manifest)
+    bench.wait_settled((JOB, True))
+    assert (len(pacs.received), pacs.finds) == (1, 3)
+    [unproven] = bench.events("unproven")
+    assert "broke off" in unproven["reason"]
+    assert "allow queries by NODE there" in unproven["reason"]
+
+
 def test_without_confirmation_nothing_is_asked(bench, make_pacs):
     pacs = make_pacs()
     job, manifest = bench.finished_job(["text-sr"])
