@@ -74,8 +74,8 @@ def mr_series(
 ) -> list[Path]:
     """Write a small MR series (by default axial FLAIR) and return its files.
 
-    `reversed` numbers the images from the top; `feet_first` turns the patient (k runs to the feet); `tags` are
-    DICOM keywords over all defaults, None leaves one out. The same `seed` gives the same UIDs.
+    `reversed` numbers the images from the top; `feet_first` turns the patient (k runs to the feet); `tags`
+    are DICOM keywords over all defaults, None leaves one out. The same `seed` gives the same UIDs.
     """
     made = volume(shape, orientation, spacing)
     if feet_first:

@@ -93,6 +93,8 @@ def enhanced_image(slices: Slices, values: Mapping[str, Any]) -> Dataset:
         "EchoPulseSequence": "GRADIENT" if "GR" in scanning else "SPIN",
         "EchoPlanarPulseSequence": "YES" if "EP" in scanning else "NO",
     }
+    if sequence["EchoPulseSequence"] == "GRADIENT":
+        del sequence["MultipleSpinEcho"]
     if "FS" in _words(values.get("ScanOptions")):
         sequence["SpectrallySelectedSuppression"] = "FAT"
     if values.get("MRAcquisitionType") == "3D":

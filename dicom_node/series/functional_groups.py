@@ -18,7 +18,6 @@ TAGS_OF_GROUPS = (
     ("MRTimingAndRelatedParametersSequence", "EchoTrainLength", "EchoTrainLength"),
     ("MREchoSequence", "EffectiveEchoTime", "EchoTime"),
     ("MRModifierSequence", "InversionTimes", "InversionTime"),
-    ("MRModifierSequence", "SpectrallySelectedSuppression", "SpectrallySelectedSuppression"),
     ("MRImageFrameTypeSequence", "FrameType", "ImageType"),
     ("MRImageFrameTypeSequence", "AcquisitionContrast", "AcquisitionContrast"),
     ("MRDiffusionSequence", "DiffusionBValue", "DiffusionBValue"),
@@ -109,7 +108,7 @@ def _pulse_sequence_tags(ds: Dataset, frames: list[Dataset]) -> dict[str, JSON]:
         sequence = [*sequence, "EP"]
     if sequence:
         tags["ScanningSequence"] = sequence if len(sequence) > 1 else sequence[0]
-    if "FAT" in _distinct(ds, frames, "MRModifierSequence", "SpectrallySelectedSuppression"):
+    if ds.get("SpectrallySelectedSuppression") in ("FAT", "FAT_AND_WATER"):
         tags["ScanOptions"] = "FS"
     anatomy = group_item(ds, frames[0] if frames else None, "FrameAnatomySequence")
     for region in _items(anatomy, "AnatomicRegionSequence") if anatomy is not None else ():

@@ -145,8 +145,8 @@ class Tracker:
         Parameters
         ----------
         state : str
-            "receiving": its verdict is outstanding, and comes after `quiet_s`. "held": its gap has been told. Others:
-            it has had its verdict, and gets another one only after a new image.
+            "receiving": its verdict is outstanding, and comes after `quiet_s`. "held": its gap has been told.
+            Others: it has had its verdict, and gets another one only after a new image.
         """
         with self._changed:
             known = self._series.get(series_uid)

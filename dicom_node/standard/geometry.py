@@ -146,12 +146,11 @@ def _spacing_and_gaps(places: FloatArray) -> tuple[float | None, tuple[Gap, ...]
     if not len(steps):
         return None, ()
     near = steps[steps <= steps.min() + SPACING_TOLERANCE_MM]
-    spacing = float(near.mean())
-    multiples = np.maximum(1, np.rint(steps / spacing).astype(int))
-    if np.any(np.abs(steps - multiples * spacing) > SPACING_TOLERANCE_MM):
-        return None, ()
+    multiples = np.maximum(1, np.rint(steps / near.mean()).astype(int))
     # The whole extent gives the spacing with the least rounding error.
     spacing = float(steps.sum() / multiples.sum())
+    if np.any(np.abs(steps - multiples * spacing) > SPACING_TOLERANCE_MM):
+        return None, ()
     gaps = tuple(
         Gap(float(places[index]), float(places[index + 1]), int(multiples[index]) - 1)
         for index in np.flatnonzero(multiples > 1)
