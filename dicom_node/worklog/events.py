@@ -14,7 +14,6 @@ Level = Literal["info", "warning", "error"]
 
 # What a figure may be. "id": hex digest, shown with 8 characters. Units are in the names.
 FIGURES: dict[str, type | str] = {
-    "accepted": int,
     "address": str,
     "ae_title": str,
     "broker": str,
@@ -32,10 +31,8 @@ FIGURES: dict[str, type | str] = {
     "pipeline": str,
     "port": int,
     "reason": str,
-    "refused": int,
     "replaces": "id",
     "role": str,
-    "rule": str,
     "run": int,
     "seconds": float,
     "series": "id",

@@ -39,7 +39,7 @@ def test_failed_gives_warnings_and_errors(tmp_path):
 def test_series_brings_its_jobs(tmp_path, asked):
     log = Worklog(tmp_path)
     log.write("held", OTHER, reason="not this one")
-    log.write("routed", SERIES, pipeline="flair", rule="r", job=JOB)
+    log.write("routed", SERIES, pipeline="flair", job=JOB)
     log.write("stage", JOB, stage="mask")
     log.write("stage", OTHER, stage="mask")
     assert [(r.event, r.id) for r in records(tmp_path, series=asked)] == [
