@@ -108,7 +108,11 @@ def _pulse_sequence_tags(ds: Dataset, frames: list[Dataset]) -> dict[str, JSON]:
         sequence = [*sequence, "EP"]
     if sequence:
         tags["ScanningSequence"] = sequence if len(sequence) > 1 else sequence[0]
-    if ds.get("SpectrallySelectedSuppression") in ("FAT", "FAT_AND_WATER"):
+    # The standard has it in the MR Pulse Sequence module, some vendors put it with the modifiers.
+    suppressed = _distinct(ds, frames, "MRModifierSequence", "SpectrallySelectedSuppression")
+    if {"FAT", "FAT_AND_WATER"} & {
+        str(value) for value in (ds.get("SpectrallySelectedSuppression"), *suppressed)
+    }:
         tags["ScanOptions"] = "FS"
     anatomy = group_item(ds, frames[0] if frames else None, "FrameAnatomySequence")
     for region in _items(anatomy, "AnatomicRegionSequence") if anatomy is not None else ():

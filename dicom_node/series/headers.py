@@ -182,7 +182,7 @@ def _header_of(ds: Dataset, has_pixels: bool | None) -> ImageHeader:
 def _tags(ds: Dataset) -> dict[str, JSON]:
     tags: dict[str, JSON] = {}
     for keyword in ROUTING_KEYWORDS:
-        value = json_value(ds, keyword)
+        value = None if keyword == "InternalPulseSequenceName" else json_value(ds, keyword)
         if value is not None:
             tags[keyword] = value
     if (name := _ge_pulse_sequence(ds)) is not None:

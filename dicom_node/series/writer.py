@@ -17,10 +17,9 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 from dicom_node.series.enhanced import enhanced_image
 from dicom_node.series.nifti import volume_from_nifti
 from dicom_node.series.slices import Numbering, Slices, cut_volume, frame_order, put, window
+from dicom_node.standard.contexts import IMPLEMENTATION_CLASS_UID
 from dicom_node.standard.uids import (
     ENHANCED_MR_IMAGE,
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION_NAME,
     MR_IMAGE,
     derived_uid,
 )
@@ -143,11 +142,11 @@ def write_series(
                 ds, ENHANCED_MR_IMAGE, out / "0001.dcm", slices.stored[frame_order(slices)], transfer_syntax
             )
         ]
+    if images_in_acquisition:
+        values["ImagesInAcquisition"] = len(slices.stored)
     paths = []
     for k in slices.acquired:
         ds = _classic_image(slices, k, values)
-        if images_in_acquisition:
-            ds.ImagesInAcquisition = len(slices.stored)
         ds.SOPInstanceUID = derived_uid(root, "image", series_number, k)
         path = out / f"{slices.numbers[k]:04d}.dcm"
         paths.append(_save(ds, MR_IMAGE, path, slices.stored[k], transfer_syntax))
@@ -232,7 +231,6 @@ def _save(ds: Dataset, sop_class: str, path: Path, stored: npt.NDArray[Any], tra
     meta.MediaStorageSOPClassUID = UID(sop_class)
     meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax.is_encapsulated else syntax
     ds.file_meta = meta
     if syntax.is_encapsulated:

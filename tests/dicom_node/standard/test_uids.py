@@ -5,7 +5,7 @@ import uuid
 
 from pydicom.uid import UID
 
-from dicom_node.standard.uids import IMPLEMENTATION_CLASS_UID, derived_uid, short_id, uid_key
+from dicom_node.standard.uids import derived_uid, short_id, uid_key
 
 
 def test_derived_uid_is_the_same_for_the_same_sources_only() -> None:
@@ -23,10 +23,6 @@ def test_derived_uid_is_a_valid_uid_of_a_uuid() -> None:
         assert UID(uid).is_valid
         value = uuid.UUID(int=int(uid.removeprefix("2.25.")))
         assert (value.version, value.variant) == (8, uuid.RFC_4122)
-
-
-def test_implementation_class_uid_is_valid() -> None:
-    assert UID(IMPLEMENTATION_CLASS_UID).is_valid
 
 
 def test_key_of_any_text_is_safe_in_a_path() -> None:
