@@ -1,0 +1,149 @@
+"""One series through a pipeline to objects, without Celery: every way in which it can end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories import mr_series
+from pydicom import dcmread
+
+from dicom_node.results.context import ResultContext
+from dicom_node.results.manifest import Manifest
+from pipelines.errors import WeightsError
+from pipelines.types import Findings, Pipeline, Progress, Volume
+from worker.analyse import analyse_series
+
+
+@pytest.fixture
+def context() -> ResultContext:
+    return ResultContext(
+        node_id="test",
+        node_version="0",
+        job_id="a" * 32,
+        run=1,
+        pipeline="flair",
+        title="FLAIR lesions",
+        created_at=datetime(2026, 11, 21, 8, tzinfo=UTC),
+    )
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> list[Path]:
+    return list(mr_series(tmp_path / "series", shape=(8, 16, 16)))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+def nothing_found(volume: Volume, settings: Mapping[str, object], progress: Progress) -> Findings:
+    progress("network", 0.5)
+    return Findings(status="none", timings_s={"network": 0.5})
+
+
+def failing(error: Exception) -> Pipeline:
+    def fail(volume: Volume, settings: Mapping[str, object], progress: Progress) -> Findings:
+        raise error
+
+    return fail
+
+
+def analyse(
+    series: list[Path], pipeline: Pipeline, context: ResultContext, out: Path
+) -> tuple[Manifest, list[str]]:
+    stages: list[str] = []
+    manifest = analyse_series(series, pipeline, context, out, {}, lambda stage, _seconds: stages.append(stage))
+    assert Manifest.read(out) == manifest
+    return manifest, stages
+
+
+def roles(manifest: Manifest) -> set[str]:
+    return {item.role for item in manifest.objects}
+
+
+def test_series_without_findings_gives_reports(series: list[Path], context: ResultContext, out: Path) -> None:
+    manifest, stages = analyse(series, nothing_found, context, out)
+    assert (manifest.status, manifest.reason) == ("none", "")
+    assert stages == ["read", "network", "objects"]
+    assert set(manifest.timings_s) == {"read", "network", "objects"}
+    assert {"sr", "text-sr"} <= roles(manifest)
+    assert all((out / item.path).is_file() for item in manifest.objects)
+
+
+def test_missing_slice_is_unsuitable_and_reported(series: list[Path], context: ResultContext, out: Path) -> None:
+    manifest, _ = analyse(series[:2] + series[3:], nothing_found, context, out)
+    assert manifest.status == "unsuitable"
+    assert manifest.reason
+    assert {"sr", "text-sr"} <= roles(manifest)
+
+
+def test_file_cut_off_fails_with_a_report_of_the_others(
+    series: list[Path], context: ResultContext, out: Path
+) -> None:
+    series[2].write_bytes(series[2].read_bytes()[:200])
+    manifest, _ = analyse(series, nothing_found, context, out)
+    assert manifest.status == "failed"
+    assert {"sr", "text-sr"} <= roles(manifest)
+
+
+def test_series_without_one_readable_file_fails_without_report(
+    series: list[Path], context: ResultContext, out: Path
+) -> None:
+    for path in series:
+        path.write_bytes(b"nothing")
+    manifest, _ = analyse(series, nothing_found, context, out)
+    assert (manifest.status, manifest.objects) == ("failed", ())
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (WeightsError("flair.safetensors: digest differs"), "flair.safetensors: digest differs"),
+        (MemoryError(), "out of memory"),
+        (KeyError("NAME^OF^PATIENT"), "internal error: KeyError in test_analyse.py, line "),
+    ],
+)
+def test_fault_in_the_pipeline_is_reported(
+    error: Exception,
+    reason: str,
+    series: list[Path],
+    context: ResultContext,
+    out: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        manifest, _ = analyse(series, failing(error), context, out)
+    assert manifest.status == "failed"
+    assert manifest.reason.startswith(reason)
+    assert {"sr", "text-sr"} <= roles(manifest)
+    assert "NAME^OF^PATIENT" not in caplog.text + manifest.reason
+
+
+def test_findings_that_cannot_be_encoded_are_reported(
+    series: list[Path], context: ResultContext, out: Path
+) -> None:
+    from pipelines.types import Segment
+
+    def wrong_grid(volume: Volume, settings: Mapping[str, object], progress: Progress) -> Findings:
+        segment = Segment("Lesion", "lesion_of_brain", np.ones((2, 2, 2), dtype=np.bool_))
+        return Findings(status="findings", segments=(segment,))
+
+    manifest, _ = analyse(series, wrong_grid, context, out)
+    assert manifest.status == "failed"
+    assert manifest.reason
+    assert "seg" not in roles(manifest)
+    assert {path.name for path in out.glob("*.dcm")} == {item.path for item in manifest.objects}
+
+
+def test_reports_lie_in_the_study_of_the_images(series: list[Path], context: ResultContext, out: Path) -> None:
+    manifest, _ = analyse(series, nothing_found, context, out)
+    study_uid = dcmread(series[0]).StudyInstanceUID
+    assert {item.study_uid for item in manifest.objects} == {study_uid}
