@@ -67,7 +67,9 @@ def _data_folder(settings: Settings) -> str:
     usage = shutil.disk_usage(existing)
     share = usage.used / max(1, usage.used + usage.free)
     if share > settings.storage.high_water:
-        raise NodeError(f"the disk of {folder} is {share:.0%} full, over [storage] high_water: C-STORE is answered A700")
+        raise NodeError(
+            f"the disk of {folder} is {share:.0%} full, over [storage] high_water: C-STORE is answered A700"
+        )
     return f"{folder}, {usage.free / 1e9:.0f} GB free"
 
 

@@ -26,7 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-models = typer.Typer(help="Models: list, train, evaluate, and phantoms with known truth.", no_args_is_help=True)
+models = typer.Typer(
+    help="Models: list, train, evaluate, and phantoms with known truth.", no_args_is_help=True
+)
 app.add_typer(models, name="models")
 
 out = Console(highlight=False, soft_wrap=True)
@@ -34,12 +36,18 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", help="The TOML file; without it, the defaults and DICOM_NODE__SECTION__KEY hold.", envvar="DICOM_NODE_CONFIG"),
+    typer.Option(
+        "--config",
+        help="The TOML file; without it, the defaults and DICOM_NODE__SECTION__KEY hold.",
+        envvar="DICOM_NODE_CONFIG",
+    ),
 ]
 PathsArgument = Annotated[list[Path], typer.Argument(help="DICOM files or folders of them.")]
 PeerArgument = Annotated[str, typer.Argument(help="AET@HOST:PORT of the peer.")]
 CallingOption = Annotated[str, typer.Option("--from", help="Our own AE title.")]
-IdArgument = Annotated[str, typer.Argument(help="ID (a prefix will do), series or study UID, or accession number.")]
+IdArgument = Annotated[
+    str, typer.Argument(help="ID (a prefix will do), series or study UID, or accession number.")
+]
 
 
 def main() -> None:
@@ -74,7 +82,9 @@ def _settings(config: Path | None) -> Settings:
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
     if version:
         out.print(f"dicom-node {__version__}")
         raise typer.Exit
@@ -95,7 +105,6 @@ def serve(config: ConfigOption = None) -> None:
 def _run_node(config: Path | None, *, with_worker: bool) -> None:
     from dicom_node.supervise import run, stop_on_signals
     from pipelines.registry import installed
-
     from pipelines.weights import verify
 
     _quieten_libraries()
@@ -143,14 +152,15 @@ def _print_record(record: object) -> None:
 @app.command()
 def worker(
     config: ConfigOption = None,
-    queues: Annotated[str, typer.Option(help="Pipelines to run, separated by commas; all installed ones by default.")] = "",
+    queues: Annotated[
+        str, typer.Option(help="Pipelines to run, separated by commas; all installed ones by default.")
+    ] = "",
 ) -> None:
     """Run a worker: it takes jobs from the broker and writes results into the spool."""
     from dicom_node.jobs.broker import read_url
     from pipelines.registry import installed
-    from worker.app import run_worker
-
     from pipelines.weights import verify
+    from worker.app import run_worker
 
     _quieten_libraries()
     settings = _settings(config)
@@ -231,8 +241,14 @@ def route(paths: PathsArgument, config: ConfigOption = None) -> None:
         first = next(iter(headers.values()))
         assessment = assess(list(headers.values()))
         number = "" if first.series_number is None else f"series {first.series_number}, "
-        out.rule(f"{number}{len(headers)} images, {first.tags.get('SeriesDescription', 'no description')}", align="left")
-        out.print(f"geometry: {assessment.state}{f', {assessment.reason}' if assessment.reason else ''}", markup=False)
+        out.rule(
+            f"{number}{len(headers)} images, {first.tags.get('SeriesDescription', 'no description')}",
+            align="left",
+        )
+        out.print(
+            f"geometry: {assessment.state}{f', {assessment.reason}' if assessment.reason else ''}",
+            markup=False,
+        )
         out.print(explain(decide(list(headers.values()), rules)))
     for line in unreadable:
         err.print(line, style="red", markup=False)
@@ -255,11 +271,19 @@ def analyse(
     settings = _settings(config)
     rules = list(settings.route) or built_in_rules()
     series, unreadable = _series_on_disk(_files([path]))
-    wanted = {uid: pipeline or decide(list(headers.values()), rules).pipeline for uid, headers in series.items()}
+    wanted = {
+        uid: pipeline or decide(list(headers.values()), rules).pipeline for uid, headers in series.items()
+    }
     chosen = [uid for uid, name in wanted.items() if name]
     if len(chosen) != 1:
-        reason = unreadable[0] if unreadable and not series else f"{len(series)} series, {len(chosen)} of them for a pipeline"
-        raise NotFoundError(f"{path}: {reason}; give one series that dicom-node route accepts, or --pipeline flair")
+        reason = (
+            unreadable[0]
+            if unreadable and not series
+            else f"{len(series)} series, {len(chosen)} of them for a pipeline"
+        )
+        raise NotFoundError(
+            f"{path}: {reason}; give one series that dicom-node route accepts, or --pipeline flair"
+        )
     name = str(wanted[chosen[0]])
     if name not in installed():
         raise NotFoundError(f"no pipeline {name!r} installed; there are {', '.join(installed())}")
@@ -270,7 +294,12 @@ def analyse(
         out.print(f"  {stage:<12}{seconds:7.1f} s")
 
     manifest = analyse_files(
-        sorted(series[chosen[0]]), load(name, settings.worker.device), installed()[name], out_folder, settings.results, tell
+        sorted(series[chosen[0]]),
+        load(name, settings.worker.device),
+        installed()[name],
+        out_folder,
+        settings.results,
+        tell,
     )
     out.print(f"{manifest.status}{f': {manifest.reason}' if manifest.reason else ''}", markup=False)
     for key, value in manifest.figures.items():
@@ -345,7 +374,11 @@ def check(config: ConfigOption = None) -> None:
     for heading in ("", "what", "result"):
         table.add_column(heading, overflow="fold")
     wrong = 0
-    extra = [("pipelines", lambda: ", ".join(installed())), ("weights", verify), ("device", lambda: describe_device(settings.worker.device))]
+    extra = [
+        ("pipelines", lambda: ", ".join(installed())),
+        ("weights", verify),
+        ("device", lambda: describe_device(settings.worker.device)),
+    ]
     for verdict in check_node(settings, extra):
         wrong += not verdict.ok
         style = "green" if verdict.ok else "red"
@@ -359,7 +392,11 @@ def _files(paths: list[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files += sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".") and p.name != "DICOMDIR")
+            files += sorted(
+                p
+                for p in path.rglob("*")
+                if p.is_file() and not p.name.startswith(".") and p.name != "DICOMDIR"
+            )
         elif path.is_file():
             files.append(path)
         else:
@@ -383,7 +420,6 @@ def _series_on_disk(files: list[Path]) -> tuple[dict[str, dict[Path, ImageHeader
             continue
         series.setdefault(header.series_uid, {})[file] = header
     return series, unreadable
-
 
 
 if __name__ == "__main__":

@@ -189,7 +189,9 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise ConfigError(f"{path}: can't be read: {error.strerror}. Give the file with --config FILE") from error
+            raise ConfigError(
+                f"{path}: can't be read: {error.strerror}. Give the file with --config FILE"
+            ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: not valid TOML: {error}") from error
     for section, table in (overrides or {}).items():

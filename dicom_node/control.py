@@ -90,7 +90,9 @@ def ask(folder: Path, verb: str, identifier: str) -> str:
             with client.makefile("rb") as stream:
                 answer = json.loads(stream.readline())
     except (OSError, ValueError) as error:
-        raise NotFoundError(f"no node runs with the data folder {folder}: start it, or give its --config") from error
+        raise NotFoundError(
+            f"no node runs with the data folder {folder}: start it, or give its --config"
+        ) from error
     if "error" in answer:
         raise NodeError(answer["error"])
     return str(answer["answer"])

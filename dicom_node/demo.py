@@ -24,8 +24,7 @@ from dicom_node.deliver.address import Address
 from dicom_node.deliver.scu import echo, send_files
 from dicom_node.errors import DeliveryError, NodeError
 from dicom_node.receive.archive import Archive
-from dicom_node.results.preview import outline_preview, picture_of, read_mask
-from dicom_node.series.volume import load_series
+from dicom_node.results.preview import heatmap_preview, mask_frames, mask_preview
 from dicom_node.series.writer import write_series
 from dicom_node.worklog.follow import records
 from dicom_node.worklog.records import Record
@@ -36,11 +35,13 @@ FINISH_S = 900.0
 LEAST_DICE = 0.3
 """Overlap with the truth below which the demonstration fails: a wrong place or side gives 0, a chance mask below 0.05."""
 
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+HEATMAP = "1.2.840.10008.5.1.4.1.1.7"
 EXPECTED = {
-    "1.2.840.10008.5.1.4.1.1.66.4": "SEG, lesion mask",
+    SEGMENTATION: "SEG, lesion mask",
     "1.2.840.10008.5.1.4.1.1.88.34": "SR, measurements (TID 1500)",
     "1.2.840.10008.5.1.4.1.1.88.11": "SR, report as text",
-    "1.2.840.10008.5.1.4.1.1.7": "SC, heatmaps",
+    HEATMAP: "SC, heatmaps",
 }
 CONFIGURATION = """\
 [node]
@@ -105,7 +106,10 @@ class Demo:
             _stop(node)
             self.archive.stop()
         ok = self._show(files) and delivered
-        self.console.print("Everything expected came back." if ok else "Not everything expected came back.", style="green" if ok else "red")
+        self.console.print(
+            "Everything expected came back." if ok else "Not everything expected came back.",
+            style="green" if ok else "red",
+        )
         if not self.kept:
             for name in ("source", "node-data", "pacs"):
                 if ok:
@@ -115,9 +119,15 @@ class Demo:
     def _write_study(self) -> list[Path]:
         k, j, i = self.phantom.array.shape
         volume_ml = self.truth.sum() * self.phantom.voxel_volume_mm3 / 1000
-        self.console.print(f"Phantom FLAIR from the MNI152 template: {k} slices of {j} x {i}, {volume_ml:.1f} mL of lesions")
+        self.console.print(
+            f"Phantom FLAIR from the MNI152 template: {k} slices of {j} x {i}, {volume_ml:.1f} mL of lesions"
+        )
         return write_series(
-            self.phantom, self.folder / "source", patient=PATIENT, study=STUDY, attributes=self.phantom.attributes
+            self.phantom,
+            self.folder / "source",
+            patient=PATIENT,
+            study=STUDY,
+            attributes=self.phantom.attributes,
         )
 
     def _start_node(self, config: Path) -> subprocess.Popen[bytes]:
@@ -153,12 +163,14 @@ class Demo:
             task = progress.add_task(f"C-STORE to {address}", total=len(files))
             results = send_files(address, files, "SCANNER", progress=lambda _: progress.advance(task))
         stored = sum(result.outcome.stored for result in results)
-        self.console.print(f"{stored} of {len(files)} images sent to {address}; the worklog says:", markup=False)
+        self.console.print(
+            f"{stored} of {len(files)} images sent to {address}; the worklog says:", markup=False
+        )
         if stored < len(files):
             raise NodeError("the node did not take all images")
 
     def _follow(self, node: subprocess.Popen[bytes]) -> bool:
-        """Print the worklog until the job has ended, the node has ended, or it takes too long; tell whether it was delivered."""
+        """Print the worklog until the job or the node has ended, or it takes too long; tell whether it was delivered."""
         stop = threading.Event()
         deadline = time.monotonic() + FINISH_S
 
@@ -212,30 +224,39 @@ class Demo:
         return self._show_mask(files, objects) and complete
 
     def _show_mask(self, files: Sequence[Path], objects: Mapping[str, Sequence[Path]]) -> bool:
-        segs = objects.get("1.2.840.10008.5.1.4.1.1.66.4", [])
+        segs = objects.get(SEGMENTATION, [])
         if not segs:
             return False
-        series = load_series(list(files))
-        mask = read_mask(segs[0], series)
-        dice = 2 * float((mask & self.truth).sum()) / float(mask.sum() + self.truth.sum())
+        mask = self._mask_on_phantom(segs[0])
+        dice = 2 * float((mask & self.truth).sum()) / max(1.0, float(mask.sum() + self.truth.sum()))
         volume_ml = float(mask.sum()) * self.phantom.voxel_volume_mm3 / 1000
         good = dice >= LEAST_DICE
         self.console.print(
-            f"Mask: {volume_ml:.1f} mL, Dice {dice:.2f} with the truth (phantom: says nothing about patients)",
+            f"Mask: {volume_ml:.1f} mL, Dice {dice:.2f} with the truth (a phantom: it says nothing about patients)",
             style="" if good else "red",
         )
         previews = self.folder / "previews"
         previews.mkdir(exist_ok=True)
-        outline = previews / "mask-outline.png"
-        outline_preview(series, mask).save(outline)
-        written = [outline]
-        heatmaps = sorted(objects.get("1.2.840.10008.5.1.4.1.1.7", []), key=lambda p: int(dcmread(p, stop_before_pixels=True).InstanceNumber))
-        for path in heatmaps[len(heatmaps) // 2 : len(heatmaps) // 2 + 1]:
-            written.append(previews / "heatmap.png")
-            picture_of(path).save(written[-1])
+        written = [mask_preview(segs[0], files, previews / "mask.png")]
+        heatmaps = sorted(objects.get(HEATMAP, []), key=_instance_number)
+        for path in heatmaps[len(heatmaps) // 2 :][:1]:
+            written.append(heatmap_preview(path, previews / "heatmap.png"))
         for path in written:
-            self.console.print(f"Preview {path}", markup=False)
+            self.console.print(f"Preview {path}", markup=False, soft_wrap=True)
         return good
+
+    def _mask_on_phantom(self, seg: Path) -> BoolArray:
+        """Read the SEG and put each frame, by its position, on the phantom's slice."""
+        mask = np.zeros(self.truth.shape, dtype=bool)
+        to_voxel = np.linalg.inv(self.phantom.affine)
+        for frame in mask_frames(dcmread(seg)):
+            k = round(float((to_voxel @ (*frame.position, 1.0))[2]))
+            mask[k] |= frame.mask
+        return mask
+
+
+def _instance_number(path: Path) -> int:
+    return int(dcmread(path, stop_before_pixels=True).InstanceNumber)
 
 
 def _read(path: Path) -> Dataset | None:

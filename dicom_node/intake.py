@@ -114,7 +114,10 @@ class Intake:
     def association_refused(self, association: Association, reason: str) -> None:
         """Write the refusal into the worklog."""
         self.worklog.write(
-            "association-refused", calling_ae=association.calling_ae, address=association.address, reason=reason
+            "association-refused",
+            calling_ae=association.calling_ae,
+            address=association.address,
+            reason=reason,
         )
 
     def image_stored(self, association: Association, path: Path) -> None:
@@ -250,16 +253,18 @@ class Intake:
         )
         self.store.move_series(series.series_uid, SeriesState.ROUTED, decision.reason)
         if not created:
-            self.worklog.write("duplicate", series.id, images=len(headers), reason=f"job {job_id[:8]} has them")
+            self.worklog.write(
+                "duplicate", series.id, images=len(headers), reason=f"job {job_id[:8]} has them"
+            )
             return
-        self.worklog.write(
-            "routed", series.id, pipeline=pipeline, job=job_id, reason=decision.reason
-        )
+        self.worklog.write("routed", series.id, pipeline=pipeline, job=job_id, reason=decision.reason)
         if info is None:
             self.worklog.write("no-pipeline", job_id, series=series.id, pipeline=pipeline)
             return
         if replaces:
-            self.worklog.write("replaced", job_id, series=series.id, replaces=replaces, reason="late images came in")
+            self.worklog.write(
+                "replaced", job_id, series=series.id, replaces=replaces, reason="late images came in"
+            )
         self.on_job()
 
     def _replace(self, earlier: list[JobRow], job_id: str) -> str:

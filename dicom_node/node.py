@@ -92,16 +92,16 @@ class Node:
             host=settings.node.host,
             port=settings.node.port,
             spool=self.spool,
-            admission=Admission(
-                settings.accept.callers, require_called_ae=settings.accept.require_called_ae
-            ),
+            admission=Admission(settings.accept.callers, require_called_ae=settings.accept.require_called_ae),
             max_pdu=settings.accept.max_pdu,
             max_associations=settings.accept.max_associations,
             events=self.intake,
         )
         self.metrics = Metrics(health=self.troubles)
         self.worklog.subscribe(self.metrics.count)
-        self.metrics.gauge("inbox_files", "Files received and not yet filed", lambda: len(self.spool.waiting()))
+        self.metrics.gauge(
+            "inbox_files", "Files received and not yet filed", lambda: len(self.spool.waiting())
+        )
         for state in (JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.HELD):
             self.metrics.gauge(f"jobs_{state}", f"Jobs that are {state}", partial(self._count_jobs, state))
         self.control = ControlServer(self.spool.root, self.steer)
@@ -133,7 +133,9 @@ class Node:
         if not self.settings.accept.callers:
             self.worklog.write("warning", name="accept", reason="[accept] callers is empty: anyone may send")
         if not self.settings.destination:
-            self.worklog.write("warning", name="destination", reason="no [[destination]]: results stay in the data folder")
+            self.worklog.write(
+                "warning", name="destination", reason="no [[destination]]: results stay in the data folder"
+            )
 
     def stop(self, reason: str = "") -> None:
         """Stop everything, the listening socket first; nothing acknowledged is lost by it."""
@@ -311,7 +313,9 @@ class Node:
     def _replaced_reports(self, job: JobRow) -> list[list[str]]:
         """SOP class, SOP instance, series and study of the reports that this job's reports take the place of."""
         folders = [self.spool.results / job.replaces] if job.replaces else []
-        folders += sorted(self.spool.results.glob(f"{job.id}.was*"), key=lambda path: path.stat().st_mtime)[-1:]
+        folders += sorted(self.spool.results.glob(f"{job.id}.was*"), key=lambda path: path.stat().st_mtime)[
+            -1:
+        ]
         for folder in reversed(folders):
             if (folder / "manifest.json").is_file():
                 manifest = Manifest.read(folder)
@@ -348,7 +352,9 @@ def _lock_folder(root: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise SpoolError(f"{root}: another node uses this data folder; stop it, or choose another [node] data") from None
+        raise SpoolError(
+            f"{root}: another node uses this data folder; stop it, or choose another [node] data"
+        ) from None
     return lock
 
 

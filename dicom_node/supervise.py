@@ -29,7 +29,9 @@ STEADY_S = 60.0
 class WorkerProcess:
     """A ``dicom-node worker`` on this machine, started again when it ends."""
 
-    def __init__(self, config: Path | None, broker_url: str, spool: Path, log: Path, worklog: Worklog) -> None:
+    def __init__(
+        self, config: Path | None, broker_url: str, spool: Path, log: Path, worklog: Worklog
+    ) -> None:
         self.command = [sys.executable, "-m", "dicom_node.cli", "worker"]
         if config is not None:
             self.command += ["--config", str(config)]
@@ -73,7 +75,9 @@ class WorkerProcess:
             wait_s = RESTART_WAIT_S[min(self._failures, len(RESTART_WAIT_S)) - 1] if self._failures else 0.0
             self._not_before = now + wait_s
             self.worklog.write(
-                "warning", name="worker", reason=f"ended with status {status}, started again; see {self.log.name}"
+                "warning",
+                name="worker",
+                reason=f"ended with status {status}, started again; see {self.log.name}",
             )
         if now >= self._not_before:
             self.start()

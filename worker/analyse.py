@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 NO_SOURCES = LoadedSeries(volume=None, datasets=(), frames=())
 
 
-def analyse_series(  # noqa: PLR0917 - a binding signature; callers name what they pass
+def analyse_series(
     paths: Sequence[Path],
     pipeline: Pipeline,
     context: ResultContext,

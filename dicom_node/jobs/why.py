@@ -52,10 +52,7 @@ def why(data: Path, text: str) -> Iterator[Line]:
             yield from _series(store, series)
             for job in jobs:
                 yield from _job(store, job)
-            if match.kind == "job":
-                ids = {job.id for job in jobs}
-            else:
-                ids = {series.id, *(job.id for job in jobs)}
+            ids = {job.id for job in jobs} if match.kind == "job" else {series.id, *(job.id for job in jobs)}
             yield "worklog", "bold"
             for identifier in sorted(ids):
                 for record in records(data, series=identifier):
@@ -70,24 +67,41 @@ def _series(store: Store, series: SeriesRow) -> Iterator[Line]:
     yield f"series {series.id[:8]}{number}: {series.state}", "bold"
     if series.reason:
         yield f"  {series.reason}", ""
-    yield f"  {count} images from {series.calling_ae or 'the spool'}, {_at(series.first_at)} to {_at(series.last_at)}", ""
+    yield (
+        f"  {count} images from {series.calling_ae or 'the spool'}, {_at(series.first_at)} to {_at(series.last_at)}",
+        "",
+    )
     yield f"  Series Instance UID {series.series_uid}", "dim"
     yield from _way_out(SeriesState(series.state), series.id)
     for row in store.history(series.series_uid):
-        yield f"  {_at(row.at)}  {row.before or '-'} -> {row.after}{f'  {row.reason}' if row.reason else ''}", "dim"
+        yield (
+            f"  {_at(row.at)}  {row.before or '-'} -> {row.after}{f'  {row.reason}' if row.reason else ''}",
+            "dim",
+        )
 
 
 def _job(store: Store, job: JobRow) -> Iterator[Line]:
     outcome = f", {job.outcome}" if job.outcome else ""
     yield f"job {job.id[:8]} ({job.pipeline}, run {job.run}): {job.state}{outcome}", "bold"
-    for text in (job.reason, job.note and f"note: {job.note}", job.replaces and f"replaces job {job.replaces[:8]}"):
+    for text in (
+        job.reason,
+        job.note and f"note: {job.note}",
+        job.replaces and f"replaces job {job.replaces[:8]}",
+    ):
         if text:
             yield f"  {text}", ""
     yield from _way_out(JobState(job.state), job.id)
     for row in store.history(job.id):
-        yield f"  {_at(row.at)}  {row.before or '-'} -> {row.after}{f'  {row.reason}' if row.reason else ''}", "dim"
+        yield (
+            f"  {_at(row.at)}  {row.before or '-'} -> {row.after}{f'  {row.reason}' if row.reason else ''}",
+            "dim",
+        )
     with store.reading() as session:
-        query = select(ObjectRow).where(ObjectRow.job_id == job.id).order_by(ObjectRow.destination, ObjectRow.role)
+        query = (
+            select(ObjectRow)
+            .where(ObjectRow.job_id == job.id)
+            .order_by(ObjectRow.destination, ObjectRow.role)
+        )
         objects = list(session.scalars(query))
     groups: dict[tuple[str, str, str, str], int] = {}
     for item in objects:

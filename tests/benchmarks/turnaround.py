@@ -94,7 +94,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows, memory = measure(volume, arguments.runs, Path(folder))
     k, j, i = volume.array.shape
-    table = Table(title=f"{k} x {j} x {i}, {arguments.runs} runs with a warm worker, {psutil.cpu_count()} CPU cores")
+    table = Table(
+        title=f"{k} x {j} x {i}, {arguments.runs} runs with a warm worker, {psutil.cpu_count()} CPU cores"
+    )
     for heading in ("stage", "median s", "min s", "max s"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
     for stage in rows[0]:
@@ -103,7 +105,9 @@ def main() -> None:
     console = Console()
     console.print(table)
     console.print(f"last image to last object: at most {TARGET_S:g} s wanted")
-    console.print(f"peak memory: worker {memory['worker']:.0f} MB (at most {TARGET_WORKER_MB} wanted), ", end="")
+    console.print(
+        f"peak memory: worker {memory['worker']:.0f} MB (at most {TARGET_WORKER_MB} wanted), ", end=""
+    )
     console.print(f"node {memory['node']:.0f} MB (at most {TARGET_NODE_MB} wanted)")
 
 

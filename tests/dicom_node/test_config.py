@@ -65,7 +65,10 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("[node]\nport = 99999\n", r"\[node\] port = 99999: .*65535"),
         ("[series]\nincomplete = 'drop'\n", r"\[series\] incomplete = 'drop': allowed: 'hold' or 'analyse'"),
         ("[broker]\nurl = 'amqp://x'\n", r"\[broker\] url = 'amqp://x': \"embedded\", redis://"),
-        ("[accept]\ncallers = [{ ae_title = 'A', address = 'ten' }]\n", r"\[accept\] callers.0.address = 'ten': an IP address"),
+        (
+            "[accept]\ncallers = [{ ae_title = 'A', address = 'ten' }]\n",
+            r"\[accept\] callers.0.address = 'ten': an IP address",
+        ),
         ("[[destination]]\nname = 'a'\n", r"\[destination\] 0.ae_title is missing"),
         ("[node\n", "not valid TOML"),
     ],

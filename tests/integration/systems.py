@@ -186,7 +186,11 @@ class RunningNode:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "dicom_node.cli", *arguments], capture_output=True, text=True, timeout=120, check=False
+            [sys.executable, "-m", "dicom_node.cli", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
 
     def _answers(self) -> bool:

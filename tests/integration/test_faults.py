@@ -30,8 +30,9 @@ def send(node: RunningNode, files: list[Path]) -> None:
 
 
 def roles(archive: Archive) -> Counter[str]:
-    classes = Counter(str(dcmread(path, stop_before_pixels=True).SOPClassUID.name) for path in archive.files())
-    return classes
+    return Counter(
+        str(dcmread(path, stop_before_pixels=True).SOPClassUID.name) for path in archive.files()
+    )
 
 
 def assert_came_back_once(archive: Archive) -> None:

@@ -9,12 +9,16 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.series.writer import volume_from_nifti, write_series
-
 from tests.integration.systems import Orthanc, RunningNode, program
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
-PATIENT = {"PatientName": "Grepme^Nobody", "PatientID": "GREPME-4711", "PatientBirthDate": "19700101", "PatientSex": "F"}
+PATIENT = {
+    "PatientName": "Grepme^Nobody",
+    "PatientID": "GREPME-4711",
+    "PatientBirthDate": "19700101",
+    "PatientSex": "F",
+}
 
 
 def test_real_flair_comes_back_with_mask_reports_and_heatmaps(
@@ -35,7 +39,9 @@ def test_real_flair_comes_back_with_mask_reports_and_heatmaps(
     node.start()
     try:
         storescu = [program("storescu"), "-aet", "SCANNER", "-aec", "LESIONNODE", "127.0.0.1", str(node.port)]
-        subprocess.run([program("echoscu"), "-aec", "LESIONNODE", "127.0.0.1", str(node.port)], check=True, timeout=30)
+        subprocess.run(
+            [program("echoscu"), "-aec", "LESIONNODE", "127.0.0.1", str(node.port)], check=True, timeout=30
+        )
         subprocess.run([*storescu, "+sd", str(tmp_path / "source")], check=True, timeout=60)
         node.wait_for("delivered", 400)
         again = subprocess.run([*storescu, "+sd", str(tmp_path / "source")], check=True, timeout=60)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dicom_node.series.headers import ImageHeader
 from pydicom.datadict import dictionary_VR
+
+from dicom_node.series.headers import ImageHeader
 
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 PLANES = {
