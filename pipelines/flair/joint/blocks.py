@@ -1,0 +1,108 @@
+"""Convolutions with a normalisation over the brain alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+OUTSIDE_WEIGHT = 0.02
+"""Weight in the statistics of a voxel outside the brain; more than nothing, for crops that hold no brain."""
+
+
+class BrainWeights:
+    """The weight of each voxel in the statistics, at every scale of the network.
+
+    Parameters
+    ----------
+    volume : Tensor, shape (B, 1, D, D, D)
+        Normalised volume, whose background is its lowest possible value.
+    background : float
+    """
+
+    def __init__(self, volume: Tensor, background: float) -> None:
+        self._finest = (volume.detach() > background).float()
+        self._at: dict[int, Tensor] = {}
+
+    def at(self, edge: int) -> Tensor:
+        """Return weights of sum 1, shape (B, 1, edge^3)."""
+        if edge not in self._at:
+            share = functional.adaptive_avg_pool3d(self._finest, edge).flatten(2)
+            weights = OUTSIDE_WEIGHT + (1 - OUTSIDE_WEIGHT) * share
+            self._at[edge] = weights / weights.sum(2, keepdim=True)
+        return self._at[edge]
+
+
+class BrainNorm(nn.Module):
+    """Instance norm whose mean and variance are those of the brain; (B, C, D, D, D) in and out.
+
+    [ours] The paper names no normalisation. An ordinary instance norm would see a crop of brain and a whole cube, three
+    quarters of it air, differently. (A layer norm over channels sees them alike, but in a chain of ReLUs without shortcuts
+    the features collapse onto their common mean.)
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, brain: BrainWeights) -> Tensor:
+        """Return float32 whatever the precision of ``x``."""
+        with torch.autocast(x.device.type, enabled=False):
+            last = x.permute(0, 2, 3, 4, 1)
+            values = last.flatten(1, 3).float()
+            weights = brain.at(x.shape[-1])
+            mean = weights @ values
+            variance = (weights @ (values * values) - mean * mean).clamp_min(0)
+            scale = self.weight * torch.rsqrt(variance + 1e-5)
+            normed = torch.addcmul(self.bias - mean * scale, values, scale)
+        return normed.reshape(last.shape).permute(0, 4, 1, 2, 3)
+
+
+class ConvNorm(nn.Module):
+    """A 3x3x3 convolution, norm and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1)
+        self.norm = BrainNorm(outputs)
+
+    def forward(self, x: Tensor, brain: BrainWeights) -> Tensor:
+        """Take (B, inputs, D, D, D); return (B, outputs, D / stride, ...)."""
+        return functional.relu(self.norm(self.conv(x), brain), inplace=True)
+
+
+class Chain(nn.Module):
+    """Several `ConvNorm` one after another."""
+
+    def __init__(self, layers: Sequence[ConvNorm]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, brain: BrainWeights) -> Tensor:
+        """Run the layers in turn."""
+        for layer in self.layers:
+            x = layer(x, brain)
+        return x
+
+
+class Residual(nn.Module):
+    """Two 3x3x3 convolutions around a shortcut; the shortcut is a 1x1x1 convolution where shapes differ."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.first = ConvNorm(inputs, outputs, stride)
+        self.second = nn.Conv3d(outputs, outputs, 3, padding=1)
+        self.norm = BrainNorm(outputs)
+        self.shortcut: nn.Module = (
+            nn.Identity()
+            if inputs == outputs and stride == 1
+            else nn.Conv3d(inputs, outputs, 1, stride=stride)
+        )
+
+    def forward(self, x: Tensor, brain: BrainWeights) -> Tensor:
+        """Take (B, inputs, D, D, D); return (B, outputs, D / stride, ...)."""
+        changed = self.norm(self.second(self.first(x, brain)), brain)
+        return functional.relu(changed + self.shortcut(x))

@@ -1,0 +1,67 @@
+"""Lesion guidance, the classification branch, and the localisation maps of its decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.flair.joint.blocks import BrainNorm, BrainWeights, Residual
+
+
+class LesionGuidance(nn.Module):
+    """Let the lesion map steer what the classification sees.
+
+    The map, halved by a 3x3x3 convolution of stride 2, opens a gate on the classification's features; both, convolved,
+    are joined by a 1x1x1 convolution.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.halve = nn.Conv3d(1, channels, 3, stride=2, padding=1)
+        # [ours] Stride 1 for these two, so that the result keeps D/2.
+        self.of_map = nn.Conv3d(channels, channels, 3, padding=1)
+        self.of_features = nn.Conv3d(channels, channels, 3, padding=1)
+        self.join = nn.Conv3d(2 * channels, channels, 1)
+        self.norm = BrainNorm(channels)
+
+    def forward(self, probability: Tensor, features: Tensor, brain: BrainWeights) -> Tensor:
+        """Take (B, 1, D, D, D) and (B, C, D/2, D/2, D/2); return (B, C, D/2, D/2, D/2)."""
+        halved = self.halve(probability)
+        # [ours] A sigmoid, as the text says; the equation's softmax over 512,000 voxels would vanish.
+        gated = torch.sigmoid(halved) * features
+        joined = self.join(torch.cat([self.of_map(halved), self.of_features(gated)], 1))
+        return self.norm(joined, brain)  # type: ignore[no-any-return]
+
+
+class ClassificationBranch(nn.Module):
+    """Residual blocks at D/2, D/4 and D/8, each pooled to a vector, one linear layer on all of them."""
+
+    def __init__(self, inputs: int, channels: tuple[int, int, int], classes: int) -> None:
+        super().__init__()
+        a, b, c = channels
+        self.at_half = Residual(inputs, a)
+        self.at_quarter = Residual(a, b, stride=2)
+        self.at_eighth = Residual(b, c, stride=2)
+        self.linear = nn.Linear(a + b + c, classes)
+
+    def forward(self, x: Tensor, brain: BrainWeights) -> tuple[Tensor, list[Tensor]]:
+        """Return class logits (B, classes) and the features at D/8, D/4, D/2."""
+        half = self.at_half(x, brain)
+        quarter = self.at_quarter(half, brain)
+        eighth = self.at_eighth(quarter, brain)
+        pooled = torch.cat([f.float().mean((2, 3, 4)) for f in (half, quarter, eighth)], 1)
+        return self.linear(pooled), [eighth, quarter, half]
+
+    def localise(self, features: Sequence[Tensor], classes: Tensor) -> list[Tensor]:
+        """Return V = sum over channels of features times the linear layer's weights for a class (B,).
+
+        Each is (B, 1, n, n, n), in the order of ``features``: D/8, D/4, D/2.
+        """
+        widths = [f.shape[1] for f in reversed(features)]
+        parts = torch.split(self.linear.weight[classes], widths, dim=1)
+        return [
+            torch.einsum("bcdhw,bc->bdhw", f, w.to(f.dtype)).unsqueeze(1)
+            for f, w in zip(features, reversed(parts), strict=True)
+        ]

@@ -1,0 +1,164 @@
+"""Data sets on disk: a folder with an index and NIfTI files.
+
+``index.csv`` has a header and one line for each case:
+
+=========  ========================================================================================================
+case       name of the case, unique
+patient    patients are never split between training and test; empty: the case's name
+flair      NIfTI file, relative to the folder; brain-extracted (0 outside), or with a ``brain`` mask; bias-corrected
+brain      NIfTI mask on the same grid, may be empty or left out
+lesions    NIfTI mask on the same grid, may be empty where the lesions are unknown
+label      MS, NMOSD or none (none: not known, or no lesions)
+=========  ========================================================================================================
+
+Further columns are ignored. Heads must be upright within some 20 degrees: the axes of the file are taken as they are.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from pipelines.errors import DataSetError
+from pipelines.flair.intensity import normalise
+from pipelines.training.cube import SPACING_MM, lps_affine, to_cube
+from pipelines.training.pool import CLASSES, NO_CLASS, Sample
+from pipelines.types import BoolArray, FloatArray
+
+COLUMNS = ("case", "patient", "flair", "brain", "lesions", "label")
+_NEEDED = ("case", "flair")
+_STRIPPED_SHARE = 0.3
+"""A FLAIR with at least this share of zeros is taken as brain-extracted."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of an index; paths are absolute and exist."""
+
+    case: str
+    patient: str
+    flair: Path
+    brain: Path | None
+    lesions: Path | None
+    label: str
+
+
+def read_index(folder: Path) -> list[Entry]:
+    """Read and check ``index.csv``.
+
+    Raises
+    ------
+    DataSetError
+        There is no index, a column or a file is missing, a label is unknown, or a case stands twice.
+    """
+    path = folder / "index.csv"
+    if not path.is_file():
+        raise DataSetError(
+            f"no {path}; a data set is a folder with an index.csv of the columns {', '.join(COLUMNS)}"
+        )
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        raise DataSetError(f"{path} has no cases")
+    missing = [name for name in _NEEDED if name not in rows[0]]
+    if missing:
+        raise DataSetError(f"{path} has no column {', '.join(missing)}")
+    entries = [_entry(folder, row, number) for number, row in enumerate(rows, start=2)]
+    names = [entry.case for entry in entries]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataSetError(f"{path}: case {twice[0]} stands twice")
+    return entries
+
+
+def _entry(folder: Path, row: dict[str, str], number: int) -> Entry:
+    def file_of(column: str) -> Path | None:
+        text = (row.get(column) or "").strip()
+        if not text:
+            return None
+        path = folder / text
+        if not path.is_file():
+            raise DataSetError(f"{folder / 'index.csv'} line {number}: {column} {text} is not there")
+        return path
+
+    flair = file_of("flair")
+    name = (row.get("case") or "").strip()
+    label = (row.get("label") or "none").strip()
+    if flair is None or not name:
+        raise DataSetError(f"{folder / 'index.csv'} line {number}: case and flair must be given")
+    if label not in (*CLASSES, "none"):
+        raise DataSetError(f"{folder / 'index.csv'} line {number}: label {label!r} is not MS, NMOSD or none")
+    patient = (row.get("patient") or "").strip() or name
+    return Entry(name, patient, flair, file_of("brain"), file_of("lesions"), label)
+
+
+@dataclass(frozen=True)
+class LoadedCase:
+    """A case on the cube: float32 image as read, bool brain, bool lesions or None; all (k, j, i)."""
+
+    image: FloatArray
+    brain: BoolArray
+    lesions: BoolArray | None
+
+    def sample(self, label: str) -> Sample:
+        """Return the case as the network takes it."""
+        lesions = np.zeros(self.brain.shape, bool) if self.lesions is None else self.lesions
+        target = CLASSES.index(label) if label in CLASSES else NO_CLASS
+        return Sample(normalise(self.image, self.brain), lesions, target)
+
+
+def _read(path: Path) -> nib.nifti1.Nifti1Image:
+    try:
+        image = nib.load(path)
+    except (OSError, nib.filebasedimages.ImageFileError) as error:
+        raise DataSetError(f"{path} is not a readable NIfTI file ({error})") from error
+    if len(image.shape) != 3:
+        raise DataSetError(f"{path} has {len(image.shape)} axes, not 3")
+    return image
+
+
+def load_case(entry: Entry) -> LoadedCase:
+    """Bring a case to the cube around its brain.
+
+    Raises
+    ------
+    DataSetError
+        A file is unreadable, a mask has another grid, or the FLAIR is neither brain-extracted nor has a mask.
+    """
+    flair = _read(entry.flair)
+    array = np.asarray(flair.dataobj, dtype=np.float32)
+    masks: dict[str, npt.NDArray[np.float32]] = {}
+    for name, path in (("brain", entry.brain), ("lesions", entry.lesions)):
+        if path is not None:
+            image = _read(path)
+            if image.shape != flair.shape or not np.allclose(image.affine, flair.affine, atol=1e-2):
+                raise DataSetError(f"{path} is not on the grid of {entry.flair.name}")
+            masks[name] = (np.asarray(image.dataobj) > 0).astype(np.float32)
+    if "brain" not in masks:
+        if (array == 0).mean() < _STRIPPED_SHARE:
+            raise DataSetError(
+                f"{entry.flair} is not brain-extracted; give its brain mask in the column brain"
+            )
+        masks["brain"] = ndimage.binary_fill_holes(array > 0).astype(np.float32)
+    lps = lps_affine(flair.affine)
+    inside = np.argwhere(masks["brain"] > 0)
+    if not len(inside):
+        raise DataSetError(f"{entry.brain or entry.flair} marks no brain")
+    middle = (np.percentile(inside, 0.5, axis=0) + np.percentile(inside, 99.5, axis=0)) / 2
+    centre = lps[:3, :3] @ middle + lps[:3, 3]
+    lesions = to_cube(masks["lesions"], lps, centre, 1) > 0.5 if "lesions" in masks else None
+    return LoadedCase(to_cube(array, lps, centre, 1), to_cube(masks["brain"], lps, centre, 1) > 0.5, lesions)
+
+
+def write_cube(array: npt.NDArray[np.generic], path: Path) -> None:
+    """Write an array (k, j, i) on the cube as NIfTI, centred on the origin."""
+    shape = np.array(array.shape[::-1])
+    affine = np.diag([-SPACING_MM, -SPACING_MM, SPACING_MM, 1.0])
+    affine[:3, 3] = -affine[:3, :3] @ ((shape - 1) / 2)
+    nib.save(nib.Nifti1Image(np.ascontiguousarray(array.transpose(2, 1, 0)), affine), path)
