@@ -127,12 +127,14 @@ class Reconciler:
         NotFoundError
             No such job.
         StateError
-            The job's state does not allow it.
+            The job is queued or running.
         """
         with self._stepping:
             run = last_run(self._results, job_id)
             before = self._store.job(job_id)
             if before is not None:
+                if before.state in {JobState.QUEUED, JobState.RUNNING}:
+                    raise StateError(f"job {job_id[:8]} is {before.state} already")
                 run = max(run, before.run)
             columns = {"run": run + 1, "attempts": 1, "outcome": "", "enqueued_at": 0.0, "events_read": 0}
             job = self._store.move_job(job_id, JobState.QUEUED, reason, **columns)

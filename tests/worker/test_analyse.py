@@ -15,7 +15,7 @@ from pydicom import dcmread
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest
 from pipelines.errors import WeightsError
-from pipelines.types import Findings, Pipeline, Progress, Volume
+from pipelines.types import Findings, Pipeline, Progress, Segment, Volume
 from worker.analyse import analyse_series
 
 
@@ -60,7 +60,9 @@ def analyse(
     series: list[Path], pipeline: Pipeline, context: ResultContext, out: Path
 ) -> tuple[Manifest, list[str]]:
     stages: list[str] = []
-    manifest = analyse_series(series, pipeline, context, out, {}, lambda stage, _seconds: stages.append(stage))
+    manifest = analyse_series(
+        series, pipeline, context, out, {}, lambda stage, _seconds: stages.append(stage)
+    )
     assert Manifest.read(out) == manifest
     return manifest, stages
 
@@ -78,7 +80,9 @@ def test_series_without_findings_gives_reports(series: list[Path], context: Resu
     assert all((out / item.path).is_file() for item in manifest.objects)
 
 
-def test_missing_slice_is_unsuitable_and_reported(series: list[Path], context: ResultContext, out: Path) -> None:
+def test_missing_slice_is_unsuitable_and_reported(
+    series: list[Path], context: ResultContext, out: Path
+) -> None:
     manifest, _ = analyse(series[:2] + series[3:], nothing_found, context, out)
     assert manifest.status == "unsuitable"
     assert manifest.reason
@@ -130,8 +134,6 @@ def test_fault_in_the_pipeline_is_reported(
 def test_findings_that_cannot_be_encoded_are_reported(
     series: list[Path], context: ResultContext, out: Path
 ) -> None:
-    from pipelines.types import Segment
-
     def wrong_grid(volume: Volume, settings: Mapping[str, object], progress: Progress) -> Findings:
         segment = Segment("Lesion", "lesion_of_brain", np.ones((2, 2, 2), dtype=np.bool_))
         return Findings(status="findings", segments=(segment,))
@@ -143,7 +145,9 @@ def test_findings_that_cannot_be_encoded_are_reported(
     assert {path.name for path in out.glob("*.dcm")} == {item.path for item in manifest.objects}
 
 
-def test_reports_lie_in_the_study_of_the_images(series: list[Path], context: ResultContext, out: Path) -> None:
+def test_reports_lie_in_the_study_of_the_images(
+    series: list[Path], context: ResultContext, out: Path
+) -> None:
     manifest, _ = analyse(series, nothing_found, context, out)
     study_uid = dcmread(series[0]).StudyInstanceUID
     assert {item.study_uid for item in manifest.objects} == {study_uid}

@@ -70,7 +70,12 @@ def test_message_becomes_a_published_folder(spool: Spool) -> None:
     manifest = Manifest.read(spool.results / JOB)
     assert (manifest.status, manifest.run, manifest.created_at) == ("none", 1, "2026-11-21T08:00:00+00:00")
     events, _ = read_events(spool.results / JOB, 0)
-    assert [event.get("stage", event["event"]) for event in events] == ["started", "read", "network", "objects"]
+    assert [event.get("stage", event["event"]) for event in events] == [
+        "started",
+        "read",
+        "network",
+        "objects",
+    ]
 
 
 def test_second_message_is_dropped(spool: Spool) -> None:

@@ -16,7 +16,9 @@ from dicom_node.jobs.store import Store
 from dicom_node.receive.spool import Spool
 from dicom_node.series.headers import read_header
 
-JOBS = {name: f"{number:032x}" for number, name in enumerate(("done", "new", "again", "other", "replaced"), 1)}
+JOBS = {
+    name: f"{number:032x}" for number, name in enumerate(("done", "new", "again", "other", "replaced"), 1)
+}
 
 
 @pytest.fixture
@@ -72,7 +74,11 @@ def check(path: Path) -> None:
     }
     job = found["done"]
     assert job is not None
-    assert (job.settings, job.images, job.note) == ({"threshold": 0.5}, ["series/s/1.dcm"], "2 images missing")
+    assert (job.settings, job.images, job.note) == (
+        {"threshold": 0.5},
+        ["series/s/1.dcm"],
+        "2 images missing",
+    )
     assert len(store.images(job.series_uid)) == 5
     assert [row.state for row in store.series_in(*SeriesState)] == ["routed"]
     store.close()

@@ -65,7 +65,9 @@ def test_results_count_once_their_manifest_is_there(tmp_path: Path) -> None:
     assert runs.finished_path(tmp_path, JOB) == tmp_path / JOB
 
 
-@pytest.mark.parametrize("name", ["../x.run1", f"{JOB}.run0", f"{JOB}.run1/..", f"{JOB[:-1]}.run1", f"{JOB}.was1"])
+@pytest.mark.parametrize(
+    "name", ["../x.run1", f"{JOB}.run0", f"{JOB}.run1/..", f"{JOB[:-1]}.run1", f"{JOB}.was1"]
+)
 def test_other_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(SpoolError):
         runs.run_path(tmp_path, name)

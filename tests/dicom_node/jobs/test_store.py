@@ -41,11 +41,19 @@ def add_job(store: Store, job_id: str = JOB, series: str = "1.2.3", **changes: A
 
 
 def test_identity_of_a_job_is_its_images_pipeline_weights_and_settings() -> None:
-    def identity(images: tuple[str, ...] = ("1.1", "1.2"), pipeline: str = "flair", digest: str = "d", **settings: Any) -> str:
+    def identity(
+        images: tuple[str, ...] = ("1.1", "1.2"), pipeline: str = "flair", digest: str = "d", **settings: Any
+    ) -> str:
         return job_identity(images, pipeline, digest, settings)
 
     assert identity(("1.2", "1.1"), a=1, b=2) == identity(("1.1", "1.2", "1.1"), b=2, a=1)
-    others = {identity(), identity(("1.1",)), identity(pipeline="fatsat"), identity(digest="e"), identity(a=1)}
+    others = {
+        identity(),
+        identity(("1.1",)),
+        identity(pipeline="fatsat"),
+        identity(digest="e"),
+        identity(a=1),
+    }
     assert len(others) == 5
     assert all(len(text) == 32 for text in others)
     # written down: a job keeps its ID over versions of the node
@@ -111,7 +119,14 @@ def test_job_is_created_once(store: Store) -> None:
 
 def test_row_of_an_unknown_job_is_refused(store: Store) -> None:
     row = ObjectRow(
-        sop_instance_uid="1", destination="pacs", job_id=JOB, run=1, role="sr", sop_class_uid="2", path="p", state="pending"
+        sop_instance_uid="1",
+        destination="pacs",
+        job_id=JOB,
+        run=1,
+        role="sr",
+        sop_class_uid="2",
+        path="p",
+        state="pending",
     )
     with pytest.raises(StateError, match="FOREIGN KEY"), store.session() as session:
         session.add(row)
@@ -152,7 +167,8 @@ def test_job_is_found_by_an_unambiguous_beginning(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"), [("abc", "too short"), ("ffff", "no series or job"), ("what%", "nothing here is called")]
+    ("text", "reason"),
+    [("abc", "too short"), ("ffff", "no series or job"), ("what%", "nothing here is called")],
 )
 def test_unknown_text_is_told(store: Store, text: str, reason: str) -> None:
     add_job(store)

@@ -1,0 +1,334 @@
+"""The reconciler against files alone: a broker that forgets, workers that die, nodes that restart."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rig import JobsRig, manifest
+
+from dicom_node.errors import BrokerError, StateError
+from dicom_node.jobs import runs
+from dicom_node.jobs.reconcile import ACTIVE_S, IDLE_S
+from dicom_node.jobs.runs import RunFolder
+from dicom_node.jobs.schema import JobRow
+from dicom_node.jobs.states import JobState
+
+LEASE_S = 30.0
+
+
+class Queues:
+    """A broker in memory."""
+
+    def __init__(self) -> None:
+        self.places_of: dict[str, str] = {}
+        self.incarnation = "first"
+        self.down = False
+        self.sent: list[str] = []
+
+    def _answer(self) -> None:
+        if self.down:
+            raise BrokerError("no broker")
+
+    def enqueue(self, job: JobRow, message: dict[str, Any]) -> None:
+        self._answer()
+        assert (message["job_id"], message["run"]) == (job.id, job.run)
+        self.sent.append(f"run{job.run}")
+        self.places_of[f"{job.id}.run{job.run}"] = "queue"
+
+    def ping(self) -> str:
+        self._answer()
+        return self.incarnation
+
+    def places(self, queue: str) -> dict[str, str]:
+        self._answer()
+        return dict(self.places_of)
+
+    def forget(self, job_id: str, queue: str) -> None:
+        self._answer()
+        self.places_of = {
+            name: place for name, place in self.places_of.items() if not name.startswith(job_id)
+        }
+
+    def take(self) -> None:
+        self.places_of = dict.fromkeys(self.places_of, "taken")
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Bench:
+    """A rig with a clock to turn, and one job in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.clock = Clock()
+        self.queues = Queues()
+        self.rig = JobsRig(root, self.queues, lease_s=LEASE_S, time_limit_s=900.0, clock=self.clock)
+        self.job_id = self.rig.job()
+        self.results = self.rig.results
+        self.heard = self.rig.heard.lines
+
+    @property
+    def job(self) -> JobRow:
+        job = self.rig.store.job(self.job_id)
+        assert job is not None
+        return job
+
+    def step(self, after_s: float = 0.0) -> float:
+        self.clock.now += after_s
+        return self.rig.reconciler.step()
+
+    def work(self, run: int = 1) -> RunFolder:
+        """Begin a run as a worker does."""
+        folder = RunFolder.claim(self.results, self.job_id, run)
+        assert folder is not None
+        folder.event(runs.STARTED, worker="host:1")
+        return folder
+
+    def publish(self, folder: RunFolder, run: int = 1) -> None:
+        manifest(self.job_id, run).write(folder.path)
+        assert folder.publish()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.rig.store.close()
+
+
+def test_new_job_is_sent_and_its_run_followed_to_the_end(bench: Bench) -> None:
+    assert bench.step() == ACTIVE_S
+    assert bench.heard == ["queued 1"]
+    folder = bench.work()
+    bench.step()
+    assert bench.job.state == JobState.RUNNING
+    folder.event(runs.STAGE, stage="network", seconds=1.5)
+    bench.step()
+    bench.step()
+    folder.event(runs.STAGE, stage="objects", seconds=0.5)
+    bench.publish(folder)
+    assert bench.step() == ACTIVE_S
+    assert bench.heard == ["queued 1", "running 1", "stage network", "stage objects", "finished 1 none"]
+    assert (bench.job.state, bench.job.outcome) == ("delivering", "none")
+    assert bench.step() == IDLE_S
+    assert bench.queues.sent == ["run1"]
+
+
+def test_restarted_node_repeats_nothing(bench: Bench) -> None:
+    bench.step()
+    folder = bench.work()
+    bench.step()
+    bench.rig.reconciler = bench.rig.another_reconciler()
+    folder.event(runs.STAGE, stage="network", seconds=1.5)
+    bench.step()
+    assert bench.heard == ["queued 1", "running 1", "stage network"]
+    assert bench.queues.sent == ["run1"]
+
+
+def test_job_that_ended_while_the_node_was_down_is_finished(bench: Bench) -> None:
+    bench.step()
+    folder = bench.work()
+    bench.publish(folder)
+    bench.rig.reconciler = bench.rig.another_reconciler()
+    bench.step()
+    assert bench.heard == ["queued 1", "running 1", "finished 1 none"]
+
+
+def test_lease_that_is_touched_keeps_a_run_alive(bench: Bench) -> None:
+    bench.step()
+    folder = bench.work()
+    for second in range(10):
+        os.utime(folder.path / runs.LEASE, (second, second))  # a host whose clock is wrong
+        bench.step(LEASE_S - 1)
+    assert (bench.job.state, bench.job.run) == ("running", 1)
+
+
+def test_silent_run_is_followed_by_the_next(bench: Bench) -> None:
+    bench.step()
+    bench.work()
+    bench.queues.take()
+    bench.step()
+    bench.step(LEASE_S - 1)
+    assert bench.job.run == 1
+    bench.step(2)
+    assert bench.heard[-2:] == ["lost: no sign of life from the worker for 30 s", "queued 2"]
+    assert (bench.job.state, bench.job.run, bench.job.attempts) == ("queued", 2, 2)
+    assert bench.queues.places_of == {f"{bench.job_id}.run2": "queue"}
+
+
+def test_run_over_its_limit_is_given_up_though_its_lease_is_touched(bench: Bench) -> None:
+    bench.step()
+    folder = bench.work()
+    for second in range(100):
+        os.utime(folder.path / runs.LEASE, (second, second))
+        bench.step(10)
+        if bench.job.run == 2:
+            break
+    assert "lost: over the time limit of 900 s" in bench.heard
+    assert 90 < second < 99
+
+
+def test_noted_death_is_acted_upon_at_once(bench: Bench) -> None:
+    bench.step()
+    folder = bench.work()
+    runs.note_death(folder.path, runs.LOST, "crashed")
+    bench.step()
+    assert bench.heard == ["queued 1", "running 1", "lost: crashed", "queued 2"]
+
+
+def test_job_fails_after_its_last_attempt(bench: Bench) -> None:
+    bench.step()
+    for run in (1, 2, 3):
+        runs.note_death(bench.work(run).path, runs.LOST, "crashed")
+        bench.step()
+    assert bench.heard[-2:] == ["failed: crashed", "finished 4 failed"]
+    assert (bench.job.state, bench.job.outcome, bench.job.run) == ("delivering", "failed", 4)
+    assert bench.rig.folders(bench.job_id) == [""]
+
+
+def test_failure_that_cannot_be_published_is_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.step()
+    bench.rig.store.update_job(bench.job_id, attempts=3)
+    runs.note_death(bench.work().path, runs.LOST, "crashed")
+    publish = bench.rig.heard.job_failed
+
+    def refuse(job: JobRow, reason: str) -> None:
+        raise StateError("no space")
+
+    monkeypatch.setattr(bench.rig.heard, "job_failed", refuse)
+    bench.step()
+    bench.step(60)
+    assert bench.job.state == JobState.RUNNING
+    monkeypatch.setattr(bench.rig.heard, "job_failed", publish)
+    bench.step(60)
+    assert bench.heard[-2:] == ["failed: crashed", "finished 2 failed"]
+
+
+def test_late_result_of_a_run_that_was_given_up_counts(bench: Bench) -> None:
+    bench.step()
+    folder = bench.work()
+    bench.step()
+    bench.step(LEASE_S + 1)
+    assert bench.job.run == 2
+    bench.publish(folder)
+    bench.step()
+    assert bench.heard[-1] == "finished 1 none"
+    assert (bench.job.state, bench.job.run) == ("delivering", 2)
+
+
+def test_message_in_the_queue_is_left_alone_however_long(bench: Bench) -> None:
+    bench.step()
+    for _ in range(20):
+        bench.step(LEASE_S)
+    assert bench.queues.sent == ["run1"]
+
+
+@pytest.mark.parametrize("loss", ["gone", "taken"])
+def test_message_that_is_gone_or_taken_for_nothing_is_sent_again(bench: Bench, loss: str) -> None:
+    bench.step()
+    if loss == "gone":
+        bench.queues.places_of.clear()
+    else:
+        bench.queues.take()
+    bench.step(LEASE_S - 1)
+    assert bench.queues.sent == ["run1"]
+    bench.step(LEASE_S)
+    assert bench.queues.sent == ["run1", "run1"]
+    assert (bench.job.run, bench.job.attempts) == (1, 1)
+
+
+def test_broker_started_anew_is_told_at_once(bench: Bench) -> None:
+    bench.step()
+    bench.queues.places_of.clear()
+    bench.queues.incarnation = "second"
+    bench.step(11)
+    assert bench.queues.sent == ["run1", "run1"]
+
+
+def test_lost_broker_is_told_once_and_nothing_is_lost_by_it(bench: Bench) -> None:
+    bench.queues.down = True
+    for _ in range(10):
+        assert bench.step(5) == ACTIVE_S
+    assert bench.heard == ["broker lost"]
+    bench.queues.down = False
+    bench.step(31)
+    assert bench.heard == ["broker lost", "broker back", "queued 1"]
+
+
+def test_job_is_analysed_again_as_a_new_run(bench: Bench) -> None:
+    bench.step()
+    bench.publish(bench.work())
+    bench.step()
+    bench.rig.store.move_job(bench.job_id, JobState.DELIVERED)
+    job = bench.rig.reconciler.again(bench.job_id, "asked for by a person")
+    assert (job.state, job.run, job.attempts, job.outcome) == ("queued", 2, 1, "")
+    bench.step()
+    bench.publish(bench.work(2), 2)
+    bench.step()
+    assert bench.heard[-3:] == ["queued 2", "running 2", "finished 2 none"]
+    assert bench.rig.folders(bench.job_id) == ["", ".was1"]
+
+
+def test_running_job_is_not_analysed_again(bench: Bench) -> None:
+    bench.step()
+    bench.work()
+    with pytest.raises(StateError, match="is queued already"):
+        bench.rig.reconciler.again(bench.job_id, "")
+    bench.step()
+    with pytest.raises(StateError, match="is running already"):
+        bench.rig.reconciler.again(bench.job_id, "")
+    assert bench.job.run == 1
+
+
+def test_held_job_is_taken_back_from_the_broker(bench: Bench) -> None:
+    bench.step()
+    bench.rig.reconciler.withdraw(bench.job_id, JobState.HELD, "by a person")
+    assert bench.queues.places_of == {}
+    bench.step(100)
+    assert bench.queues.sent == ["run1"]
+    bench.rig.store.move_job(bench.job_id, JobState.QUEUED, "released")
+    bench.step(100)
+    assert bench.queues.sent == ["run1", "run1"]
+
+
+def test_one_job_in_trouble_does_not_hold_up_others(bench: Bench) -> None:
+    bench.step()
+    folder = bench.work()
+    (folder.path / runs.MANIFEST).write_text("no manifest")
+    folder.publish()
+    other = bench.rig.job("1.2.4")
+    bench.step()
+    assert bench.job.state == JobState.QUEUED
+    assert bench.queues.places_of[f"{other}.run1"] == "queue"
+
+
+def test_thread_works_when_woken_and_stops(bench: Bench) -> None:
+    bench.rig.store.move_job(bench.job_id, JobState.HELD)
+    told = []
+    sent = threading.Event()
+    enqueue = bench.queues.enqueue
+
+    def note(job: JobRow, message: dict[str, Any]) -> None:
+        enqueue(job, message)
+        told.append(job.id)
+        sent.set()
+
+    bench.queues.enqueue = note  # type: ignore[method-assign]
+    bench.rig.reconciler.start()
+    bench.rig.store.move_job(bench.job_id, JobState.QUEUED)
+    bench.rig.reconciler.wake()
+    assert sent.wait(5)
+    bench.rig.reconciler.stop()
+    assert told == [bench.job_id]
+    assert not [thread for thread in threading.enumerate() if thread.name == "reconciler"]
