@@ -14,6 +14,7 @@ from rich.table import Table
 from dicom_node import __version__
 from dicom_node.errors import NodeError, NotFoundError, UnreadableError
 from pipelines.errors import PipelineError
+from pipelines.training.cli import models
 
 if TYPE_CHECKING:
     from dicom_node.config import Settings
@@ -385,91 +386,6 @@ def check(config: ConfigOption = None) -> None:
         table.add_row(f"[{style}]{'ok' if verdict.ok else 'WRONG'}[/]", verdict.what, verdict.result)
     out.print(table)
     raise typer.Exit(1 if wrong else 0)
-
-
-DataOption = Annotated[
-    Path | None,
-    typer.Option("--data", help="A data set, or a folder with head_labels/; else the MNI152 template alone."),
-]
-
-
-@models.command("list")
-def list_models() -> None:
-    """List the weights that are installed, what they were trained on, and whether their files are whole."""
-    from pipelines.weights import card
-    from pipelines.weights import installed as installed_weights
-    from pipelines.weights import verify
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("name", "version", "trained on", "digest", "purpose"):
-        table.add_column(heading, overflow="fold")
-    for name in installed_weights():
-        entry = card(name)
-        table.add_row(name, entry.version, f"{entry.trained_on} data", entry.digest[:12], entry.purpose)
-    out.print(table)
-    verify()
-
-
-@models.command()
-def phantom(
-    folder: Annotated[Path, typer.Option("--out", help="Where the cases and index.csv go.")],
-    count: Annotated[int, typer.Option(help="How many cases.", min=1)] = 8,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same cases.")] = 0,
-    data: DataOption = None,
-) -> None:
-    """Write synthetic FLAIR cases with known lesions as a data set in NIfTI."""
-    from pipelines.training.commands import phantom_cases
-
-    phantom_cases(folder, count, seed, data, out.print)
-
-
-@models.command()
-def train(
-    name: Annotated[str, typer.Argument(help="The network: joint.")],
-    folder: Annotated[
-        Path, typer.Option("--out", help="Where checkpoints, history, weights and model card go.")
-    ],
-    data: DataOption = None,
-    minutes: Annotated[float | None, typer.Option(help="How long; 75 on a CPU, 360 on a GPU.")] = None,
-    steps: Annotated[int | None, typer.Option(help="How many steps of the first phase.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the checkpoint in --out.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    leave_out: Annotated[str, typer.Option(help="Patients to leave out, separated by commas.")] = "",
-) -> None:
-    """Train a network on synthetic cases and on those of a data set; resumable."""
-    from pipelines.training.commands import train as train_network
-
-    patients = tuple(patient.strip() for patient in leave_out.split(",") if patient.strip())
-    weights = train_network(
-        name,
-        data,
-        folder,
-        steps=steps,
-        minutes=minutes,
-        resume=resume,
-        device=device,
-        seed=seed,
-        leave_out=patients,
-        progress=out.print,
-    )
-    out.print(f"weights: {weights}", markup=False)
-
-
-@models.command()
-def evaluate(
-    name: Annotated[str, typer.Argument(help="The network: joint.")],
-    data: Annotated[Path, typer.Option("--data", help="A data set with index.csv.")],
-    weights: Annotated[
-        Path | None, typer.Option(help="Folder of the weights; the installed ones by default.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0.")] = "auto",
-) -> None:
-    """Score a network on a data set: every case, the mean, and the classes."""
-    from pipelines.training.commands import evaluate as evaluate_network
-
-    scores = evaluate_network(name, data, weights=weights, device=device, progress=out.print)
-    out.print_json(data={key: scores[key] for key in ("mean", "classes")})
 
 
 def _files(paths: list[Path]) -> list[Path]:
