@@ -20,7 +20,7 @@ from dicom_node.results.provenance import (
     segmenting_model,
     software_versions,
 )
-from dicom_node.results.source import is_enhanced
+from dicom_node.results.source import is_enhanced, without_name
 from dicom_node.standard import codes
 from pipelines.types import BoolArray, Findings, ModelCard, Segment
 
@@ -56,7 +56,7 @@ def build_segmentation(
     model = segmenting_model(findings)
     used = _sources_of_slices(series, sources)
     ds: Dataset = highdicom.seg.Segmentation(
-        source_images=used,
+        source_images=without_name(used),
         pixel_array=np.stack([_in_source_order(item.mask, series, used) for item in segments], axis=-1).astype(np.uint8),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[

@@ -145,6 +145,20 @@ def _tolerant_copy(ds: Dataset, spacing_k: float) -> Dataset:
     return copy
 
 
+def without_name(sources: list[Dataset]) -> list[Dataset]:
+    """Return the sources with no PatientName in the first one, for highdicom.
+
+    highdicom takes the patient from the first source, and puts a name of a single component into a Python warning; no
+    patient's name may reach a log. `copy_patient_and_study` writes the name into the finished object.
+    """
+    first = Dataset()
+    for element in sources[0]:
+        if element.keyword != "PatientName":
+            first.add(element)
+    first.PatientName = ""
+    return [first, *sources[1:]]
+
+
 def copy_patient_and_study(source: Dataset, target: Dataset) -> None:
     """Write the source's patient and study attributes into a result, whole, and make its text UTF-8.
 

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from dicom_node.results.context import ResultContext
 from dicom_node.results.provenance import MANUFACTURER, finish
 from dicom_node.results.report_tree import ReportInput, measurement_report
+from dicom_node.results.source import without_name
 from dicom_node.standard import codes
 from pipelines.types import Findings
 
@@ -38,7 +39,7 @@ def build_structured_report(
     given = ReportInput(findings, series, sources, segmentation, context, points=not enhanced)
     kind = sr.EnhancedSR if enhanced else sr.Comprehensive3DSR
     ds: Dataset = kind(
-        evidence=[*sources, *([segmentation] if segmentation is not None else [])],
+        evidence=[*without_name(sources), *([segmentation] if segmentation is not None else [])],
         content=measurement_report(given)[0],
         series_instance_uid=context.derive_uid(ROLE, "series"),
         series_number=context.series_number_base + SERIES_OFFSET,

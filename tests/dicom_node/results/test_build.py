@@ -1,0 +1,155 @@
+"""Which objects each outcome gives, that they name one another rightly, and that a retry gives the same bytes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from result_factories import CONTEXT, REAL, SYNTHETIC, Case, findings_on, tool
+
+from dicom_node.errors import ResultError
+from dicom_node.results.build import build_results
+from dicom_node.series.volume import load_sources
+from pipelines.types import Findings, Segment
+
+NOTHING = {"segments": (), "lesions": (), "measurements": (), "heatmaps": (), "hypotheses": ()}
+ALLOWED = "Error - Missing attribute Type 2C Conditional Element=<Laterality> Module=<GeneralSeries>"
+"""A known false finding of dciodvfy on Secondary Capture: laterality is of a paired body part only."""
+
+
+def without_volume(tmp_path: Path, status: str, **context: object) -> Case:
+    case = Case.make(tmp_path / "whole")
+    series = load_sources(case.sources)
+    findings = Findings(status, reason="the brain is cut off", models=(SYNTHETIC,))  # type: ignore[arg-type]
+    out = tmp_path / "none"
+    out.mkdir()
+    objects = build_results(findings, series, replace(CONTEXT, **context), out)  # type: ignore[arg-type]
+    return Case(case.sources, series, findings, out, objects)
+
+
+def roles(case: Case) -> list[str]:
+    return sorted(item.role for item in case.objects)
+
+
+def test_findings_give_mask_both_reports_and_heatmaps(tmp_path: Path) -> None:
+    case = Case.make(tmp_path)
+    assert roles(case) == ["heatmap", "heatmap", "seg", "sr", "sr-enhanced", "text-sr"]
+    for item in case.objects:
+        ds = dcmread(case.out / item.path)
+        assert (ds.SOPClassUID, ds.SOPInstanceUID) == (item.sop_class_uid, item.sop_instance_uid)
+        assert (ds.SeriesInstanceUID, ds.StudyInstanceUID) == (item.series_uid, item.study_uid)
+
+
+def test_series_numbers_follow_the_base(tmp_path: Path) -> None:
+    case = Case.make(tmp_path, context=replace(CONTEXT, series_number_base=700))
+    found = {role: int(case.read(role).SeriesNumber) for role in ("seg", "sr", "text-sr", "heatmap")}
+    assert found == {"seg": 700, "sr": 701, "text-sr": 702, "heatmap": 703}
+
+
+def test_nothing_found_gives_reports_and_no_mask(tmp_path: Path) -> None:
+    case = Case.make(tmp_path, findings={**NOTHING, "status": "none"})
+    assert roles(case) == ["sr", "sr-enhanced", "text-sr"]
+
+
+def test_empty_segment_gives_no_mask(tmp_path: Path) -> None:
+    volume = Case.make(tmp_path / "shape").series.volume
+    assert volume is not None
+    empty = Segment("Lesion", "lesion_of_brain", volume.array > 1e9)
+    assert "seg" not in roles(Case.make(tmp_path, findings={**NOTHING, "status": "none", "segments": (empty,)}))
+
+
+@pytest.mark.parametrize("status", ["unsuitable", "failed"])
+def test_refused_or_broken_analysis_gives_reports_from_headers_alone(tmp_path: Path, status: str) -> None:
+    assert roles(without_volume(tmp_path, status)) == ["sr", "sr-enhanced", "text-sr"]
+
+
+def test_unsuitable_is_silent_when_so_configured_but_a_failure_never_is(tmp_path: Path) -> None:
+    assert roles(without_volume(tmp_path / "a", "unsuitable", when_unsuitable="silent")) == []
+    assert roles(without_volume(tmp_path / "b", "failed", when_unsuitable="silent")) != []
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
+    first = Case.make(tmp_path / "1")
+    again = Case.make(tmp_path / "2")
+    assert [item.sha256 for item in first.objects] == [item.sha256 for item in again.objects]
+
+
+def test_another_run_gives_other_uids(tmp_path: Path) -> None:
+    first = Case.make(tmp_path / "1")
+    second = Case.make(tmp_path / "2", context=replace(CONTEXT, run=2))
+    uids = [{item.sop_instance_uid for item in case.objects} for case in (first, second)]
+    assert not uids[0] & uids[1]
+    assert {item.study_uid for item in first.objects} == {item.study_uid for item in second.objects}
+
+
+def test_unknown_code_key_is_one_clear_line(tmp_path: Path) -> None:
+    case = Case.make(tmp_path)
+    wrong = replace(case.findings.segments[0], code="spleen")
+    with pytest.raises(ResultError, match="no finding has the code key 'spleen'; known: lesion"):
+        build_results(replace(case.findings, segments=(wrong,)), case.series, CONTEXT, case.out)
+
+
+def test_a_series_without_images_is_refused(tmp_path: Path) -> None:
+    case = Case.make(tmp_path)
+    with pytest.raises(ResultError, match="at least one source image"):
+        build_results(case.findings, replace(case.series, datasets=()), CONTEXT, case.out)
+
+
+SOURCES = {
+    "axial": {},
+    "oblique": {"orientation": "oblique"},
+    "sagittal, reversed": {"orientation": "sagittal", "reversed": True},
+    "enhanced": {"enhanced": True},
+}
+
+
+@pytest.mark.parametrize("series", SOURCES.values(), ids=SOURCES.keys())
+def test_dciodvfy_and_dcentvfy_find_no_error(tmp_path: Path, series: dict[str, object]) -> None:
+    context = replace(CONTEXT, differential="coded", note="A slice came late.")
+    case = Case.make(tmp_path, model=REAL, context=context, **series)
+    check(case)
+
+
+@pytest.mark.parametrize("status", ["none", "unsuitable", "failed"])
+def test_objects_without_findings_are_valid_too(tmp_path: Path, status: str) -> None:
+    if status == "none":
+        check(Case.make(tmp_path, findings={**NOTHING, "status": "none"}))
+    else:
+        check(without_volume(tmp_path, status))
+
+
+def test_regions_changes_and_sides_are_valid(tmp_path: Path) -> None:
+    case = Case.make(tmp_path)
+    first, second = case.findings.lesions
+    lesions = (replace(first, region="periventricular", change="new"), replace(second, region="infratentorial", change="stable"))
+    changed = Case.make(tmp_path / "changed", findings={"lesions": lesions})
+    check(changed)
+
+
+def check(case: Case) -> None:
+    """Every object passes dciodvfy, and all together with their sources dcentvfy."""
+    assert case.objects
+    for item in case.objects:
+        done = tool("dciodvfy", case.out / item.path)
+        errors = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+        allowed = [ALLOWED] if item.role == "heatmap" else []
+        assert [line for line in errors if line not in allowed] == [], item.role
+    sent = [case.out / item.path for item in case.objects if item.role != "sr-enhanced"]
+    done = tool("dcentvfy", *case.sources, *sent)
+    assert [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line] == []
+    known = {str(dcmread(path).SOPInstanceUID) for path in [*case.sources, *sent]}
+    for path in sent:
+        assert referenced(path) <= known
+
+
+def referenced(path: Path) -> set[str]:
+    """Every SOP instance that a file refers to."""
+    return {str(item.value) for item in dcmread(path).iterall() if item.keyword == "ReferencedSOPInstanceUID"}
+
+
+def test_findings_on_a_series_are_those_of_the_brief(tmp_path: Path) -> None:
+    series = Case.make(tmp_path).series
+    assert series.volume is not None
+    assert [round(item.volume_mm3, 1) for item in findings_on(series).lesions] == [349.9, 14.6]

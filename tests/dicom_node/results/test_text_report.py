@@ -1,0 +1,113 @@
+"""The text report: a radiologist finds what was done, what was found and what it is worth, with the numbers of the SR."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from result_factories import CONTEXT, REAL, Case, measurement_groups, numbers, texts, tool
+
+SYNTHETIC_REMARK = "trained on synthetic data, whose clinical accuracy is not known"
+
+
+def whole(case: Case) -> str:
+    return "\n".join(texts(case.read("text-sr")))
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    findings = {"warnings": ("Slices are 3 mm thick",)}
+    context = replace(CONTEXT, note="One slice came late")
+    return Case.make(tmp_path_factory.mktemp("text"), series_number=5, findings=findings, context=context)
+
+
+def test_report_reads_as_written_here(case: Case) -> None:
+    assert texts(case.read("text-sr"))[1:] == [
+        'Series 5 "t2_tirm_tra_dark-fluid" with 12 images was analysed automatically for FLAIR lesions on 2026-11-21 08:12 '
+        "by dicom-node 0.1.0 (job 3f9a1c20, run 1).",
+        "2 lesions were found, with a total volume of 0.36 mL.",
+        "Lesion 1: 0.35 mL (350 mm3), probability 0.65, images 4 to 6\r\n"
+        "Lesion 2: 0.01 mL (15 mm3), probability 0.40, image 9",
+        "Probabilities given by the model joint (not calibrated): MS 0.83, NMOSD 0.17. "
+        f"This model was {SYNTHETIC_REMARK}: it may only reflect the assumptions behind that data. "
+        "The probabilities support a reader's thinking; they are not a diagnosis.",
+        "Note: Slices are 3 mm thick.",
+        "Note: One slice came late.",
+        "Model: joint, version 1.2.0, weights abababababab, for lesion segmentation. "
+        f"This model was {SYNTHETIC_REMARK}: it may only reflect the assumptions behind that data.",
+        "Research use only. Made by software without a radiologist; not a medical device, not a diagnosis. "
+        "Do not base decisions on patient care on it.",
+    ]
+
+
+def test_numbers_equal_those_of_the_structured_report(case: Case) -> None:
+    groups = measurement_groups(case.read("sr"))
+    text = whole(case)
+    overall = numbers(groups["Analysis"])
+    said = re.search(r"(\d+) lesions were found, with a total volume of ([\d.]+) mL", text)
+    assert said is not None
+    assert int(said[1]) == overall["246206008"]
+    assert said[2] == f"{overall['118565006'] / 1000:.2f}"
+    for name in ("Lesion 1", "Lesion 2"):
+        line = re.search(rf"{name}: ([\d.]+) mL \((\d+) mm3\), probability ([\d.]+)", text)
+        assert line is not None
+        stated = numbers(groups[name])
+        assert line[1] == f"{stated['118565006'] / 1000:.2f}"
+        assert line[2] == f"{stated['118565006']:.0f}"
+        assert line[3] == f"{stated['122157']:.2f}"
+
+
+def test_root_is_a_diagnostic_imaging_report(case: Case) -> None:
+    root = case.read("text-sr").ConceptNameCodeSequence[0]
+    assert (root.CodeValue, root.CodingSchemeDesignator) == ("18748-4", "LN")
+
+
+def test_model_trained_on_real_data_gets_no_synthetic_remark(tmp_path: Path) -> None:
+    text = whole(Case.make(tmp_path, model=REAL))
+    assert "synthetic" not in text
+    assert "Trained on real data." in text
+
+
+def test_differential_off_leaves_no_disease_anywhere(tmp_path: Path) -> None:
+    case = Case.make(tmp_path, context=replace(CONTEXT, differential="off"))
+    for role in ("text-sr", "sr"):
+        assert not re.search(r"\b(MS|NMOSD)\b", "\n".join(texts(case.read(role))))
+    assert case.paths("heatmap") == []
+
+
+def test_negative_report_says_so(tmp_path: Path) -> None:
+    changes = {"status": "none", "segments": (), "lesions": (), "measurements": ()}
+    text = whole(Case.make(tmp_path, findings=changes))
+    assert "No lesion was found (0 lesions, total volume 0.00 mL)." in text
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        ("unsuitable", "The series was not analysed, because it is not suitable: fewer than 10 slices."),
+        ("failed", "The analysis failed and gave no result: fewer than 10 slices."),
+    ],
+)
+def test_report_of_no_analysis_says_why(tmp_path: Path, status: str, sentence: str) -> None:
+    changes = {"status": status, "reason": "fewer than 10 slices", "lesions": (), "segments": (), "hypotheses": ()}
+    assert sentence in whole(Case.make(tmp_path, findings=changes))
+
+
+def test_report_names_what_it_replaces(tmp_path: Path) -> None:
+    old = ("1.2.840.10008.5.1.4.1.1.88.11", "1.2.3.5", "1.2.3.6", "1.2.3.7")
+    assert "replaces an earlier one of the same series (1 objects). Replaced objects: 1.2.3.5." in whole(
+        Case.make(tmp_path, context=replace(CONTEXT, replaces=(old,)))
+    )
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("role", ["sr", "sr-enhanced", "text-sr"])
+def test_dcmtk_prints_the_report(case: Case, role: str) -> None:
+    assert shutil.which("dsrdump"), "dsrdump is missing: install Debian's dcmtk"
+    done = tool("dsrdump", "+Pl", case.paths(role)[0])
+    assert done.returncode == 0, done.stderr
+    assert "2 lesions were found, with a total volume of 0.36 mL." in done.stdout
+    assert "Research use only." in done.stdout
