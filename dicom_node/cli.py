@@ -27,9 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-models = typer.Typer(
-    help="Models: list, train, evaluate, and phantoms with known truth.", no_args_is_help=True
-)
 app.add_typer(models, name="models")
 
 out = Console(highlight=False, soft_wrap=True)
