@@ -8,7 +8,7 @@ Tustison et al., N4ITK: improved N3 bias correction, IEEE Trans Med Imaging 2010
 from __future__ import annotations
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 (the name its documentation uses)
+import SimpleITK as sitk
 
 from pipelines.types import BoolArray, FloatArray
 

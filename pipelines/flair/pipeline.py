@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 (the name its documentation uses)
+import SimpleITK as sitk
 import torch
 from torch.nn import functional
 
@@ -79,6 +78,7 @@ class _Run:
     progress: Progress
     timings_s: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    reason: str = ""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -87,15 +87,18 @@ class _Run:
         self.timings_s[name] = time.perf_counter() - start
         self.progress(name, self.timings_s[name])
 
-    def refused(self, *verdicts: Verdict) -> Findings | None:
-        """Keep the warnings; return the answer when a verdict has a reason."""
+    def suits(self, *verdicts: Verdict) -> bool:
+        """Keep the warnings and the first reason; return whether there is none."""
         for verdict in verdicts:
             self.warnings.extend(verdict.warnings)
             if verdict.reason:
-                return Findings(
-                    "unsuitable", verdict.reason, warnings=tuple(self.warnings), timings_s=self.timings_s
-                )
-        return None
+                self.reason = verdict.reason
+                return False
+        return True
+
+    def refusal(self) -> Findings:
+        """Return the answer to an input that does not suit."""
+        return Findings("unsuitable", self.reason, warnings=tuple(self.warnings), timings_s=self.timings_s)
 
 
 def resolve_device(device: str) -> str:
@@ -118,8 +121,8 @@ def resolve_device(device: str) -> str:
 
 
 def limit_threads() -> int:
-    """Let torch and SimpleITK use the processors that this process may use, at most 16; return how many."""
-    threads = max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)), MAX_THREADS))
+    """Let torch and SimpleITK use as many threads as torch finds processors, at most 16; return how many."""
+    threads = min(torch.get_num_threads(), MAX_THREADS)
     torch.set_num_threads(threads)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     return threads
@@ -165,25 +168,27 @@ class FlairPipeline:
         """Analyse one volume; what cannot be analysed comes back as status "unsuitable" with its reason."""
         threshold = threshold_of(settings)
         run = _Run(progress)
-        answer = run.refused(check_protocol(volume.attributes), check_geometry(volume))
-        return answer or self._analyse(volume, threshold, run)
+        if not run.suits(check_protocol(volume.attributes), check_geometry(volume)):
+            return run.refusal()
+        return self._analyse(volume, threshold, run)
 
     def _analyse(self, volume: Volume, threshold: float, run: _Run) -> Findings:
         with run.stage("mask"):
             brain = find_brain(volume, self.device)
         if brain is None:
-            return replace(Findings("unsuitable", "no brain found"), timings_s=run.timings_s)
+            run.suits(Verdict("no brain found"))
+            return run.refusal()
         with run.stage("N4"):
             corrected = without_bias(brain)
         with run.stage("MNI"):
             alignment = align_to_mni(corrected, brain.mask, brain.grid)
-            refused = run.refused(
+            suits = run.suits(
                 check_brain(brain.mask, brain.grid, alignment),
                 check_contrast(corrected, brain.mask, brain.grid, alignment),
             )
-            cube = to_cube(corrected, brain, alignment) if refused is None else None
+            cube = to_cube(corrected, brain, alignment) if suits else None
         if cube is None:
-            return refused or Findings("unsuitable", "no brain found")
+            return run.refusal()
         with run.stage("network"):
             answer = self.ask_network(cube)
         with run.stage("findings"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk  # noqa: N813 (the name its documentation uses)
+import SimpleITK as sitk
 from scipy import ndimage
 
 from pipelines.brain.grid import Grid
@@ -25,7 +25,7 @@ EYES_LPS = ((-33.0, -58.0, -38.0), (33.0, -58.0, -38.0))
 EYE_RADIUS_MM = 12.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Head:
     """A lesion-free head in MNI space at 1 mm.
 

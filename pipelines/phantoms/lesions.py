@@ -7,6 +7,7 @@ left out.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,7 @@ class LesionLoad:
 NO_LESIONS = LesionLoad(0, 0.0)
 
 
+@functools.lru_cache(maxsize=1)
 def _seeds(head: Head) -> dict[str, npt.NDArray[np.intp]]:
     """Return the voxels where a lesion may be centred, shape (n, 3), for each place."""
     white = (head.white > 0.8) & head.brain
