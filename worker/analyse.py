@@ -79,7 +79,7 @@ def _find(
     except MemoryError:
         return Findings(status="failed", reason="out of memory"), _sources(paths)
     except Exception as error:  # noqa: BLE001 - a fault in a pipeline must end in a report, not in silence
-        return Findings(status="failed", reason=_fault(error)), _sources(paths)
+        return Findings(status="failed", reason=fault(error)), _sources(paths)
 
 
 def _build(
@@ -89,14 +89,14 @@ def _build(
     try:
         return findings, build_results(findings, series, context, out)
     except Exception as error:  # noqa: BLE001 - as above: findings that can't be encoded end in a report
-        reason = str(error) if isinstance(error, NodeError) else _fault(error)
+        reason = str(error) if isinstance(error, NodeError) else fault(error)
     for path in out.glob("*.dcm"):
         path.unlink()
     failed = Findings(status="failed", reason=findings.reason or reason, models=findings.models)
     try:
         return failed, build_results(failed, _sources(paths), context, out)
     except Exception as error:  # noqa: BLE001 - sources without the least identification
-        reason = str(error) if isinstance(error, NodeError) else _fault(error)
+        reason = str(error) if isinstance(error, NodeError) else fault(error)
         log.warning("no report can be made: %s", reason)
         return failed, []
 
@@ -121,7 +121,7 @@ def _is_readable(path: Path) -> bool:
     return True
 
 
-def _fault(error: Exception) -> str:
+def fault(error: Exception) -> str:
     """Return where a fault lies, and log the way there; its text is left out, it may tell of a patient."""
     frames = traceback.extract_tb(error.__traceback__)
     way = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))

@@ -24,6 +24,7 @@ from kombu import Queue
 from dicom_node.errors import ConfigError, NodeError
 from dicom_node.jobs.dispatch import TASK, VISIBILITY_TIMEOUT_S
 from dicom_node.jobs.runs import HEARTBEAT_S, LOST, TIMED_OUT, note_death, run_path
+from worker.analyse import fault
 from worker.tasks import Registry, Workplace, run_job
 
 log = logging.getLogger(__name__)
@@ -70,10 +71,7 @@ class RunRequest(Request):  # type: ignore[misc]
         if not isinstance(error, TimeLimitExceeded):
             reason = str(error) if isinstance(error, NodeError) else _loss(error)
             self._note(LOST, reason)
-        try:
-            return super().on_failure(exc_info, send_failed_event, return_ok)
-        except MemoryError:  # raised anew by celery, to end the whole worker: the run is noted, go on
-            return self.acknowledge()
+        return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def _note(self, event: str, reason: str) -> None:
         self.task.at_work.discard(self.id)
@@ -126,7 +124,13 @@ def make_app(broker_url: str, place: Workplace, time_limit_s: float, queues: Seq
 
     @app.task(name=TASK)  # type: ignore[untyped-decorator]
     def analyse(message: dict[str, Any]) -> None:
-        run_job(message, place)
+        try:
+            run_job(message, place)
+        except NodeError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the edge of our code: beyond it lies Celery
+            # It logs the text of what it gets, and that of a foreign error may tell of a patient.
+            raise NodeError(fault(error)) from None
 
     analyse.place = place
     analyse.at_work = set()
