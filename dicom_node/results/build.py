@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from dicom_node.series.volume import LoadedSeries
 
 
-def build_results(findings: Findings, series: LoadedSeries, context: ResultContext, out: Path) -> list[ResultObject]:
+def build_results(
+    findings: Findings, series: LoadedSeries, context: ResultContext, out: Path
+) -> list[ResultObject]:
     """Write every object that the findings call for into ``out``, and return what was written.
 
     A SEG where something was found; the structured report (and, beside it, the same tree as Enhanced SR) and the text

@@ -36,7 +36,8 @@ def colour_scale(values: npt.ArrayLike) -> RgbArray:
     """Return the colours, shape (..., 3), of values in [0, 1]."""
     clipped = np.clip(np.asarray(values, dtype=np.float64), 0.0, 1.0)
     channels = [np.interp(clipped, _ANCHORS[:, 0], _ANCHORS[:, channel]) for channel in (1, 2, 3)]
-    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    colours: RgbArray = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    return colours
 
 
 def window_of(array: FloatArray) -> tuple[float, float]:

@@ -88,7 +88,11 @@ def slices_shown(heatmap: Heatmap, findings: Findings, context: ResultContext) -
 def caption_of(heatmap: Heatmap, model: ModelCard | None, place: Slice) -> Caption:
     """Return what is burned into a heatmap."""
     probability = "" if heatmap.probability is None else f": {wording.probability_text(heatmap.probability)}"
-    top = [f"{heatmap.class_name}{probability}", heatmap.name, f"{model.name} {model.version}" if model else heatmap.model]
+    top = [
+        f"{heatmap.class_name}{probability}",
+        heatmap.name,
+        f"{model.name} {model.version}" if model else heatmap.model,
+    ]
     bottom = ["RESEARCH USE"]
     if model is None or is_synthetic(model):
         bottom.append("trained on synthetic data")
@@ -103,10 +107,11 @@ def _secondary_capture(image: RgbArray, place: Slice, heatmap: Heatmap, model: M
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.BurnedInAnnotation = "YES"
     ds.LossyImageCompression = "00"
-    probability = "" if heatmap.probability is None else f", probability {wording.probability_text(heatmap.probability)}"
+    stated = "" if heatmap.probability is None else f", {wording.probability_text(heatmap.probability)}"
     origin = f" This model was {SYNTHETIC}." if model is None or is_synthetic(model) else ""
     ds.ImageComments = (
-        f"RESEARCH. {heatmap.name} of {heatmap.model} for the class {heatmap.class_name}{probability}.{origin} {DISCLAIMER}"
+        f"RESEARCH. {heatmap.name} of {heatmap.model} for the class {heatmap.class_name}{stated}."
+        f"{origin} {DISCLAIMER}"
     )
     ds.DerivationDescription = f"{heatmap.name} over the source image: {heatmap.method}"[:1024]
     _add_geometry(ds, place)
@@ -130,7 +135,10 @@ def _add_geometry(ds: Dataset, place: Slice) -> None:
     ds.PositionReferenceIndicator = place.source.get("PositionReferenceIndicator", "")
     ds.ImagePositionPatient = list(place.position)
     ds.ImageOrientationPatient = list(place.orientation)
-    ds.PatientOrientation = [orientation_letters(place.orientation[:3]), orientation_letters(place.orientation[3:])]
+    ds.PatientOrientation = [
+        orientation_letters(place.orientation[:3]),
+        orientation_letters(place.orientation[3:]),
+    ]
     ds.PixelSpacing = list(place.spacing)
     ds.SliceThickness = place.thickness_mm
 

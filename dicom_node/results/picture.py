@@ -15,6 +15,8 @@ WHITE: Final = (255, 255, 255)
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 AMBER: Final = (255, 196, 64)
 BLACK: Final = (0, 0, 0)
+SMALLEST_WITH_LETTERS: Final = 96
+"""On smaller matrices the letters of the sides would cover the anatomy."""
 _LETTERS: Final = (("L", "R"), ("P", "A"), ("H", "F"))
 """LPS: the letter towards which each axis rises and falls (PS3.3 C.7.6.1.1.1)."""
 _OBLIQUE: Final = 0.35
@@ -61,15 +63,17 @@ def draw_caption(image: RgbArray, caption: Caption, *, colour_bar: bool) -> RgbA
     room, line_height = width - 2 * margin, _line_height(size)
     widest = {"top": 0.0, "bottom": 0.0}
     for index, line in enumerate(caption.top):
-        widest["top"] = max(widest["top"], _draw_line(pen, (margin, margin + index * line_height), line, font, room, WHITE))
+        widest["top"] = max(
+            widest["top"], _draw_line(pen, (margin, margin + index * line_height), line, font, room, WHITE)
+        )
     for index, line in enumerate(reversed(caption.bottom), start=1):
-        place = (margin, height - margin - index * line_height)
-        widest["bottom"] = max(widest["bottom"], _draw_line(pen, place, line, font, room, AMBER))
+        lower = (float(margin), height - margin - index * line_height)
+        widest["bottom"] = max(widest["bottom"], _draw_line(pen, lower, line, font, room, AMBER))
     # The letters of the upper and lower edge move inwards only where the text would run into them.
     free = width / 2 - 2 * size
     inset_top = 0 if widest["top"] < free else len(caption.top) * line_height
     inset_bottom = 0 if widest["bottom"] < free else len(caption.bottom) * line_height
-    left, right, above, below = caption.sides
+    left, right, above, below = caption.sides if min(width, height) >= SMALLEST_WITH_LETTERS else ("",) * 4
     for text, place, anchor in (
         (left, (margin, height / 2), "lm"),
         (right, (width - margin - bar_room, height / 2), "rm"),
@@ -92,7 +96,13 @@ def _draw_bar(picture: Image.Image, pen: ImageDraw.ImageDraw, size: int, margin:
     room = 0
     for label, place in (("1", top), ("0.5", top + length / 2), ("0", top + length)):
         pen.text(
-            (left - margin, place), label, font=font, fill=WHITE, anchor="rm", stroke_width=1, stroke_fill=BLACK
+            (left - margin, place),
+            label,
+            font=font,
+            fill=WHITE,
+            anchor="rm",
+            stroke_width=1,
+            stroke_fill=BLACK,
         )
         room = max(room, round(pen.textlength(label, font=font)))
     return bar + room + 3 * margin

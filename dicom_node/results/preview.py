@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_modality_lut
+from pydicom.pixels.processing import apply_modality_lut
 
 from dicom_node.errors import ResultError
 from dicom_node.results.colours import RgbArray, grey, window_of
@@ -73,7 +73,9 @@ def mask_preview(segmentation: Path, sources: Iterable[Path], out: Path) -> Path
     colours = segment_colours(seg)
     spacing = _in_plane_spacing(seg)
     rows, columns, scale = _display_size(plane.shape, spacing)
-    picture = np.asarray(Image.fromarray(grey(plane, window_of(plane))).resize((columns, rows), Image.Resampling.BICUBIC))
+    picture = np.asarray(
+        Image.fromarray(grey(plane, window_of(plane))).resize((columns, rows), Image.Resampling.BICUBIC)
+    )
     drawn = picture.copy()
     for frame in here:
         enlarged = Image.fromarray(frame.mask).resize((columns, rows), Image.Resampling.NEAREST)
@@ -83,7 +85,9 @@ def mask_preview(segmentation: Path, sources: Iterable[Path], out: Path) -> Path
     here_ml = {frame.segment: frame.mask.sum() * voxel_volume_mm3(frames, spacing) / 1000 for frame in here}
     lines = [f"{seg.SeriesDescription}   image {number}   {scale:.1f}x"]
     for segment, total in segment_volumes_ml(frames, spacing).items():
-        lines.append(f"{labels[segment]}: {total:.2f} mL in all, {here_ml.get(segment, 0.0):.2f} mL in this slice")
+        lines.append(
+            f"{labels[segment]}: {total:.2f} mL in all, {here_ml.get(segment, 0.0):.2f} mL in this slice"
+        )
     _with_band(drawn, lines).save(out)
     return out
 
@@ -93,7 +97,10 @@ def heatmap_preview(heatmap: Path, out: Path) -> Path:
     ds = dcmread(heatmap)
     rows, columns, _ = _display_size(ds.pixel_array.shape, [float(value) for value in ds.PixelSpacing])
     picture = Image.fromarray(ds.pixel_array).resize((columns, rows), Image.Resampling.LANCZOS)
-    lines = [f"{ds.SeriesDescription}   image {ds.InstanceNumber}", *_wrapped(str(ds.DerivationDescription), columns)]
+    lines = [
+        f"{ds.SeriesDescription}   image {ds.InstanceNumber}",
+        *_wrapped(str(ds.DerivationDescription), columns),
+    ]
     _with_band(np.asarray(picture), lines).save(out)
     return out
 
@@ -111,7 +118,9 @@ def mask_frames(seg: Dataset) -> list[MaskFrame]:
                 segment=int(segment[0].ReferencedSegmentNumber),
                 source_uid=str(reference.ReferencedSOPInstanceUID),
                 source_frame=int(reference.get("ReferencedFrameNumber") or 1),
-                position=tuple(float(value) for value in groups.PlanePositionSequence[0].ImagePositionPatient),
+                position=tuple(
+                    float(value) for value in groups.PlanePositionSequence[0].ImagePositionPatient
+                ),
                 mask=plane,
             )
         )
@@ -140,7 +149,9 @@ def segment_colours(seg: Dataset) -> Mapping[int, tuple[int, int, int]]:
     colours = {}
     for item in seg.SegmentSequence:
         scaled = np.array(item.RecommendedDisplayCIELabValue, dtype=np.float64) / 0xFFFF
-        colours[int(item.SegmentNumber)] = _rgb_of_lab(100 * scaled[0], 255 * scaled[1] - 128, 255 * scaled[2] - 128)
+        colours[int(item.SegmentNumber)] = _rgb_of_lab(
+            100 * scaled[0], 255 * scaled[1] - 128, 255 * scaled[2] - 128
+        )
     return colours
 
 

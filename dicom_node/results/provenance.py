@@ -23,7 +23,8 @@ DISCLAIMER = (
     "Do not base decisions on patient care on it."
 )
 SYNTHETIC = (
-    "trained on synthetic data, whose clinical accuracy is not known: it may only reflect the assumptions behind that data"
+    "trained on synthetic data, whose clinical accuracy is not known: "
+    "it may only reflect the assumptions behind that data"
 )
 LONG_STRING = 64
 """Longest value of VR LO, in characters (PS3.5 6.2)."""
@@ -129,7 +130,13 @@ def _contributing_equipment(source: Dataset, models: Iterable[ModelCard], when: 
     if source.get("Manufacturer"):
         scanner = Dataset()
         scanner.PurposeOfReferenceCodeSequence = [code_item(codes.ACQUISITION_EQUIPMENT)]
-        for keyword in ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions", "StationName"):
+        for keyword in (
+            "Manufacturer",
+            "ManufacturerModelName",
+            "DeviceSerialNumber",
+            "SoftwareVersions",
+            "StationName",
+        ):
             if source.get(keyword):
                 scanner.add(source[keyword])
         items.append(scanner)

@@ -132,13 +132,19 @@ def _segment_groups(given: ReportInput) -> list[Group]:
     groups = []
     for number, segment in enumerate(segments_shown(given.findings), start=1):
         own = [lesion for lesion in given.findings.lesions if lesion.segment == segment.name]
-        measurements = [_number(codes.VOLUME, int(segment.mask.sum()) * voxel_mm3, "mm3", derivation=codes.TOTAL)]
+        measurements = [
+            _number(codes.VOLUME, int(segment.mask.sum()) * voxel_mm3, "mm3", derivation=codes.TOTAL)
+        ]
         if own:
             measurements.append(_number(codes.LESION_COUNT, len(own), "{lesions}"))
         groups.append(
             sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-                tracking_identifier=sr.TrackingIdentifier(tracking_uid(segment, given.context), tracking_id(segment)),
-                referenced_segment=sr.ReferencedSegment.from_segmentation(given.segmentation, segment_number=number),
+                tracking_identifier=sr.TrackingIdentifier(
+                    tracking_uid(segment, given.context), tracking_id(segment)
+                ),
+                referenced_segment=sr.ReferencedSegment.from_segmentation(
+                    given.segmentation, segment_number=number
+                ),
                 finding_type=codes.finding_code(segment.code),
                 finding_category=codes.ABNORMAL_STRUCTURE,
                 algorithm_id=_algorithm(segmenting_model(given.findings)),
@@ -157,7 +163,9 @@ def _site_groups(given: ReportInput) -> list[Group]:
             by_site.setdefault((item.region or "optic_nerve", item.laterality), []).append(item)
     return [
         sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=_tracking(given, " ".join(filter(None, (side, region))), "site", region, side),
+            tracking_identifier=_tracking(
+                given, " ".join(filter(None, (side, region))), "site", region, side
+            ),
             algorithm_id=_algorithm(segmenting_model(given.findings)),
             finding_sites=[_site(region, side)],
             measurements=[_measurement(item) for item in items],
@@ -180,7 +188,9 @@ def _lesion_group(given: ReportInput, lesion: Lesion) -> Group:
         algorithm_id=_algorithm(segmenting_model(given.findings)),
         finding_sites=[_site(lesion.region or ("optic_nerve" if side else "brain"), side)],
         measurements=measurements,
-        qualitative_evaluations=[_evaluation(codes.CHANGE, codes.change_code(lesion.change))] if lesion.change else None,
+        qualitative_evaluations=[_evaluation(codes.CHANGE, codes.change_code(lesion.change))]
+        if lesion.change
+        else None,
         source_images=[_centre_image(given, lesion)],
     )
     if given.points:

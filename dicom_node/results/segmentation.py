@@ -57,7 +57,9 @@ def build_segmentation(
     used = _sources_of_slices(series, sources)
     ds: Dataset = highdicom.seg.Segmentation(
         source_images=without_name(used),
-        pixel_array=np.stack([_in_source_order(item.mask, series, used) for item in segments], axis=-1).astype(np.uint8),
+        pixel_array=np.stack(
+            [_in_source_order(item.mask, series, used) for item in segments], axis=-1
+        ).astype(np.uint8),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[
             _description(number, segment, model, context) for number, segment in enumerate(segments, start=1)
@@ -133,7 +135,9 @@ def _in_source_order(mask: BoolArray, series: LoadedSeries, used: list[Dataset])
     return planes
 
 
-def _description(number: int, segment: Segment, model: ModelCard | None, context: ResultContext) -> SegmentDescription:
+def _description(
+    number: int, segment: Segment, model: ModelCard | None, context: ResultContext
+) -> SegmentDescription:
     name = tracking_id(segment)
     description = SegmentDescription(
         segment_number=number,

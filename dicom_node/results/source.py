@@ -141,7 +141,9 @@ def _tolerant_copy(ds: Dataset, spacing_k: float) -> Dataset:
     if not is_enhanced(copy) and not copy.get("SliceThickness"):
         copy.SliceThickness = f"{spacing_k:.6g}"
     if not copy.get("FrameOfReferenceUID"):
-        copy.FrameOfReferenceUID = generate_uid(entropy_srcs=[str(copy.SeriesInstanceUID), "frame of reference"])
+        copy.FrameOfReferenceUID = generate_uid(
+            entropy_srcs=[str(copy.SeriesInstanceUID), "frame of reference"]
+        )
     return copy
 
 

@@ -29,7 +29,10 @@ _OBSERVER_TYPE = Code("121005", "DCM", "Observer Type")
 _DEVICE = Code("121007", "DCM", "Device")
 _OBSERVER_UID = Code("121012", "DCM", "Device Observer UID")
 _OBSERVER_NAME = Code("121013", "DCM", "Device Observer Name")
-_PROCEDURE = (Code("121064", "DCM", "Current Procedure Descriptions"), Code("121065", "DCM", "Procedure Description"))
+_PROCEDURE = (
+    Code("121064", "DCM", "Current Procedure Descriptions"),
+    Code("121065", "DCM", "Procedure Description"),
+)
 _FINDINGS = (Code("121070", "DCM", "Findings"), Code("121071", "DCM", "Finding"))
 _IMPRESSIONS = (Code("121072", "DCM", "Impressions"), Code("121073", "DCM", "Impression"))
 _ADDENDUM = (Code("121078", "DCM", "Addendum"), codes.COMMENT)
@@ -67,7 +70,9 @@ def build_text_report(
         _text("HAS OBS CONTEXT", _OBSERVER_NAME, f"{MODEL_NAME} {context.node_version}, {context.node_id}"),
         *report_sections(findings, series, sources, context),
     ]
-    ds.CurrentRequestedProcedureEvidenceSequence = [_evidence([*sources, *([segmentation] if segmentation else [])])]
+    ds.CurrentRequestedProcedureEvidenceSequence = [
+        _evidence([*sources, *([segmentation] if segmentation else [])])
+    ]
     finish(
         ds,
         source=sources[0],

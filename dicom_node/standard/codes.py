@@ -121,7 +121,9 @@ def _look_up(table: Mapping[str, Code], key: str, what: str) -> Code:
     try:
         return table[key]
     except KeyError:
-        raise UnknownCodeError(f"no {what} has the code key {key!r}; known: {', '.join(sorted(table))}") from None
+        raise UnknownCodeError(
+            f"no {what} has the code key {key!r}; known: {', '.join(sorted(table))}"
+        ) from None
 
 
 def finding_code(key: str) -> Code:

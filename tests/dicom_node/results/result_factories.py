@@ -100,7 +100,13 @@ class Case:
 
     @classmethod
     def of(
-        cls, tmp_path: Path, sources: list[Path], series: LoadedSeries, context: ResultContext, model: ModelCard, **changes: Any
+        cls,
+        tmp_path: Path,
+        sources: list[Path],
+        series: LoadedSeries,
+        context: ResultContext,
+        model: ModelCard,
+        **changes: Any,
     ) -> Case:
         findings = findings_on(series, model, **changes)
         out = tmp_path / "out"
@@ -118,7 +124,9 @@ def tool(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a validator of the test extra; it is there wherever the tests are."""
     found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
     assert found, f"{name} is missing: install the test extra"
-    return subprocess.run([found, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [found, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def texts(item: Dataset) -> list[str]:
@@ -154,5 +162,7 @@ def numbers(group: Dataset) -> dict[str, float]:
 def coded(group: Dataset) -> dict[str, str]:
     """The CODE values of a group by code value of their name."""
     return {
-        concept(item): str(item.ConceptCodeSequence[0].CodeValue) for item in group.ContentSequence if item.ValueType == "CODE"
+        concept(item): str(item.ConceptCodeSequence[0].CodeValue)
+        for item in group.ContentSequence
+        if item.ValueType == "CODE"
     }

@@ -57,7 +57,9 @@ def test_empty_segment_gives_no_mask(tmp_path: Path) -> None:
     volume = Case.make(tmp_path / "shape").series.volume
     assert volume is not None
     empty = Segment("Lesion", "lesion_of_brain", volume.array > 1e9)
-    assert "seg" not in roles(Case.make(tmp_path, findings={**NOTHING, "status": "none", "segments": (empty,)}))
+    assert "seg" not in roles(
+        Case.make(tmp_path, findings={**NOTHING, "status": "none", "segments": (empty,)})
+    )
 
 
 @pytest.mark.parametrize("status", ["unsuitable", "failed"])
@@ -123,7 +125,10 @@ def test_objects_without_findings_are_valid_too(tmp_path: Path, status: str) -> 
 def test_regions_changes_and_sides_are_valid(tmp_path: Path) -> None:
     case = Case.make(tmp_path)
     first, second = case.findings.lesions
-    lesions = (replace(first, region="periventricular", change="new"), replace(second, region="infratentorial", change="stable"))
+    lesions = (
+        replace(first, region="periventricular", change="new"),
+        replace(second, region="infratentorial", change="stable"),
+    )
     changed = Case.make(tmp_path / "changed", findings={"lesions": lesions})
     check(changed)
 

@@ -32,7 +32,14 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 def test_patient_and_study_are_the_sources(case: Case, role: str) -> None:
     source, ds = dcmread(case.sources[0]), case.read(role)
     assert ds.StudyInstanceUID == source.StudyInstanceUID
-    shown = (ds.PatientName, ds.PatientID, ds.IssuerOfPatientID, ds.PatientAge, ds.StudyDescription, ds.AccessionNumber)
+    shown = (
+        ds.PatientName,
+        ds.PatientID,
+        ds.IssuerOfPatientID,
+        ds.PatientAge,
+        ds.StudyDescription,
+        ds.AccessionNumber,
+    )
     assert shown == ("Roe^Jane", "4711", "HOSPITAL", "035Y", "MR Head", "A17")
     assert float(ds.PatientWeight) == 61.5
 
@@ -114,7 +121,9 @@ def test_unknown_patient_sex_becomes_empty(tmp_path: Path) -> None:
         ("ISO_IR 144", "Люкceмбypг"),
     ],
 )
-def test_names_in_other_character_sets_become_utf_8(tmp_path: Path, character_set: str | list[str], name: str) -> None:
+def test_names_in_other_character_sets_become_utf_8(
+    tmp_path: Path, character_set: str | list[str], name: str
+) -> None:
     sources = Case.make(tmp_path / "first").sources
     case = rewritten(tmp_path, sources, SpecificCharacterSet=character_set, PatientName=name)
     for role in ROLES:

@@ -45,7 +45,9 @@ def sorted_rows(points: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES.keys())
 def test_dcmqi_gives_back_the_mask_at_its_place(tmp_path: Path, geometry: dict[str, object]) -> None:
     case = Case.make(tmp_path, **geometry)
-    done = tool("segimage2itkimage", "--inputDICOM", case.paths("seg")[0], "--outputDirectory", tmp_path, "-t", "nrrd")
+    done = tool(
+        "segimage2itkimage", "--inputDICOM", case.paths("seg")[0], "--outputDirectory", tmp_path, "-t", "nrrd"
+    )
     assert done.returncode == 0, done.stderr
 
     image = sitk.ReadImage(str(tmp_path / "1.nrrd"))
@@ -61,7 +63,9 @@ def test_dcmqi_gives_back_the_mask_at_its_place(tmp_path: Path, geometry: dict[s
 
 def test_axial_mask_has_the_sources_axes_and_origin(tmp_path: Path) -> None:
     case = Case.make(tmp_path)
-    tool("segimage2itkimage", "--inputDICOM", case.paths("seg")[0], "--outputDirectory", tmp_path, "-t", "nrrd")
+    tool(
+        "segimage2itkimage", "--inputDICOM", case.paths("seg")[0], "--outputDirectory", tmp_path, "-t", "nrrd"
+    )
     image = sitk.ReadImage(str(tmp_path / "1.nrrd"))
     assert image.GetSize() == (64, 64, 12)
     np.testing.assert_allclose(image.GetOrigin(), (-28.0, -30.0, -16.5), atol=1e-4)
@@ -71,7 +75,9 @@ def test_axial_mask_has_the_sources_axes_and_origin(tmp_path: Path) -> None:
 
 def test_each_frame_refers_to_the_source_slice_at_its_position(tmp_path: Path) -> None:
     case = Case.make(tmp_path, interleaved=True)
-    where = {ds.SOPInstanceUID: [float(x) for x in ds.ImagePositionPatient] for ds in map(dcmread, case.sources)}
+    where = {
+        ds.SOPInstanceUID: [float(x) for x in ds.ImagePositionPatient] for ds in map(dcmread, case.sources)
+    }
     seg = case.read("seg")
     assert int(seg.NumberOfFrames) == 12
     for frame in seg.PerFrameFunctionalGroupsSequence:
@@ -107,7 +113,10 @@ def test_optic_nerve_segment_has_its_side(tmp_path: Path) -> None:
     mask = mask_of(case.series.volume.array.shape)
     nerve = Segment("Optic nerve", "optic_nerve", mask, laterality="left")
     seg = build_segmentation(
-        Case.make(tmp_path / "2", findings={"segments": (nerve,)}).findings, case.series, sources_of(case.series), CONTEXT
+        Case.make(tmp_path / "2", findings={"segments": (nerve,)}).findings,
+        case.series,
+        sources_of(case.series),
+        CONTEXT,
     )
     (item,) = seg.SegmentSequence
     assert item.SegmentLabel == "Left Optic nerve"
@@ -121,9 +130,13 @@ def test_two_segments_are_told_apart(tmp_path: Path) -> None:
     second[0, 0, :10] = True
     segments = (Segment("Old", "lesion_of_brain", first), Segment("New", "lesion_of_brain", second))
     case = Case.make(tmp_path, findings={"segments": segments, "lesions": ()})
-    done = tool("segimage2itkimage", "--inputDICOM", case.paths("seg")[0], "--outputDirectory", tmp_path, "-t", "nrrd")
+    done = tool(
+        "segimage2itkimage", "--inputDICOM", case.paths("seg")[0], "--outputDirectory", tmp_path, "-t", "nrrd"
+    )
     assert done.returncode == 0
-    counts = [int((sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"{n}.nrrd"))) > 0).sum()) for n in (1, 2)]
+    counts = [
+        int((sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"{n}.nrrd"))) > 0).sum()) for n in (1, 2)
+    ]
     assert counts == [150, 10]
 
 

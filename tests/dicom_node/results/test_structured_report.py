@@ -74,18 +74,27 @@ def test_lesion_centre_is_a_point_in_the_sources_frame_of_reference(case: Case) 
 
 def test_enhanced_sr_is_the_same_tree_without_points(case: Case) -> None:
     full, enhanced = case.read("sr"), case.read("sr-enhanced")
-    assert (full.SOPClassUID, enhanced.SOPClassUID) == ("1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.88.22")
+    assert (full.SOPClassUID, enhanced.SOPClassUID) == (
+        "1.2.840.10008.5.1.4.1.1.88.34",
+        "1.2.840.10008.5.1.4.1.1.88.22",
+    )
     assert full.SOPInstanceUID != enhanced.SOPInstanceUID
     assert "SCOORD3D" not in {item.value for item in enhanced.iterall() if item.keyword == "ValueType"}
     first, second = measurement_groups(full), measurement_groups(enhanced)
-    assert {name: numbers(group) for name, group in first.items()} == {name: numbers(g) for name, g in second.items()}
+    assert {name: numbers(group) for name, group in first.items()} == {
+        name: numbers(g) for name, g in second.items()
+    }
     assert texts(full) == texts(enhanced)
 
 
-@pytest.mark.parametrize("geometry", [{}, {"orientation": "oblique"}, {"wrong_spacing_between_slices": 0.3}, {"enhanced": True}])
+@pytest.mark.parametrize(
+    "geometry", [{}, {"orientation": "oblique"}, {"wrong_spacing_between_slices": 0.3}, {"enhanced": True}]
+)
 def test_dcmqi_reads_the_volume_that_the_seg_holds(tmp_path: Path, geometry: dict[str, object]) -> None:
     case = Case.make(tmp_path, **geometry)
-    tool("segimage2itkimage", "--inputDICOM", case.paths("seg")[0], "--outputDirectory", tmp_path, "-t", "nrrd")
+    tool(
+        "segimage2itkimage", "--inputDICOM", case.paths("seg")[0], "--outputDirectory", tmp_path, "-t", "nrrd"
+    )
     image = sitk.ReadImage(str(tmp_path / "1.nrrd"))
     recomputed = int((sitk.GetArrayFromImage(image) > 0).sum()) * float(np.prod(image.GetSpacing()))
     assert recomputed == pytest.approx(364.5, rel=1e-5)
@@ -95,7 +104,8 @@ def test_dcmqi_reads_the_volume_that_the_seg_holds(tmp_path: Path, geometry: dic
         assert done.returncode == 0, done.stderr
         read = {item["TrackingIdentifier"]: item for item in json.loads(out.read_text())["Measurements"]}
         values = {
-            name: {m["quantity"]["CodeValue"]: float(m["value"]) for m in item["measurementItems"]} for name, item in read.items()
+            name: {m["quantity"]["CodeValue"]: float(m["value"]) for m in item["measurementItems"]}
+            for name, item in read.items()
         }
         assert values["Lesion"][VOLUME] == pytest.approx(recomputed, rel=1e-5)
         assert values["Analysis"] == {COUNT: 2, VOLUME: 364.5}
@@ -151,7 +161,9 @@ def test_the_largest_fifty_lesions_are_listed(tmp_path: Path) -> None:
     assert (len(listed), listed[0], listed[-1]) == (LESIONS_LISTED, "Lesion 60", "Lesion 11")
     assert numbers(groups["Analysis"])[COUNT] == 60
     for role in ("sr", "text-sr"):
-        assert any("50 largest lesions are listed; 10 smaller ones" in text for text in texts(case.read(role)))
+        assert any(
+            "50 largest lesions are listed; 10 smaller ones" in text for text in texts(case.read(role))
+        )
 
 
 def test_each_eye_has_its_own_group_with_its_side(tmp_path: Path) -> None:

@@ -92,7 +92,13 @@ def test_negative_report_says_so(tmp_path: Path) -> None:
     ],
 )
 def test_report_of_no_analysis_says_why(tmp_path: Path, status: str, sentence: str) -> None:
-    changes = {"status": status, "reason": "fewer than 10 slices", "lesions": (), "segments": (), "hypotheses": ()}
+    changes = {
+        "status": status,
+        "reason": "fewer than 10 slices",
+        "lesions": (),
+        "segments": (),
+        "hypotheses": (),
+    }
     assert sentence in whole(Case.make(tmp_path, findings=changes))
 
 

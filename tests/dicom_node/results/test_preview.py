@@ -1,0 +1,56 @@
+"""Previews are made from the returned files alone, and state the volume that the SEG holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import dcmread
+from result_factories import CONTEXT, Case
+
+from dicom_node.errors import ResultError
+from dicom_node.results.manifest import manifest_of
+from dicom_node.results.preview import mask_frames, segment_colours, segment_volumes_ml, write_previews
+
+
+@pytest.mark.parametrize(
+    "series", [{}, {"enhanced": True}, {"orientation": "sagittal", "spacing": (5.0, 1.0, 0.5)}]
+)
+def test_previews_of_mask_and_heatmaps_are_written(tmp_path: Path, series: dict[str, object]) -> None:
+    case = Case.make(tmp_path, **series)
+    manifest_of(case.findings, CONTEXT, case.objects).write(case.out)
+    written = write_previews(case.out, case.sources, tmp_path / "png")
+    assert [path.name for path in written] == ["mask.png", "heatmap-1-0004.png", "heatmap-1-0006.png"]
+    for path in written:
+        with Image.open(path) as picture:
+            assert max(picture.size) >= 640
+
+
+def test_mask_is_outlined_in_the_segments_colour_at_its_place(tmp_path: Path) -> None:
+    case = Case.make(tmp_path)
+    manifest_of(case.findings, CONTEXT, case.objects).write(case.out)
+    picture = np.asarray(Image.open(write_previews(case.out, case.sources, tmp_path / "png")[0])).astype(int)
+    rows, columns = np.nonzero(np.abs(picture - [255, 64, 64]).sum(axis=-1) < 16)
+    # 64 pixels become 640; the larger lesion fills rows 20 to 25 and columns 30 to 37.
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (199, 260, 299, 380)
+
+
+def test_volumes_come_from_voxels_and_positions(tmp_path: Path) -> None:
+    seg = Case.make(tmp_path, wrong_spacing_between_slices=0.3).read("seg")
+    assert segment_volumes_ml(mask_frames(seg), (0.9, 0.9)) == {1: pytest.approx(0.3645)}
+
+
+def test_colour_survives_the_way_through_cielab(tmp_path: Path) -> None:
+    colour = segment_colours(Case.make(tmp_path).read("seg"))[1]
+    assert np.abs(np.array(colour) - [255, 64, 64]).max() <= 5
+
+
+def test_source_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    case = Case.make(tmp_path)
+    manifest_of(case.findings, CONTEXT, case.objects).write(case.out)
+    best = {5, 4, 6}
+    rest = [path for path in case.sources if int(dcmread(path).InstanceNumber) not in best]
+    with pytest.raises(ResultError, match="not among the files"):
+        write_previews(case.out, rest, tmp_path / "png")
