@@ -19,6 +19,7 @@ from dicom_node.results.manifest import Manifest, ResultObject, manifest_of
 from dicom_node.series.volume import LoadedSeries, load_series, load_sources
 from pipelines.errors import PipelineError
 from pipelines.types import Findings, Pipeline, Progress
+from worker.gaps import filled, without_invented
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def analyse_series(
         As written; its status tells how it ended. When not even a report could be made it has no objects.
     """
     timings_s: dict[str, float] = {}
-    findings, series = _find(paths, pipeline, settings, progress, timings_s)
+    findings, series = _find(paths, pipeline, context, settings, progress, timings_s)
     with _timed("objects", timings_s, progress):
         findings, objects = _build(findings, series, paths, context, out)
     manifest = manifest_of(findings, context, objects, timings_s)
@@ -61,17 +62,22 @@ def analyse_series(
 def _find(
     paths: Sequence[Path],
     pipeline: Pipeline,
+    context: ResultContext,
     settings: Mapping[str, object],
     progress: Progress,
     timings_s: dict[str, float],
 ) -> tuple[Findings, LoadedSeries]:
-    """Return what the pipeline finds, and the series that it was found in; no pixels when it went wrong."""
+    """Return what the pipeline finds, and the series that it was found in; no pixels when it went wrong.
+
+    A series with a gap is only analysed when the job has a note: the node asked for it as it is.
+    """
     try:
         with _timed("read", timings_s, progress):
-            series = load_series(paths)
-        if series.volume is None:
-            return Findings(status="unsuitable", reason="the images have no pixels"), series
-        return pipeline(series.volume, settings, progress), series
+            series = load_series(paths, allow_gaps=bool(context.note))
+            if series.volume is None:
+                return Findings(status="unsuitable", reason="the images have no pixels"), series
+            volume = filled(series.volume, series.gaps)
+        return without_invented(pipeline(volume, settings, progress), series.gaps), series
     except GeometryError as error:
         return Findings(status="unsuitable", reason=str(error)), _sources(paths)
     except (NodeError, PipelineError) as error:

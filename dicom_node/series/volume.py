@@ -18,7 +18,7 @@ from dicom_node.series.completeness import assess
 from dicom_node.series.functional_groups import frame_items, group_item
 from dicom_node.series.headers import ImageHeader, header_of
 from dicom_node.series.reading import BAD_FILE_ERRORS, json_value, read_without_pixels, tolerant
-from dicom_node.standard.geometry import affine_of, stack_slices
+from dicom_node.standard.geometry import Gap, affine_of, stack_slices
 from pipelines.types import Volume
 
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -38,19 +38,29 @@ class LoadedSeries:
     frames : tuple of (int, int or None)
         For every k of `volume.array`: index into `datasets`, and the frame number (from 1) of a multi-frame
         source.
+    gaps : tuple of Gap
+        Where slices are missing, if that was allowed. `volume.array` then has the slices at hand only, and
+        `volume.affine` is that of the whole even grid: it gives the spacing, but places k right only up to the
+        first gap. The sources say where each slice lies.
     """
 
     volume: Volume | None
     datasets: tuple[Dataset, ...]
     frames: tuple[tuple[int, int | None], ...]
+    gaps: tuple[Gap, ...] = ()
 
 
-def load_series(paths: Sequence[Path]) -> LoadedSeries:
+def load_series(paths: Sequence[Path], *, allow_gaps: bool = False) -> LoadedSeries:
     """Read a whole series: classic or Enhanced MR, any orientation, any transfer syntax that pydicom decodes.
 
     k ascends along row direction x column direction. Spacing comes from the positions; SliceThickness and
     SpacingBetweenSlices are not used. MONOCHROME1 is inverted, so that high is bright. A gap is not filled:
     an invented slice would have no source to which a finding could refer.
+
+    Parameters
+    ----------
+    allow_gaps : bool
+        Load a series with missing slices too, and tell where they are.
 
     Raises
     ------
@@ -63,7 +73,7 @@ def load_series(paths: Sequence[Path]) -> LoadedSeries:
     ----------
     DICOM PS3.3 C.7.6.2.1.1, C.7.6.16.2, C.11.1
     """
-    return _load(paths, pixels=True)
+    return _load(paths, pixels=True, allow_gaps=allow_gaps)
 
 
 def load_sources(paths: Sequence[Path]) -> LoadedSeries:
@@ -77,7 +87,7 @@ def load_sources(paths: Sequence[Path]) -> LoadedSeries:
     return _load(paths, pixels=False)
 
 
-def _load(paths: Sequence[Path], *, pixels: bool) -> LoadedSeries:
+def _load(paths: Sequence[Path], *, pixels: bool, allow_gaps: bool = False) -> LoadedSeries:
     datasets = _read_sources(paths, tolerate=not pixels)
     headers = [header_of(ds, has_pixels=True) for ds in datasets]
     if not pixels:
@@ -91,7 +101,7 @@ def _load(paths: Sequence[Path], *, pixels: bool) -> LoadedSeries:
     assert pixel_spacing is not None, "assess() refuses images without PixelSpacing"
     positions = [position for header in headers for position in header.positions]
     stack = stack_slices(positions, orientation)
-    if stack.gaps:
+    if stack.gaps and not allow_gaps:
         raise GeometryError(assessment.reason)
     first, last = positions[stack.order[0]], positions[stack.order[-1]]
     sources = [(index, frame) for index, header in enumerate(headers) for frame in range(header.frames)]
@@ -99,13 +109,13 @@ def _load(paths: Sequence[Path], *, pixels: bool) -> LoadedSeries:
     place = {old: new for new, old in enumerate(dict.fromkeys(index for index, _ in ordered))}
     volume = Volume(
         _pixels(datasets, ordered),
-        affine_of(orientation, pixel_spacing, first, last, len(positions)),
+        affine_of(orientation, pixel_spacing, first, last, len(positions) + stack.missing),
         _attributes(headers[0]),
     )
     frames = tuple(
         (place[index], frame + 1 if headers[index].frames > 1 else None) for index, frame in ordered
     )
-    return LoadedSeries(volume, tuple(_stripped(datasets[old]) for old in place), frames)
+    return LoadedSeries(volume, tuple(_stripped(datasets[old]) for old in place), frames, stack.gaps)
 
 
 def _read_sources(paths: Sequence[Path], *, tolerate: bool) -> list[Dataset]:

@@ -36,11 +36,14 @@ class Gap:
         Distance along the normal of the slices on either side.
     missing : int
         How many evenly spaced slices would fit between.
+    after_k : int
+        Index of the place before it, from 0, among the places at hand.
     """
 
     after_mm: float
     before_mm: float
     missing: int
+    after_k: int
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def _spacing_and_gaps(places: FloatArray) -> tuple[float | None, tuple[Gap, ...]
     if np.any(np.abs(steps - multiples * spacing) > SPACING_TOLERANCE_MM):
         return None, ()
     gaps = tuple(
-        Gap(float(places[index]), float(places[index + 1]), int(multiples[index]) - 1)
+        Gap(float(places[index]), float(places[index + 1]), int(multiples[index]) - 1, int(index))
         for index in np.flatnonzero(multiples > 1)
     )
     return spacing, gaps

@@ -61,7 +61,7 @@ def test_positions_in_any_order_are_stacked_along_the_normal() -> None:
 
 def test_gaps_are_found_with_what_is_missing() -> None:
     stack = stack_slices([(0, 0, z) for z in (0, 2.5, 5, 12.5, 15, 20)], AXIAL)
-    assert stack.gaps == (Gap(5.0, 12.5, 2), Gap(15.0, 20.0, 1))
+    assert stack.gaps == (Gap(5.0, 12.5, 2, 2), Gap(15.0, 20.0, 1, 4))
     assert stack.missing == 3
     assert stack.spacing_mm == pytest.approx(2.5)
 
