@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.config import Settings
-from dicom_node.errors import SpoolError, UnreadableError
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store, job_identity
@@ -21,12 +19,10 @@ from dicom_node.receive.spool import Spool
 from dicom_node.routing.match import Decision, decide
 from dicom_node.routing.rules import built_in_rules
 from dicom_node.series.completeness import assess
-from dicom_node.series.headers import ImageHeader, read_header
+from dicom_node.series.headers import ImageHeader
 from dicom_node.series.tracker import Tracker
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
-
-LOGGER = logging.getLogger(__name__)
 
 
 @dataclass
@@ -94,8 +90,7 @@ class Intake:
         )
 
     def start(self) -> None:
-        """Take up what an earlier process left: files without a row, series without a verdict, the inbox."""
-        self._index_unknown_files()
+        """Take up what an earlier process left: series without a verdict, and the inbox."""
         for row in self.store.series_in(SeriesState.RECEIVING, SeriesState.HELD):
             self.tracker.restore(row.series_uid, self._headers(row.series_uid), SeriesState(row.state))
         self.tracker.start()
@@ -318,23 +313,6 @@ class Intake:
             self.worklog.write("duplicate", images=duplicates, calling_ae=calling_ae or None)
         if conflicts:
             self.worklog.write("conflict", images=conflicts)
-
-    def _index_unknown_files(self) -> None:
-        known = self.store.image_paths()
-        for path in sorted(self.spool.series.glob("*/*.dcm")):
-            relative = self.spool.relative(path)
-            if relative in known:
-                continue
-            try:
-                header = read_header(path)
-            except UnreadableError as error:
-                self.file_rejected("", str(error), self.spool.quarantine_file(path, str(error)))
-                continue
-            except SpoolError:
-                LOGGER.exception("%s can't be indexed", relative)
-                continue
-            self._wake_series(header.series_uid)
-            self.store.add_image(header, relative, "", path.stat().st_mtime)
 
     def _headers(self, series_uid: str) -> list[ImageHeader]:
         return [ImageHeader.from_json(row.header) for row in self.store.images(series_uid)]

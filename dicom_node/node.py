@@ -5,9 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from dicom_node.jobs.rebuild import rebuild
 from dicom_node.jobs.reconcile import Reconciler
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState, SeriesState
-from dicom_node.jobs.store import CorruptStateError, Store
+from dicom_node.jobs.store import Store
 from dicom_node.receive.admission import Admission
 from dicom_node.receive.scp import StorageSCP
 from dicom_node.receive.spool import Spool
@@ -178,7 +177,7 @@ class Node:
             },
             "note": job.note,
             "replaces": self._replaced_reports(job),
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created_at": datetime.now().astimezone().isoformat(timespec="seconds"),
         }
 
     def steer(self, verb: str, text: str) -> str:
@@ -327,23 +326,13 @@ class Node:
         return []
 
     def _open_store(self) -> Store:
+        """Open the database, after what the spool holds beyond it has been added to it."""
         path = self.spool.root / STATE_NAME
-        fresh = not path.exists()
-        try:
-            store = Store(path, self.spool.jobs)
-        except CorruptStateError as error:
-            damaged = path.with_name(f"{STATE_NAME}.damaged-{int(time.time())}")
-            path.rename(damaged)
-            for suffix in ("-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-            self.worklog.write("warning", name=damaged.name, reason=f"{error}; made again from the spool")
-            fresh = True
-            store = Store(path, self.spool.jobs)
-        if fresh:
-            store.close()
-            rebuild(path, self.spool.root)
-            store = Store(path, self.spool.jobs)
-        return store
+        found = rebuild(path, self.spool.root)
+        if found.images or found.jobs:
+            reason = f"{found.images} images and {found.jobs} jobs of the spool were unknown to the database, and were added"
+            self.worklog.write("warning", name=STATE_NAME, reason=reason)
+        return Store(path, self.spool.jobs)
 
 
 def _lock_folder(root: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from dicom_node import __version__
@@ -56,7 +56,7 @@ def analyse_files(
         run=1,
         pipeline=info.name,
         title=info.title,
-        created_at=datetime.now(UTC).replace(microsecond=0),
+        created_at=datetime.now().astimezone().replace(microsecond=0),
         heatmap_slices=results.heatmap_slices,
         when_unsuitable=results.when_unsuitable,
         differential=results.differential,

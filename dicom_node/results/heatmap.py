@@ -14,7 +14,14 @@ from dicom_node.results import wording
 from dicom_node.results.colours import RgbArray, grey, overlay, window_of
 from dicom_node.results.context import ResultContext
 from dicom_node.results.picture import Caption, draw_caption, orientation_letters, side_letters
-from dicom_node.results.provenance import DISCLAIMER, SYNTHETIC, code_item, finish, is_synthetic, model_named
+from dicom_node.results.provenance import (
+    DISCLAIMER,
+    code_item,
+    finish,
+    is_synthetic,
+    model_named,
+    training_remark,
+)
 from dicom_node.results.source import Slice, slice_of
 from dicom_node.standard import codes
 from pipelines.types import Findings, Heatmap, ModelCard
@@ -51,7 +58,9 @@ def build_heatmaps(
             place = slice_of(series, sources, k)
             background = grey(series.volume.array[k], window)
             image = draw_caption(
-                overlay(background, heatmap.values[k]), caption_of(heatmap, model, place), colour_bar=True
+                overlay(background, heatmap.values[k]),
+                caption_of(heatmap, model, place, findings),
+                colour_bar=True,
             )
             ds = _secondary_capture(image, place, heatmap, model)
             finish(
@@ -71,8 +80,14 @@ def build_heatmaps(
 
 def shown_heatmaps(findings: Findings, context: ResultContext) -> list[Heatmap]:
     """Return the maps to be shown: with the differential off, none that explains a disease."""
-    diseases = {item.name for item in findings.hypotheses} if context.differential == "off" else set()
-    return [item for item in findings.heatmaps if item.class_name not in diseases]
+    if context.differential != "off":
+        return list(findings.heatmaps)
+    diseases = {item.name for item in findings.hypotheses}
+    return [
+        item
+        for item in findings.heatmaps
+        if item.class_name not in diseases and not codes.names_disease(item.class_name)
+    ]
 
 
 def slices_shown(heatmap: Heatmap, findings: Findings, context: ResultContext) -> list[int]:
@@ -85,16 +100,18 @@ def slices_shown(heatmap: Heatmap, findings: Findings, context: ResultContext) -
     return list(range(min(lit), max(lit) + 1)) if lit else []
 
 
-def caption_of(heatmap: Heatmap, model: ModelCard | None, place: Slice) -> Caption:
+def caption_of(heatmap: Heatmap, model: ModelCard | None, place: Slice, findings: Findings) -> Caption:
     """Return what is burned into a heatmap."""
-    probability = "" if heatmap.probability is None else f": {wording.probability_text(heatmap.probability)}"
+    outcome = "" if findings.status == "findings" else "  (nothing found)"
+    if heatmap.probability is not None:
+        outcome = f": {wording.probability_text(heatmap.probability)}"
     top = [
-        f"{heatmap.class_name}{probability}",
+        f"{heatmap.class_name}{outcome}",
         heatmap.name,
         f"{model.name} {model.version}" if model else heatmap.model,
     ]
     bottom = ["RESEARCH USE"]
-    if model is None or is_synthetic(model):
+    if model is not None and is_synthetic(model):
         bottom.append("trained on synthetic data")
     return Caption(tuple(top), tuple(bottom), side_letters(place.orientation))
 
@@ -108,11 +125,8 @@ def _secondary_capture(image: RgbArray, place: Slice, heatmap: Heatmap, model: M
     ds.BurnedInAnnotation = "YES"
     ds.LossyImageCompression = "00"
     stated = "" if heatmap.probability is None else f", {wording.probability_text(heatmap.probability)}"
-    origin = f" This model was {SYNTHETIC}." if model is None or is_synthetic(model) else ""
-    ds.ImageComments = (
-        f"RESEARCH. {heatmap.name} of {heatmap.model} for the class {heatmap.class_name}{stated}."
-        f"{origin} {DISCLAIMER}"
-    )
+    shown = f"RESEARCH. {heatmap.name} of {heatmap.model} for the class {heatmap.class_name}{stated}."
+    ds.ImageComments = " ".join(filter(None, (shown, training_remark(model), DISCLAIMER)))
     ds.DerivationDescription = f"{heatmap.name} over the source image: {heatmap.method}"[:1024]
     _add_geometry(ds, place)
     _add_source(ds, place)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from dicom_node.errors import ResultError
 from dicom_node.results.context import ResultContext
-from pipelines.types import Findings, Status
+from pipelines.types import Findings, Measurement, Status
 
 FILE_NAME = "manifest.json"
 
@@ -86,9 +86,11 @@ class Manifest:
 def figures_of(findings: Findings) -> dict[str, Any]:
     """Return the numbers of an outcome: lesions, volume_ml, probability of each hypothesis and of each side."""
     figures: dict[str, Any] = {}
-    if findings.status in ("findings", "none"):
-        figures["lesions"] = lesion_count(findings)
-        figures["volume_ml"] = round(total_volume_mm3(findings) / 1000, 2)
+    count, volume_mm3 = lesion_count(findings), total_volume_mm3(findings)
+    if count is not None:
+        figures["lesions"] = count
+    if volume_mm3 is not None:
+        figures["volume_ml"] = round(volume_mm3 / 1000, 2)
     for hypothesis in findings.hypotheses:
         figures.setdefault("probability", {})[hypothesis.name] = round(hypothesis.probability, 2)
     for measurement in findings.measurements:
@@ -97,21 +99,36 @@ def figures_of(findings: Findings) -> dict[str, Any]:
     return figures
 
 
-def lesion_count(findings: Findings) -> int:
-    """Return the number of lesions that the findings state, or else list."""
-    stated = [item.value for item in findings.measurements if item.code == "lesion_count" and not item.region]
-    return round(stated[0]) if stated else len(findings.lesions)
+def lesion_count(findings: Findings) -> int | None:
+    """Return how many lesions the findings state, or else list; None where the pipeline counts none."""
+    stated = [
+        item.value for item in findings.measurements if item.code == "lesion_count" and _is_overall(item)
+    ]
+    if stated:
+        return round(stated[0])
+    return len(findings.lesions) if findings.lesions or findings.status == "none" else None
 
 
-def total_volume_mm3(findings: Findings) -> float:
-    """Return the total lesion volume that the findings state, or else list, in mm3, rounded as the reports state it."""
+def total_volume_mm3(findings: Findings) -> float | None:
+    """Return the total lesion volume that the findings state, or else list, in mm3, as the reports round it.
+
+    None where the pipeline measures none.
+    """
     factor = {"mm3": 1.0, "mL": 1000.0}
     stated = [
         item.value * factor[item.unit]
         for item in findings.measurements
-        if item.code == "volume" and not item.region and not item.laterality and item.unit in factor
+        if item.code == "volume" and _is_overall(item) and item.unit in factor
     ]
-    return round(stated[0] if stated else sum(lesion.volume_mm3 for lesion in findings.lesions), 3)
+    if stated:
+        return round(stated[0], 3)
+    if findings.lesions or findings.status == "none":
+        return round(sum(lesion.volume_mm3 for lesion in findings.lesions), 3)
+    return None
+
+
+def _is_overall(item: Measurement) -> bool:
+    return not (item.region or item.laterality)
 
 
 def manifest_of(

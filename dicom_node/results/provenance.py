@@ -50,6 +50,13 @@ def is_synthetic(model: ModelCard) -> bool:
     return "synthetic" in model.trained_on
 
 
+def training_remark(model: ModelCard | None) -> str:
+    """Return what is to be said wherever a model names a disease; nothing for weights trained on real data alone."""
+    if model is None:
+        return "No model card says what this model was trained on."
+    return f"This model was {SYNTHETIC}." if is_synthetic(model) else ""
+
+
 def software_versions(model: ModelCard) -> list[str]:
     """Return SoftwareVersions (0018,1020) of a model: its version and its weights' digest."""
     return [model.version[:LONG_STRING] or "unknown", model.digest[-LONG_STRING:] or "unknown"]

@@ -18,11 +18,10 @@ from dicom_node.results.provenance import (
     DISCLAIMER,
     MANUFACTURER,
     MODEL_NAME,
-    SYNTHETIC,
-    is_synthetic,
     model_named,
     segmenting_model,
     software_versions,
+    training_remark,
 )
 from dicom_node.results.segmentation import segments_shown, tracking_id, tracking_uid
 from dicom_node.results.source import slice_of
@@ -100,14 +99,15 @@ def overall_group(given: ReportInput) -> Group:
     finding = None
     if analysed:
         finding = codes.PRESENT if findings.status == "findings" else codes.ABSENT
-        measurements = [
-            _number(codes.LESION_COUNT, lesion_count(findings), "{lesions}"),
-            _number(codes.VOLUME, total_volume_mm3(findings), "mm3", derivation=codes.TOTAL),
-            *(
-                _measurement(item)
-                for item in findings.measurements
-                if not (item.region or item.laterality) and item.code not in ("lesion_count", "volume")
-            ),
+        count, volume_mm3 = lesion_count(findings), total_volume_mm3(findings)
+        if count is not None:
+            measurements.append(_number(codes.LESION_COUNT, count, "{lesions}"))
+        if volume_mm3 is not None:
+            measurements.append(_number(codes.VOLUME, volume_mm3, "mm3", derivation=codes.TOTAL))
+        measurements += [
+            _measurement(item)
+            for item in findings.measurements
+            if not (item.region or item.laterality) and item.code not in ("lesion_count", "volume")
         ]
     else:
         evaluations.append(_evaluation(codes.SUMMARY_OF_ANALYSES, codes.ANALYSIS_BY_STATUS[findings.status]))
@@ -226,9 +226,11 @@ def _hypothesis_groups(given: ReportInput) -> list[Group]:
             measurements=[_number(codes.PROBABILITY, wording.rounded_probability(item.probability), "1")],
             qualitative_evaluations=[_evaluation(codes.DIFFERENTIAL, disease)],
         )
-        remarks = ["calibrated" if item.calibrated else "not calibrated", DISCLAIMER]
-        if model is None or is_synthetic(model):
-            remarks.append(f"This model was {SYNTHETIC}.")
+        remarks = [
+            "calibrated" if item.calibrated else "not calibrated",
+            training_remark(model),
+            DISCLAIMER,
+        ]
         groups.append(_with_comments(group, remarks))
     return groups
 

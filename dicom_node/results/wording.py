@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import lesion_count, total_volume_mm3
-from dicom_node.results.provenance import SYNTHETIC, is_synthetic, model_named
+from dicom_node.results.provenance import is_synthetic, model_named, training_remark
 from pipelines.types import Findings, Hypothesis, Lesion, Measurement, ModelCard
 
 LESIONS_LISTED = 50
@@ -57,15 +57,22 @@ def outcome_sentences(findings: Findings) -> list[str]:
         return [f"The series was not analysed, because it is not suitable: {_sentence(findings.reason)}"]
     if findings.status == "failed":
         return [f"The analysis failed and gave no result: {_sentence(findings.reason)}"]
-    count, volume = lesion_count(findings), volume_text(total_volume_mm3(findings))
-    if findings.status == "none" and count == 0:
-        sentences = [f"No lesion was found (0 lesions, total volume {volume})."]
-    else:
-        noun = "lesion was" if count == 1 else "lesions were"
-        sentences = [f"{count} {noun} found, with a total volume of {volume}."]
+    sentences = _count_sentences(findings)
     if findings.reason:
         sentences.append(_sentence(findings.reason))
     return sentences + [text for item in findings.measurements if (text := _measurement_sentence(item))]
+
+
+def _count_sentences(findings: Findings) -> list[str]:
+    """Return how many lesions there are and how much, for pipelines that count them."""
+    count, volume_mm3 = lesion_count(findings), total_volume_mm3(findings)
+    if count is None:
+        return []
+    volume = volume_text(volume_mm3 or 0.0)
+    if count == 0:
+        return [f"No lesion was found (0 lesions, total volume {volume})."]
+    noun = "lesion was" if count == 1 else "lesions were"
+    return [f"{count} {noun} found, with a total volume of {volume}."]
 
 
 def _measurement_sentence(item: Measurement) -> str:
@@ -113,20 +120,18 @@ def hypothesis_sentences(findings: Findings, context: ResultContext) -> list[str
         values = ", ".join(f"{item.name} {probability_text(item.probability)}" for item in own)
         calibrated = "calibrated" if all(item.calibrated for item in own) else "not calibrated"
         sentences.append(f"Probabilities given by the model {model_name} ({calibrated}): {values}.")
-        model = model_named(findings, model_name)
-        if model is None or is_synthetic(model):
-            sentences.append(f"This model was {SYNTHETIC}.")
+        sentences.append(training_remark(model_named(findings, model_name)))
     if sentences:
         sentences.append("The probabilities support a reader's thinking; they are not a diagnosis.")
-    return sentences
+    return [sentence for sentence in sentences if sentence]
 
 
 def model_line(model: ModelCard) -> str:
     """Return name, version, digest, purpose and origin of one model's weights."""
-    trained = f"This model was {SYNTHETIC}" if is_synthetic(model) else f"Trained on {model.trained_on} data"
+    trained = training_remark(model) or f"Trained on {model.trained_on} data."
     return (
         f"{model.name}, version {model.version}, weights {model.digest.removeprefix('sha256:')[:DIGEST_SHOWN]}, "
-        f"for {model.purpose}. {trained}."
+        f"for {model.purpose}. {trained}"
     )
 
 

@@ -100,6 +100,7 @@ _DISEASES: Final[Mapping[str, tuple[str, str]]] = {
     "multiple_sclerosis": ("24700007", "Multiple sclerosis"),
     "neuromyelitis_optica": ("25044007", "Neuromyelitis optica"),
 }
+_DISEASE_CLASSES: Final = frozenset({"MS", "NMOSD"})
 _UNITS: Final[Mapping[str, Code]] = {
     "mm3": Code("mm3", "UCUM", "cubic millimeter"),
     "mL": Code("mL", "UCUM", "milliliter"),
@@ -165,3 +166,8 @@ def disease_code(key: str, scheme: str = "SCT") -> Code:
     """Return a disease; ``scheme`` is the designator that the hospital's systems use for SNOMED CT."""
     codes = {name: Code(value, scheme, meaning) for name, (value, meaning) in _DISEASES.items()}
     return _look_up(codes, key, "disease")
+
+
+def names_disease(class_name: str) -> bool:
+    """Tell whether a class of a classifier is a disease, by its abbreviation or its name."""
+    return class_name in _DISEASE_CLASSES or class_name in {meaning for _, meaning in _DISEASES.values()}
