@@ -66,9 +66,9 @@ def outcome_sentences(findings: Findings) -> list[str]:
 def _count_sentences(findings: Findings) -> list[str]:
     """Return how many lesions there are and how much, for pipelines that count them."""
     count, volume_mm3 = lesion_count(findings), total_volume_mm3(findings)
-    if count is None:
-        return []
     volume = volume_text(volume_mm3 or 0.0)
+    if count is None:
+        return [] if volume_mm3 is None else [f"The findings have a total volume of {volume}."]
     if count == 0:
         return [f"No lesion was found (0 lesions, total volume {volume})."]
     noun = "lesion was" if count == 1 else "lesions were"

@@ -12,7 +12,9 @@ from result_factories import CONTEXT, REAL, SYNTHETIC, Case
 
 from dicom_node.errors import ResultError
 from dicom_node.results.colours import colour_scale, grey, overlay, window_of
+from dicom_node.results.heatmap import caption_of
 from dicom_node.results.picture import Caption, draw_caption, orientation_letters, side_letters
+from dicom_node.results.source import slice_of, sources_of
 from pipelines.types import ModelCard
 
 
@@ -74,6 +76,29 @@ def test_key_slices_only_or_all_that_show_something(tmp_path: Path) -> None:
     assert sorted(int(ds.InstanceNumber) for ds in heatmaps(key)) == [4, 6]
     every = Case.make(tmp_path / "2", context=replace(CONTEXT, heatmap_slices="all"))
     assert sorted(int(ds.InstanceNumber) for ds in heatmaps(every)) == [3, 4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("class_name", ["MS", "NMOSD", "Multiple sclerosis"])
+def test_differential_off_shows_no_map_of_a_disease(tmp_path: Path, class_name: str) -> None:
+    disease = replace(Case.make(tmp_path / "1").findings.heatmaps[0], class_name=class_name)
+    lesion = replace(disease, name="saliency", class_name="lesion")
+    changes = {"heatmaps": (disease, lesion), "hypotheses": ()}
+    case = Case.make(tmp_path / "2", context=replace(CONTEXT, differential="off"), findings=changes)
+    assert {str(ds.SeriesDescription) for ds in heatmaps(case)} == {"RESEARCH FLAIR lesions: saliency lesion"}
+
+
+def test_caption_names_class_probability_map_and_model(tmp_path: Path) -> None:
+    case = Case.make(tmp_path)
+    place = slice_of(case.series, sources_of(case.series), 3)
+    (heatmap,) = case.findings.heatmaps
+    caption = caption_of(heatmap, SYNTHETIC, place, case.findings)
+    assert caption.top == ("MS: 0.83", "localisation map", "joint 1.2.0")
+    assert caption.bottom == ("RESEARCH USE", "trained on synthetic data")
+    assert caption.sides == ("R", "L", "A", "P")
+    negative = replace(case.findings, status="none")
+    unsure = replace(heatmap, probability=None)
+    assert caption_of(unsure, REAL, place, negative).top[0] == "MS  (nothing found)"
+    assert caption_of(unsure, REAL, place, negative).bottom == ("RESEARCH USE",)
 
 
 def test_two_maps_are_two_series(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_sides_are_figures_too() -> None:
         Measurement("volume", 0.5, "mL"),
     )
     figures = figures_of(Findings("findings", measurements=measurements))
-    assert figures == {"lesions": 0, "volume_ml": 0.5, "probability": {"left": 0.91}}
+    assert figures == {"volume_ml": 0.5, "probability": {"left": 0.91}}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"objects": [{}]}'])

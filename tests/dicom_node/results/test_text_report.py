@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from result_factories import CONTEXT, REAL, Case, measurement_groups, numbers, texts, tool
 
+from pipelines.types import Hypothesis, Measurement
+
 SYNTHETIC_REMARK = "trained on synthetic data, whose clinical accuracy is not known"
 
 
@@ -76,6 +78,26 @@ def test_differential_off_leaves_no_disease_anywhere(tmp_path: Path) -> None:
     for role in ("text-sr", "sr"):
         assert not re.search(r"\b(MS|NMOSD)\b", "\n".join(texts(case.read(role))))
     assert case.paths("heatmap") == []
+
+
+def test_pipeline_that_counts_no_lesions_states_its_probabilities_instead(tmp_path: Path) -> None:
+    measurements = (
+        Measurement("probability", 0.914, "1", laterality="left"),
+        Measurement("probability", 0.12, "1", laterality="right"),
+    )
+    changes = {"measurements": measurements, "lesions": (), "segments": (), "hypotheses": ()}
+    case = Case.make(tmp_path, context=replace(CONTEXT, pipeline="fatsat"), findings=changes)
+    assert "Left: probability of a lesion 0.91. Right: probability of a lesion 0.12." in texts(
+        case.read("text-sr")
+    )
+    assert numbers(measurement_groups(case.read("sr"))["Analysis"]) == {}
+
+
+def test_hypothesis_of_an_unknown_model_says_that_its_training_is_unknown(tmp_path: Path) -> None:
+    models = (REAL, replace(REAL, name="other"))
+    hypothesis = Hypothesis("multiple_sclerosis", "MS", 0.7, True, "third")
+    text = whole(Case.make(tmp_path, findings={"models": models, "hypotheses": (hypothesis,)}))
+    assert "third (calibrated): MS 0.70. No model card says what this model was trained on." in text
 
 
 def test_negative_report_says_so(tmp_path: Path) -> None:
