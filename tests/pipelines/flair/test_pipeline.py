@@ -85,7 +85,7 @@ def test_lesion_comes_back_on_the_native_grid_with_its_numbers(volume: Volume) -
     assert lesion.centre_lps == pytest.approx((-20.4, -8.4, 15.6), abs=1.0)
     assert {m.code: (m.value, m.unit, m.derivation) for m in findings.measurements} == {
         "volume": (lesion.volume_mm3, "mm3", "total"),
-        "number_of_lesions": (1.0, "{lesions}", None),
+        "lesion_count": (1.0, "{lesions}", None),
     }
 
 
