@@ -2,3 +2,7 @@
 
 `commands` holds what the command line calls; the rest is anatomy, priors, contrast, pools, losses, loops and metrics.
 """
+
+from pipelines.training.commands import evaluate, phantom_cases, train
+
+__all__ = ["evaluate", "phantom_cases", "train"]

@@ -195,7 +195,7 @@ class Trainer:
                 text = " ".join(f"{name} {value:.3f}" for name, value in means.items())
                 self.report(f"{phase.name} {state.step}/{phase.steps} {state.used_s:.0f} s: {text}")
                 sums = {}
-                if state.step % (4 * every) == 0:
+                if state.step % (2 * every) == 0:
                     self.save()
                     if validate:
                         self.report(validate(self.best.eval()))

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.flair.joint.network import CLASSES, JointNetwork, JointOutput
-from pipelines.types import BoolArray, FloatArray, ModelCard
+from pipelines.types import BoolArray, FloatArray
 from pipelines.weights import FOLDER, card_details, load_weights
 
 WEIGHTS = "flair-joint"

@@ -1,0 +1,129 @@
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from pipelines.flair.intensity import BACKGROUND
+from pipelines.training.anatomy import Anatomy, Tissue, from_template
+from pipelines.training.contrast import Acquisition, paint, scan, smooth_field, tissue_means
+from pipelines.training.cube import CUBE, SPACING_MM
+from pipelines.training.generator import Generator, extraction
+from pipelines.training.priors import PRIORS, REGIONS, draw_lesions, places, transplant
+
+ML = SPACING_MM**3 / 1000
+
+
+@lru_cache(maxsize=1)
+def head() -> Anatomy:
+    return from_template()
+
+
+def test_template_head_has_a_plausible_brain_on_the_cube() -> None:
+    anatomy = head()
+    assert anatomy.labels.shape == (CUBE,) * 3
+    assert 1300 < anatomy.brain.sum() * ML < 2200
+    assert 300 < (anatomy.labels == Tissue.WHITE).sum() * ML < 800
+    assert 5 < (anatomy.labels == Tissue.VENTRICLE).sum() * ML < 80
+    centre = np.argwhere(anatomy.brain).mean(0)
+    assert np.abs(centre - (CUBE - 1) / 2).max() < 8
+
+
+def test_axes_point_to_superior_and_posterior() -> None:
+    anatomy = head()
+    k, j, _ = np.argwhere(anatomy.labels == Tissue.CEREBELLAR_CORTEX).mean(0)
+    assert k < 60
+    assert j > 95
+
+
+def test_regions_are_where_their_names_say() -> None:
+    anatomy = head()
+    regions = places(anatomy)
+    assert set(regions) == set(REGIONS)
+    assert all(len(indices) > 100 for indices in regions.values())
+    assert anatomy.ventricle_mm.ravel()[regions["periventricular"]].max() < 6
+    assert anatomy.cortex_mm.ravel()[regions["juxtacortical"]].max() < 3
+
+
+def test_ms_has_more_lesions_and_more_of_them_at_the_ventricles_than_nmosd() -> None:
+    anatomy, regions = head(), places(head())
+    counts: dict[str, float] = {}
+    near: dict[str, float] = {}
+    for label in ("MS", "NMOSD"):
+        drawn = [draw_lesions(anatomy, label, regions, np.random.default_rng(n)) for n in range(16)]
+        counts[label] = float(np.mean([len(np.unique(d)) - 1 for d in drawn]))
+        near[label] = PRIORS[label].shares["periventricular"]
+        assert all((d[anatomy.labels == Tissue.VENTRICLE] == 0).all() for d in drawn)
+        assert all((d[~anatomy.brain] == 0).all() for d in drawn)
+        volumes = [(d > 0).sum() * ML for d in drawn]
+        assert 0.3 < np.median(volumes) < 20
+    assert 10 < counts["MS"] < 28
+    assert 6 < counts["NMOSD"] < 18
+    assert near["MS"] > 2 * near["NMOSD"]
+
+
+def test_no_disease_no_lesions() -> None:
+    assert not draw_lesions(head(), "none", places(head()), np.random.default_rng(0)).any()
+
+
+def test_real_pattern_keeps_about_its_volume() -> None:
+    lps = np.array([[-1.0, 0, 0, 90], [0, -1, 0, 126], [0, 0, 1, -72], [0, 0, 0, 1]])
+    mask = np.zeros((182, 218, 182), bool)
+    mask[60:70, 100:112, 90:100] = True  # 1.2 mL in white matter, MNI LPS 20..30, 14..26, 18..28
+    drawn = transplant(head(), mask, lps, np.random.default_rng(1))
+    assert 0.4 < (drawn > 0).sum() * ML < 2.0
+    assert drawn.max() >= 1
+
+
+def test_lesions_are_brighter_than_white_matter_as_real_ones_are() -> None:
+    anatomy = head()
+    lesions = np.zeros(anatomy.labels.shape, np.int16)
+    white = np.argwhere((anatomy.labels == Tissue.WHITE) & (anatomy.cortex_mm > 4) & (anatomy.ventricle_mm > 6))
+    rng = np.random.default_rng(5)
+    for number, (k, j, i) in enumerate(white[rng.choice(len(white), 40)], start=1):
+        lesions[k - 1 : k + 3, j - 1 : j + 3, i - 1 : i + 3] = number
+    lesions[anatomy.labels != Tissue.WHITE] = 0
+    ratios = []
+    for seed in range(6):
+        image = paint(anatomy.labels, lesions, np.random.default_rng(seed))
+        ratios.append(np.median(image[lesions > 0]) / np.median(image[anatomy.labels == Tissue.WHITE]))
+    assert 1.32 < np.mean(ratios) < 1.55
+    assert min(ratios) > 1.1
+
+
+def test_most_contrasts_stand_in_flair_order() -> None:
+    means = np.array([tissue_means(np.random.default_rng(n)) for n in range(200)])
+    ordered = (means[:, Tissue.VENTRICLE] < 1) & (means[:, Tissue.CORTEX] > 1)
+    assert 0.7 < ordered.mean() < 1
+    assert np.median(means[:, Tissue.CORTEX]) == pytest.approx(1.11, abs=0.03)
+
+
+def test_thick_slices_blur_along_their_axis_only() -> None:
+    image = np.ones((60, 60, 60), np.float32)
+    image[30] = 3
+    quiet = np.random.default_rng(0)
+    thick = scan(image, Acquisition(6.0, 0, 0.0), quiet)
+    assert thick.shape == image.shape
+    assert np.ptp(thick[:, 30, 30]) < 0.8 * np.ptp(image[:, 30, 30])
+    assert thick.mean() == pytest.approx(image.mean(), rel=0.3)
+
+
+def test_smooth_field_has_about_unit_spread() -> None:
+    spreads = [smooth_field((64, 64, 64), 12, np.random.default_rng(n)).std() for n in range(5)]
+    assert np.mean(spreads) == pytest.approx(1, abs=0.25)
+
+
+def test_extraction_errs_by_little() -> None:
+    brain = head().brain
+    jittered = extraction(brain, np.random.default_rng(2))
+    assert 2 * (jittered & brain).sum() / (jittered.sum() + brain.sum()) > 0.93
+    assert (jittered != brain).any()
+
+
+def test_same_seed_same_case() -> None:
+    generator = Generator([head()])
+    one, other = (next(generator.cases(7)) for _ in range(2))
+    assert np.array_equal(one.image, other.image)
+    assert np.array_equal(one.lesions, other.lesions)
+    x = one.network_input()
+    assert (x[~one.brain] == BACKGROUND).all()
+    assert abs(np.median(x[one.brain])) < 2
