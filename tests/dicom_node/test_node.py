@@ -1,0 +1,230 @@
+"""The node without workers: what comes in over DICOM gets its verdict, and people can steer it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from factories import mr_series
+
+from dicom_node.config import load_settings
+from dicom_node.control import ask
+from dicom_node.deliver.address import Address
+from dicom_node.deliver.scu import send_files
+from dicom_node.errors import NodeError, NotFoundError, PortTakenError, SpoolError
+from dicom_node.jobs.broker import EmbeddedBroker
+from dicom_node.jobs.states import JobState, SeriesState
+from dicom_node.jobs.why import why
+from dicom_node.node import Node
+from pipelines.types import PipelineInfo
+
+FLAIR = {
+    "SeriesDescription": "t2_tirm_tra_dark-fluid",
+    "ScanningSequence": ["SE", "IR"],
+    "InversionTime": 2500.0,
+    "EchoTime": 90.0,
+    "RepetitionTime": 9000.0,
+}
+ORBITS = {
+    "SeriesDescription": "t2_tse_fs_cor_orbita",
+    "ScanningSequence": "SE",
+    "ScanOptions": "FS",
+    "InversionTime": None,
+    "EchoTime": 84.0,
+    "RepetitionTime": 4000.0,
+    "BodyPartExamined": "ORBIT",
+}
+INSTALLED = {"flair": PipelineInfo("flair", "FLAIR lesions", "1", "0" * 64, {"threshold": 0.5})}
+
+
+class Rig:
+    """A node with an embedded broker and no worker."""
+
+    def __init__(self, folder: Path, **tables: Any) -> None:
+        self.data = folder / "data"
+        node = {"host": "127.0.0.1", "port": 0, "data": str(self.data)}
+        self.settings = load_settings(None, {"node": node, "series": {"quiet_s": 0.2}, **tables})
+        self.broker = EmbeddedBroker(folder / "broker")
+        self.broker.start()
+        self.start()
+
+    def start(self) -> None:
+        self.node = Node(self.settings, INSTALLED, self.broker.url)
+        self.node.start()
+
+    def stop(self) -> None:
+        self.node.stop()
+        self.broker.stop()
+
+    def send(self, files: list[Path]) -> None:
+        address = Address("LESIONNODE", "127.0.0.1", self.node.scp.port)
+        assert all(result.outcome.stored for result in send_files(address, files, "SCANNER"))
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        lines = (self.data / "worklog.jsonl").read_text().splitlines()
+        return [record for record in map(json.loads, lines) if record["event"] == name]
+
+    def wait_for(self, name: str, count: int = 1) -> dict[str, Any]:
+        until(lambda: len(self.events(name)) >= count, lambda: f"no {count} x {name}:\n{self.log()}")
+        return self.events(name)[count - 1]
+
+    def log(self) -> str:
+        return (self.data / "worklog.log").read_text()
+
+
+def until(condition: Callable[[], bool], what: Callable[[], str], timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    running = Rig(tmp_path)
+    yield running
+    running.stop()
+
+
+def test_flair_becomes_a_queued_job(rig: Rig, tmp_path: Path) -> None:
+    rig.send(mr_series(tmp_path / "a", **FLAIR))
+    rig.wait_for("queued")
+    assert rig.events("received")[0]["images"] == 12
+    assert "flair-by-physics" in rig.events("routed")[0]["reason"]
+    jobs = rig.node.store.jobs_in(JobState.QUEUED)
+    assert [len(job.images) for job in jobs] == [12]
+    assert (rig.data / "jobs" / f"{jobs[0].id}.json").is_file()
+
+
+def test_same_series_sent_twice_is_one_job(rig: Rig, tmp_path: Path) -> None:
+    files = mr_series(tmp_path / "a", **FLAIR)
+    rig.send(files)
+    rig.wait_for("queued")
+    rig.send(files)
+    assert rig.wait_for("duplicate")["images"] == 12
+    assert len(rig.node.store.jobs_in(*JobState)) == 1
+
+
+def test_series_that_nothing_wants_is_ignored_with_its_reason(rig: Rig, tmp_path: Path) -> None:
+    rig.send(mr_series(tmp_path / "a", SeriesDescription="t1_mprage", ScanningSequence="GR", EchoTime=2.3))
+    reason = rig.wait_for("ignored")["reason"]
+    assert "no rule wants it" in reason
+    assert rig.node.store.series_in(SeriesState.IGNORED)[0].reason == reason
+
+
+def test_orbits_end_visibly_without_a_pipeline(rig: Rig, tmp_path: Path) -> None:
+    rig.send(mr_series(tmp_path / "a", shape=(20, 64, 64), orientation="coronal", spacing=(3.0, 0.5, 0.5), **ORBITS))
+    assert rig.wait_for("no-pipeline")["pipeline"] == "fatsat"
+    assert [job.state for job in rig.node.store.jobs_in(*JobState)] == [JobState.NO_PIPELINE]
+
+
+def test_gap_holds_the_series_and_a_late_image_frees_it(rig: Rig, tmp_path: Path) -> None:
+    files = mr_series(tmp_path / "a", **FLAIR)
+    rig.send(files[:5] + files[6:])
+    assert "missing" in rig.wait_for("held")["reason"]
+    rig.send(files[5:6])
+    rig.wait_for("queued")
+    assert rig.node.store.series_in(SeriesState.ROUTED)
+
+
+def test_person_releases_a_held_series(rig: Rig, tmp_path: Path) -> None:
+    files = mr_series(tmp_path / "a", **FLAIR)
+    rig.send(files[:5] + files[6:])
+    held = rig.wait_for("held")
+    answer = ask(rig.data, "release", held["id"])
+    assert "analysed as it is" in answer
+    rig.wait_for("queued")
+    assert "released by a person" in rig.node.store.jobs_in(JobState.QUEUED)[0].note
+
+
+def test_late_image_replaces_the_job_that_has_not_run(rig: Rig, tmp_path: Path) -> None:
+    files = mr_series(tmp_path / "a", **FLAIR)
+    rig.send(files[:-1])
+    rig.wait_for("queued")
+    rig.send(files[-1:])
+    rig.wait_for("queued", 2)
+    states = sorted(job.state for job in rig.node.store.jobs_in(*JobState))
+    assert states == [JobState.ABANDONED, JobState.QUEUED]
+
+
+def test_hold_and_release_a_job(rig: Rig, tmp_path: Path) -> None:
+    rig.send(mr_series(tmp_path / "a", **FLAIR))
+    job = rig.wait_for("queued")["id"]
+    assert "is held" in ask(rig.data, "hold", job)
+    assert rig.node.store.jobs_in(JobState.HELD)
+    assert "queued again" in ask(rig.data, "release", job)
+    rig.wait_for("queued", 2)
+    with pytest.raises(NodeError, match="nothing to retry"):
+        ask(rig.data, "retry", job)
+    with pytest.raises(NodeError, match="ffffffff"):
+        ask(rig.data, "hold", "ffffffff")
+
+
+def test_restart_goes_on_where_it_was(rig: Rig, tmp_path: Path) -> None:
+    files = mr_series(tmp_path / "a", **FLAIR)
+    rig.send(files[:5] + files[6:])
+    rig.wait_for("held")
+    rig.node.stop()
+    rig.start()
+    rig.send(files[5:6])
+    rig.wait_for("queued")
+    assert len(rig.node.store.images(rig.node.store.series_in(SeriesState.ROUTED)[0].series_uid)) == 12
+
+
+def test_damaged_database_is_made_again_from_the_spool(rig: Rig, tmp_path: Path) -> None:
+    rig.send(mr_series(tmp_path / "a", **FLAIR))
+    rig.wait_for("queued")
+    job_id = rig.node.store.jobs_in(JobState.QUEUED)[0].id
+    rig.node.stop()
+    for path in rig.data.glob("state.sqlite*"):
+        path.unlink()
+    (rig.data / "state.sqlite").write_bytes(b"this is no database" * 500)
+    rig.start()
+    assert "12 images and 1 jobs" in rig.events("warning")[-1]["reason"] or "12 images" in rig.log()
+    assert [job.id for job in rig.node.store.jobs_in(JobState.QUEUED)] == [job_id]
+
+
+def test_why_tells_the_reason_and_the_way_out(rig: Rig, tmp_path: Path) -> None:
+    files = mr_series(tmp_path / "a", **FLAIR)
+    rig.send(files[:5] + files[6:])
+    held = rig.wait_for("held")
+    text = "\n".join(line for line, _ in why(rig.data, held["id"]))
+    assert ": held" in text
+    assert f"dicom-node release {held['id']}" in text
+    assert "11 images from SCANNER" in text
+    with pytest.raises(NotFoundError):
+        list(why(rig.data, "ffffffff"))
+
+
+def test_patient_stands_in_no_log(rig: Rig, tmp_path: Path) -> None:
+    patient = {"PatientName": "GREPME^NOBODY", "PatientID": "GREPME-4711"}
+    rig.send(mr_series(tmp_path / "a", **FLAIR, **patient))
+    rig.wait_for("queued")
+    for name in ("worklog.log", "worklog.jsonl"):
+        assert "grepme" not in (rig.data / name).read_text().lower()
+
+
+def test_file_that_is_no_image_is_set_aside(rig: Rig) -> None:
+    broken = rig.data / "inbox" / "0123456789ab-000001.dcm"
+    rig.node.stop()
+    broken.write_bytes(b"\0" * 128 + b"DICM" + b"nonsense")
+    rig.start()
+    assert rig.wait_for("quarantined")["reason"]
+    assert len(list((rig.data / "quarantine").glob("*.dcm"))) == 1
+
+
+def test_second_node_on_the_same_folder_is_refused(rig: Rig) -> None:
+    with pytest.raises(SpoolError, match="another node uses this data folder"):
+        Node(rig.settings, INSTALLED, rig.broker.url)
+
+
+def test_taken_port_is_refused(rig: Rig, tmp_path: Path) -> None:
+    taken = {"host": "127.0.0.1", "port": rig.node.scp.port, "data": str(tmp_path / "other")}
+    other = Node(load_settings(None, {"node": taken}), INSTALLED, rig.broker.url)
+    with pytest.raises(PortTakenError, match="is in use: choose another"):
+        other.start()
+    other.stop()
