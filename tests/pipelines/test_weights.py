@@ -72,7 +72,7 @@ def test_weights_above_the_limit_are_not_written(tmp_path: Path) -> None:
 
 def test_installed_weights_are_those_of_their_cards() -> None:
     digests = installed()
-    assert "flair-joint" in digests
+    assert "joint" in digests
     for name, digest in digests.items():
         assert load_weights(name)[1].digest == digest
 
@@ -80,13 +80,13 @@ def test_installed_weights_are_those_of_their_cards() -> None:
 def test_shipped_card_says_that_it_is_synthetic_and_not_clinical() -> None:
     from pipelines.weights import FOLDER, card_details
 
-    details = card_details("flair-joint")
+    details = card_details("joint")
     assert details["trained_on"] == "synthetic"
     assert any("no clinical accuracy" in line for line in details["limitations"])
     assert set(details["figures"]) == {"real cases, never seen in training", "synthetic cases"}
-    assert "no clinical accuracy known" in (FOLDER / "flair-joint.md").read_text()
+    assert "no clinical accuracy known" in (FOLDER / "joint.md").read_text()
 
 
 def test_cards_are_read_without_torch() -> None:
-    code = "import sys; import pipelines.weights as w; w.card('flair-joint'); sys.exit('torch' in sys.modules)"
+    code = "import sys; import pipelines.weights as w; w.card('joint'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,9 @@ class BrainNorm(nn.Module):
 
     def forward(self, x: Tensor, brain: BrainWeights) -> Tensor:
         """Return float32 whatever the precision of ``x``."""
-        with torch.autocast(x.device.type, enabled=False):
+        kind = x.device.type
+        # Statistics in half precision lose small lesions; the meta device, where shapes are planned, has no autocast.
+        with torch.autocast(kind, enabled=False) if kind != "meta" else nullcontext():
             last = x.permute(0, 2, 3, 4, 1)
             values = last.flatten(1, 3).float()
             weights = brain.at(x.shape[-1])

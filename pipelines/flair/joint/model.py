@@ -1,4 +1,4 @@
-"""The joint network with its installed weights: a cube in, numpy out."""
+"""The joint network with its weights, for scoring: a cube in, a mask and two probabilities out."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from pipelines.flair.intensity import BACKGROUND
-from pipelines.flair.joint.network import CLASSES, JointNetwork, JointOutput
+from pipelines.flair.joint.network import JointNetwork
 from pipelines.types import BoolArray, FloatArray
 from pipelines.weights import FOLDER, card_details, load_weights
 
-WEIGHTS = "flair-joint"
-LOCALISATION_WEIGHTS = (0.25, 0.25, 0.5)
-"""Of the maps at D/8, D/4 and D/2 in the heatmap, as in the cross-task loss."""
+WEIGHTS = "joint"
 
 
 @dataclass(frozen=True)
@@ -31,32 +28,12 @@ class JointAnswer:
         Where it exceeds the threshold of the model card.
     ms, nmosd : float
         Probabilities of the two classes; they sum to 1.
-    localisation : float32 array, shape (k, j, i)
-        Localisation map of the more probable class in [0, 1], 0 outside the brain.
-    class_name : str
-        The class that the map explains.
     """
 
     probability: FloatArray
     mask: BoolArray
     ms: float
     nmosd: float
-    localisation: FloatArray
-    class_name: str
-
-
-def heatmap(output: JointOutput, brain: BoolArray) -> FloatArray:
-    """Join the localisation maps of one volume at full size, in [0, 1] over the brain."""
-    edge = brain.shape[0]
-    total = torch.zeros(brain.shape)
-    inside = torch.from_numpy(brain)
-    for weight, small in zip(LOCALISATION_WEIGHTS, output.localisation, strict=True):
-        full = functional.interpolate(small.float().cpu(), size=(edge,) * 3, mode="trilinear")[0, 0]
-        if bool(inside.any()):
-            low, high = full[inside].min(), full[inside].max()
-            total += weight * (full - low) / (high - low).clamp_min(1e-6)
-    values = total.numpy()
-    return np.where(brain, np.clip(values, 0, 1), 0).astype(np.float32)
 
 
 class JointModel:
@@ -97,6 +74,4 @@ class JointModel:
             mask=probability > self.threshold,
             ms=shares[0],
             nmosd=shares[1],
-            localisation=heatmap(output, brain),
-            class_name=CLASSES[int(np.argmax(shares))],
         )

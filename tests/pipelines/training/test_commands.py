@@ -7,10 +7,10 @@ import torch
 
 from pipelines.errors import DataSetError, WeightsError
 from pipelines.flair.joint.network import JointConfig, JointNetwork
-from pipelines.training import evaluate, phantom_cases
+from pipelines.training.commands import evaluate, phantom_cases, recipe, train
 from pipelines.training.batches import draw_batch
 from pipelines.training.cases import load_case, read_index
-from pipelines.training.commands import recipe, train
+
 from pipelines.training.loop import Phase, Trainer
 from pipelines.training.pool import Sample, pack_sample, ready, unpack
 
@@ -36,7 +36,10 @@ def pool(tmp_path: Path) -> Path:
 
 def trainer(folder: Path, steps: int, lines: list[str]) -> Trainer:
     torch.manual_seed(0)
-    phases = [Phase("crops", 32, 2, steps, 5.0, 5e-3, joint=False), Phase("volumes", 32, 2, 4, 5.0, 1e-3, joint=True)]
+    phases = [
+        Phase("crops", 32, 2, steps, 5.0, 5e-3, joint=False),
+        Phase("volumes", 32, 2, 4, 5.0, 1e-3, joint=True),
+    ]
     return Trainer(JointNetwork(SMALL), phases, folder, seed=1, device="cpu", report=lines.append)
 
 

@@ -77,7 +77,9 @@ def test_real_pattern_keeps_about_its_volume() -> None:
 def test_lesions_are_brighter_than_white_matter_as_real_ones_are() -> None:
     anatomy = head()
     lesions = np.zeros(anatomy.labels.shape, np.int16)
-    white = np.argwhere((anatomy.labels == Tissue.WHITE) & (anatomy.cortex_mm > 4) & (anatomy.ventricle_mm > 6))
+    white = np.argwhere(
+        (anatomy.labels == Tissue.WHITE) & (anatomy.cortex_mm > 4) & (anatomy.ventricle_mm > 6)
+    )
     rng = np.random.default_rng(5)
     for number, (k, j, i) in enumerate(white[rng.choice(len(white), 40)], start=1):
         lesions[k - 1 : k + 3, j - 1 : j + 3, i - 1 : i + 3] = number
