@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from dicom_node.series.volume import LoadedSeries
 
 
+FOREIGN_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
+"""What highdicom and pydicom raise over sources that lack or break what their class requires."""
+
+
 def build_results(
     findings: Findings, series: LoadedSeries, context: ResultContext, out: Path
 ) -> list[ResultObject]:
@@ -36,7 +40,8 @@ def build_results(
     Raises
     ------
     ResultError
-        The findings can't be encoded: no source image, a mask on another grid, an unknown code key.
+        The findings can't be encoded: no source image, a mask on another grid, an unknown code key, a source that lacks
+        what its SOP class requires; or the files can't be written.
     """
     if findings.status == "unsuitable" and context.when_unsuitable == "silent":
         return []
@@ -44,6 +49,11 @@ def build_results(
         return _build(findings, series, context, out)
     except UnknownCodeError as error:
         raise ResultError(str(error)) from error
+    except OSError as error:
+        raise ResultError(f"the objects can't be written to {out}: {error.strerror}") from error
+    except FOREIGN_ERRORS as error:
+        # Their texts may quote values of the source, so only the kind goes into a line that may be logged.
+        raise ResultError(f"the objects can't be built from this source: {type(error).__name__}") from error
 
 
 def _build(findings: Findings, series: LoadedSeries, context: ResultContext, out: Path) -> list[ResultObject]:

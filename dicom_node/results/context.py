@@ -42,6 +42,11 @@ class ResultContext:
     replaces: tuple[tuple[str, str, str, str], ...] = ()
     snomed_scheme: str = "SCT"
 
+    @property
+    def node_uid(self) -> UID:
+        """The node's own UID as an observing device, the same in all its results."""
+        return generate_uid(entropy_srcs=["node", self.node_id])
+
     def derive_uid(self, role: str, *index: object) -> UID:
         """Return the UID of one thing in this run's objects: the same at every retry, another in the next run."""
         parts = (self.node_id, self.job_id, self.run, role, *index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -84,6 +85,19 @@ def segmenting_model(findings: Findings) -> ModelCard | None:
     return findings.models[0] if findings.models else None
 
 
+def time_of(context: ResultContext, source: Dataset) -> datetime:
+    """Return when the run was made, in the zone that the source's TimezoneOffsetFromUTC (0008,0201) names.
+
+    The result keeps that attribute, which speaks for all its dates and times (PS3.3 C.12.1.1.8); without it, or with a
+    broken one, the run's own zone stays.
+    """
+    try:
+        zone = datetime.strptime(str(source.get("TimezoneOffsetFromUTC") or ""), "%z").tzinfo
+    except ValueError:
+        return context.created_at
+    return context.created_at.astimezone(zone)
+
+
 def finish(
     ds: Dataset,
     *,
@@ -108,7 +122,8 @@ def finish(
     ds.SeriesNumber = series_number
     ds.InstanceNumber = instance_number
     ds.SeriesDescription = series_description(context, what)
-    date, time = context.created_at.strftime("%Y%m%d"), context.created_at.strftime("%H%M%S")
+    created = time_of(context, source)
+    date, time = created.strftime("%Y%m%d"), created.strftime("%H%M%S")
     for prefix in ("InstanceCreation", "Content", "Series"):
         setattr(ds, f"{prefix}Date", date)
         setattr(ds, f"{prefix}Time", time)

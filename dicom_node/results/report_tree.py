@@ -65,7 +65,7 @@ def measurement_report(given: ReportInput) -> sr.MeasurementReport:
     observer = sr.ObserverContext(
         observer_type=Code("121007", "DCM", "Device"),
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
-            uid=given.context.derive_uid("node"),
+            uid=given.context.node_uid,
             name=given.context.node_id,
             manufacturer_name=MANUFACTURER,
             model_name=MODEL_NAME,

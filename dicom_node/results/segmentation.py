@@ -9,6 +9,7 @@ import numpy as np
 from highdicom.color import CIELabColor
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
 from pydicom.dataset import Dataset
+from pydicom.valuerep import DSfloat
 
 from dicom_node.errors import ResultError
 from dicom_node.results.context import ResultContext
@@ -77,6 +78,7 @@ def build_segmentation(
         content_description=f"Research: {context.title}"[:LONG_STRING],
     )
     _name_segment_in_each_frame(ds)
+    _state_spacing(ds, series.volume.spacing_mm[0])
     dimensions = context.derive_uid(ROLE, "dimensions")
     ds.DimensionOrganizationSequence[0].DimensionOrganizationUID = dimensions
     for item in ds.DimensionIndexSequence:
@@ -105,6 +107,16 @@ def _name_segment_in_each_frame(ds: Dataset) -> None:
             item.ReferencedSegmentNumber = shared.SegmentIdentificationSequence[0].ReferencedSegmentNumber
             frame.SegmentIdentificationSequence = [item]
         del shared.SegmentIdentificationSequence
+
+
+def _state_spacing(ds: Dataset, spacing_k_mm: float) -> None:
+    """State SpacingBetweenSlices also where highdicom does not, because slices are missing or not quite even.
+
+    Without it dcmqi takes SliceThickness for the spacing, and puts planes at wrong places.
+    """
+    measures = ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    if "SpacingBetweenSlices" not in measures:
+        measures.SpacingBetweenSlices = DSfloat(spacing_k_mm, auto_format=True)
 
 
 def tracking_uid(segment: Segment, context: ResultContext) -> str:

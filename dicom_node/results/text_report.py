@@ -11,7 +11,7 @@ from pydicom.uid import BasicTextSRStorage
 
 from dicom_node.results import wording
 from dicom_node.results.context import ResultContext
-from dicom_node.results.provenance import DISCLAIMER, MODEL_NAME, code_item, finish
+from dicom_node.results.provenance import DISCLAIMER, MODEL_NAME, code_item, finish, time_of
 from dicom_node.results.source import slice_of
 from dicom_node.results.structured_report import add_predecessors
 from dicom_node.standard import codes
@@ -66,7 +66,7 @@ def build_text_report(
     ds.ContentSequence = [
         _code("HAS CONCEPT MOD", _LANGUAGE, _ENGLISH),
         _code("HAS OBS CONTEXT", _OBSERVER_TYPE, _DEVICE),
-        _uid("HAS OBS CONTEXT", _OBSERVER_UID, context.derive_uid("node")),
+        _uid("HAS OBS CONTEXT", _OBSERVER_UID, context.node_uid),
         _text("HAS OBS CONTEXT", _OBSERVER_NAME, f"{MODEL_NAME} {context.node_version}, {context.node_id}"),
         *report_sections(findings, series, sources, context),
     ]
@@ -113,7 +113,7 @@ def analysed_sentence(sources: list[Dataset], context: ResultContext) -> str:
     images = int(source.NumberOfFrames) if source.get("NumberOfFrames") else len(sources)
     name = f"Series {number}" if number not in (None, "") else "A series"
     description = f' "{source.SeriesDescription}"' if source.get("SeriesDescription") else ""
-    when = context.created_at.strftime("%Y-%m-%d %H:%M")
+    when = time_of(context, source).strftime("%Y-%m-%d %H:%M %Z")
     return (
         f"{name}{description} with {images} images was analysed automatically for {context.title} on {when} "
         f"by {MODEL_NAME} {context.node_version} (job {context.job_id[:8]}, run {context.run})."

@@ -99,6 +99,20 @@ def test_a_series_without_images_is_refused(tmp_path: Path) -> None:
         build_results(case.findings, replace(case.series, datasets=()), CONTEXT, case.out)
 
 
+def test_source_that_breaks_its_class_is_an_error_that_quotes_no_value(tmp_path: Path) -> None:
+    case = Case.make(tmp_path, PatientID="secret-4711")
+    case.series.datasets[0].SOPClassUID = "1.2.3.4"
+    with pytest.raises(ResultError, match="can't be built from this source: KeyError") as caught:
+        build_results(case.findings, case.series, CONTEXT, case.out)
+    assert "4711" not in str(caught.value)
+
+
+def test_folder_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
+    case = Case.make(tmp_path)
+    with pytest.raises(ResultError, match="No such file or directory"):
+        build_results(case.findings, case.series, CONTEXT, tmp_path / "nowhere")
+
+
 SOURCES = {
     "axial": {},
     "oblique": {"orientation": "oblique"},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from result_factories import CONTEXT, REAL, Case, tool
+from result_factories import CONTEXT, REAL, Case, texts, tool
 
 from dicom_node.results.provenance import series_description
 
@@ -72,6 +72,19 @@ def test_every_date_is_the_runs(case: Case, role: str) -> None:
     ds = case.read(role)
     assert {ds.ContentDate, ds.InstanceCreationDate, ds.SeriesDate} == {"20261121"}
     assert {ds.ContentTime, ds.InstanceCreationTime, ds.SeriesTime} == {"081203"}
+
+
+def test_dates_are_in_the_zone_that_the_source_names(tmp_path: Path) -> None:
+    case = rewritten(tmp_path, Case.make(tmp_path / "first").sources, TimezoneOffsetFromUTC="-0930")
+    for role in ROLES:
+        ds = case.read(role)
+        assert (ds.TimezoneOffsetFromUTC, ds.ContentDate, ds.ContentTime) == ("-0930", "20261120", "224203")
+    assert "on 2026-11-20 22:42 UTC-09:30 by" in texts(case.read("text-sr"))[1]
+
+
+def test_broken_zone_of_the_source_is_harmless(tmp_path: Path) -> None:
+    case = rewritten(tmp_path, Case.make(tmp_path / "first").sources, TimezoneOffsetFromUTC="9")
+    assert case.read("sr").ContentTime == "081203"
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -66,6 +66,11 @@ def test_context_gives_each_thing_its_own_lasting_uid() -> None:
     assert len(others) == 6
 
 
+def test_node_is_the_same_device_in_all_its_results() -> None:
+    assert CONTEXT.node_uid == replace(CONTEXT, run=2, job_id="0" * 32).node_uid
+    assert CONTEXT.node_uid != replace(CONTEXT, node_id="node-2").node_uid
+
+
 def test_reading_manifests_loads_neither_highdicom_nor_torch() -> None:
     code = (
         "import sys, dicom_node.results.manifest, dicom_node.results.context;"

@@ -28,7 +28,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 def test_report_reads_as_written_here(case: Case) -> None:
     assert texts(case.read("text-sr"))[1:] == [
-        'Series 5 "t2_tirm_tra_dark-fluid" with 12 images was analysed automatically for FLAIR lesions on 2026-11-21 08:12 '
+        'Series 5 "t2_tirm_tra_dark-fluid" with 12 images was analysed automatically for FLAIR lesions on 2026-11-21 08:12 UTC '
         "by dicom-node 0.1.0 (job 3f9a1c20, run 1).",
         "2 lesions were found, with a total volume of 0.36 mL.",
         "Lesion 1: 0.35 mL (350 mm3), probability 0.65, images 4 to 6\r\n"
