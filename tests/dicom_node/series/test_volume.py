@@ -20,6 +20,7 @@ from pydicom.uid import (
 
 from dicom_node.errors import GeometryError, UnreadableError
 from dicom_node.series.volume import load_series, load_sources
+from dicom_node.standard.geometry import Gap
 
 SHAPE = (7, 40, 32)
 SPACING = (3.0, 0.8, 1.1)
@@ -150,6 +151,41 @@ def test_series_with_a_gap_is_refused(tmp_path: Path) -> None:
     paths = mr_series(tmp_path, shape=SHAPE)
     with pytest.raises(GeometryError, match=r"slice missing between -7\.5 and -1\.5 mm \(1 of 7\)"):
         load_series(paths[:4] + paths[5:])
+
+
+@pytest.mark.parametrize("kind", ["axial", "oblique", "reversed"])
+def test_series_with_gaps_is_loaded_when_they_are_allowed(tmp_path: Path, kind: str) -> None:
+    paths = mr_series(tmp_path, shape=SHAPE, spacing=SPACING, **KINDS[kind])
+    whole = load_series(paths)
+    by_place = {tuple(ds.ImagePositionPatient): ds.SOPInstanceUID for ds in whole.datasets}
+    kept = [place for k, place in enumerate(by_place) if k not in (2, 4)]
+    files = [path for path in paths if tuple(pydicom.dcmread(path).ImagePositionPatient) in kept]
+    loaded = load_series(files, allow_gaps=True)
+    assert loaded.volume is not None and whole.volume is not None
+    np.testing.assert_array_equal(loaded.volume.array, np.delete(phantom_array(SHAPE), [2, 4], axis=0))
+    np.testing.assert_allclose(loaded.volume.affine, whole.volume.affine, atol=1e-6)
+    assert [(gap.after_k, gap.missing) for gap in loaded.gaps] == [(1, 1), (2, 1)]
+    assert [ds.SOPInstanceUID for ds in loaded.datasets] == [by_place[place] for place in kept]
+    assert loaded.frames == tuple((k, None) for k in range(5))
+
+
+def test_enhanced_image_that_lacks_a_frame_is_loaded_when_that_is_allowed(tmp_path: Path) -> None:
+    (path,) = mr_series(tmp_path, shape=SHAPE, enhanced=True)
+    ds = pydicom.dcmread(path)
+    frames = np.delete(ds.pixel_array, 3, axis=0)
+    del ds.PerFrameFunctionalGroupsSequence[3]
+    ds.NumberOfFrames, ds.PixelData = 6, frames.tobytes()
+    ds.save_as(path)
+    loaded = load_series([path], allow_gaps=True)
+    assert loaded.volume is not None
+    np.testing.assert_array_equal(loaded.volume.array, np.delete(phantom_array(SHAPE), 3, axis=0))
+    assert loaded.volume.spacing_mm[0] == pytest.approx(3.0)
+    assert loaded.gaps == (Gap(-10.5, -4.5, 1, 2),)
+    assert loaded.frames == tuple((0, number) for number in range(1, 7))
+
+
+def test_whole_series_has_no_gaps(tmp_path: Path) -> None:
+    assert load_series(mr_series(tmp_path, shape=SHAPE), allow_gaps=True).gaps == ()
 
 
 def test_series_that_lacks_only_its_end_is_loaded(tmp_path: Path) -> None:
