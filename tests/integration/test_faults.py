@@ -12,7 +12,7 @@ from dicom_node.deliver.address import Address
 from dicom_node.deliver.scu import send_files
 from dicom_node.receive.archive import Archive
 from dicom_node.series.writer import write_series
-from pipelines.phantoms import flair_phantom
+from pipelines.phantoms.flair import flair_phantom
 from tests.integration.systems import RunningNode, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -30,9 +30,7 @@ def send(node: RunningNode, files: list[Path]) -> None:
 
 
 def roles(archive: Archive) -> Counter[str]:
-    return Counter(
-        str(dcmread(path, stop_before_pixels=True).SOPClassUID.name) for path in archive.files()
-    )
+    return Counter(str(dcmread(path, stop_before_pixels=True).SOPClassUID.name) for path in archive.files())
 
 
 def assert_came_back_once(archive: Archive) -> None:
