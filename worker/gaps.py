@@ -29,7 +29,7 @@ def filled(volume: Volume, gaps: Sequence[Gap]) -> Volume:
     if missing > MOST_MISSING or missing > LARGEST_SHARE * total:
         raise GeometryError(
             f"{missing} of {total} slices missing ({_places(gaps)}), more than can be interpolated: "
-            f"{MOST_MISSING} slices and {LARGEST_SHARE:.0%} of the stack"
+            f"{MOST_MISSING} slices and {LARGEST_SHARE * 100:.0f} % of the stack"
         )
     array = volume.array
     for gap in reversed(gaps):
