@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,7 +94,8 @@ def recipe(device: str, minutes: float | None = None, steps: int | None = None) 
     On a GPU about 6 hours unless told otherwise, on a CPU 75 minutes.
     """
     gpu = device.startswith("cuda")
-    total = minutes or (360.0 if gpu else 75.0)
+    # Counted in steps alone, a training anneals its learning rate the same way however fast the machine is.
+    total = minutes or (math.inf if steps is not None else 360.0 if gpu else 75.0)
     crops, volumes = (60_000, 12_000) if gpu else (2600, 400)
     if steps is not None:
         crops, volumes = steps, max(1, steps // 6)
@@ -120,7 +123,7 @@ def train(
     device: str = "auto",
     seed: int = 0,
     leave_out: tuple[str, ...] = (),
-    workers: int = 1,
+    workers: int | None = None,
     pool_size: int = 400,
     phases: list[Phase] | None = None,
     progress: Report = print,
@@ -144,8 +147,8 @@ def train(
         "auto", "cpu", "cuda:0".
     leave_out : tuple of str
         Patients whose lesion masks and cases are not used.
-    workers : int
-        Processes that make cases.
+    workers : int, optional
+        Processes that make cases; one beside a CPU training, most cores beside a GPU.
 
     Returns
     -------
@@ -169,6 +172,8 @@ def train(
         raise WeightsError(f"{trainer.checkpoint} exists; resume it, or give another folder")
     if resume and trainer.resume():
         progress(f"going on with phase {trainer.state.phase + 1}, step {trainer.state.step}")
+    if workers is None:
+        workers = 1 if used == "cpu" else max(1, (os.cpu_count() or 2) - 4)
     pool = out / "pool"
     given = 0 if data is None else _pack_given(data, pool / "ring-given", leave_out)
     with filling(pool, data, leave_out, size=pool_size, seed=seed, pause_s=0.0, workers=workers):

@@ -49,7 +49,7 @@ def tissue_means(rng: np.random.Generator) -> FloatArray:
     """Draw the mean intensity of each tissue, white matter being 1; float32, one for each `Tissue`."""
     means = np.zeros(len(Tissue), np.float32)
     if rng.random() < FLAIR_ORDER_SHARE:
-        grey, fluid = rng.normal(1.11, 0.05), rng.uniform(0.1, 0.5)
+        grey, fluid = rng.normal(1.14, 0.07), rng.uniform(0.1, 0.5)
     else:
         grey, fluid = rng.uniform(0.85, 1.35), rng.uniform(0.05, 0.8)
     means[Tissue.FLUID] = fluid * rng.uniform(0.9, 1.3)
@@ -62,7 +62,7 @@ def tissue_means(rng: np.random.Generator) -> FloatArray:
     means[Tissue.BRAINSTEM] = rng.uniform(0.95, 1.15)
     means[Tissue.CHOROID] = rng.uniform(0.5, 1.45)
     means[Tissue.CAP] = rng.uniform(1.0, 1.3)
-    means[Tissue.BRIGHT_CORTEX] = grey * rng.uniform(1.0, 1.18)
+    means[Tissue.BRIGHT_CORTEX] = grey * rng.uniform(1.0, 1.22)
     means[Tissue.BRIGHT_TRACT] = rng.uniform(1.0, 1.18)
     means[Tissue.SOFT] = rng.uniform(0.3, 1.2)
     means[Tissue.BONE] = rng.uniform(0.02, 0.4)
@@ -98,7 +98,7 @@ def paint(labels: Labels, lesions: npt.NDArray[np.int16], rng: np.random.Generat
     cortex = (
         (labels == Tissue.CORTEX) | (labels == Tissue.BRIGHT_CORTEX) | (labels == Tissue.CEREBELLAR_CORTEX)
     )
-    image = image * (1 + cortex * (rng.uniform(0, 0.1) * smooth_field(shape, 12, rng)))
+    image = image * (1 + cortex * (rng.uniform(0, 0.14) * smooth_field(shape, 12, rng)))
     if rng.random() < 0.7:
         # A bright rim and bright caps at the ventricles are normal.
         rim = ndimage.gaussian_filter((labels == Tissue.VENTRICLE).astype(np.float32), rng.uniform(0.8, 1.6))

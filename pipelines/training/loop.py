@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from pipelines.training.pool import ready
 
 AVERAGE_DECAY = 0.99
 CLIP_NORM = 1.0
+GPU_LOADERS = 8
+"""Threads that read batches ahead of a GPU; one beside a CPU."""
 Report = Callable[[str], None]
 
 
@@ -175,17 +179,34 @@ class Trainer:
             self.state.phase, self.state.step, self.state.used_s = self.state.phase + 1, 0, 0.0
             self.save()
 
+    def _batches(self, phase: Phase, pool: Path) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Draw the batches of a phase from the step that it stands at, some ahead; each step has its own seed."""
+        index, first = self.state.phase, self.state.step
+
+        def draw(step: int) -> tuple[Tensor, Tensor, Tensor]:
+            rng = np.random.default_rng((self.seed, index, step))
+            return draw_batch(ready(pool), phase.batch, phase.edge, rng, labelled=phase.joint)
+
+        threads = 1 if self.device == "cpu" else GPU_LOADERS
+        with ThreadPoolExecutor(threads) as executor:
+            ahead: deque[Future[tuple[Tensor, Tensor, Tensor]]] = deque()
+            for step in range(first, phase.steps):
+                ahead.append(executor.submit(draw, step))
+                if len(ahead) > threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
     def _phase(
         self, phase: Phase, pool: Path, every: int, validate: Callable[[nn.Module], str] | None
     ) -> None:
         state = self.state
         sums: dict[str, list[float]] = {}
+        batches = self._batches(phase, pool)
         while state.step < phase.steps and state.used_s < 60 * phase.minutes:
             began = time.monotonic()
             self.model.train()
-            rng = np.random.default_rng((self.seed, state.phase, state.step))
-            batch = draw_batch(ready(pool), phase.batch, phase.edge, rng, labelled=phase.joint)
-            for name, value in self._step(phase, batch).items():
+            for name, value in self._step(phase, next(batches)).items():
                 sums.setdefault(name, []).append(value)
             state.step += 1
             state.used_s += time.monotonic() - began

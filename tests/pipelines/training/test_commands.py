@@ -7,10 +7,9 @@ import torch
 
 from pipelines.errors import DataSetError, WeightsError
 from pipelines.flair.joint.network import JointConfig, JointNetwork
-from pipelines.training.commands import evaluate, phantom_cases, recipe, train
 from pipelines.training.batches import draw_batch
 from pipelines.training.cases import load_case, read_index
-
+from pipelines.training.commands import evaluate, phantom_cases, recipe, train
 from pipelines.training.loop import Phase, Trainer
 from pipelines.training.pool import Sample, pack_sample, ready, unpack
 

@@ -49,7 +49,7 @@ def test_ms_has_more_lesions_and_more_of_them_at_the_ventricles_than_nmosd() -> 
     counts: dict[str, float] = {}
     near: dict[str, float] = {}
     for label in ("MS", "NMOSD"):
-        drawn = [draw_lesions(anatomy, label, regions, np.random.default_rng(n)) for n in range(16)]
+        drawn = [draw_lesions(anatomy, label, regions, np.random.default_rng(n)) for n in range(10)]
         counts[label] = float(np.mean([len(np.unique(d)) - 1 for d in drawn]))
         near[label] = PRIORS[label].shares["periventricular"]
         assert all((d[anatomy.labels == Tissue.VENTRICLE] == 0).all() for d in drawn)
@@ -85,7 +85,7 @@ def test_lesions_are_brighter_than_white_matter_as_real_ones_are() -> None:
         lesions[k - 1 : k + 3, j - 1 : j + 3, i - 1 : i + 3] = number
     lesions[anatomy.labels != Tissue.WHITE] = 0
     ratios = []
-    for seed in range(6):
+    for seed in range(4):
         image = paint(anatomy.labels, lesions, np.random.default_rng(seed))
         ratios.append(np.median(image[lesions > 0]) / np.median(image[anatomy.labels == Tissue.WHITE]))
     assert 1.32 < np.mean(ratios) < 1.55
@@ -96,7 +96,7 @@ def test_most_contrasts_stand_in_flair_order() -> None:
     means = np.array([tissue_means(np.random.default_rng(n)) for n in range(200)])
     ordered = (means[:, Tissue.VENTRICLE] < 1) & (means[:, Tissue.CORTEX] > 1)
     assert 0.7 < ordered.mean() < 1
-    assert np.median(means[:, Tissue.CORTEX]) == pytest.approx(1.11, abs=0.03)
+    assert np.median(means[:, Tissue.CORTEX]) == pytest.approx(1.13, abs=0.03)
 
 
 def test_thick_slices_blur_along_their_axis_only() -> None:
