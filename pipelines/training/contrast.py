@@ -116,7 +116,7 @@ def paint(labels: Labels, lesions: npt.NDArray[np.int16], rng: np.random.Generat
             image = image * (1 + rng.uniform(0, 0.2) * halo * (1 - share))
     for nodes, most in ((80, 0.05), (32, 0.05), (12, 0.06)):
         image = image * (1 + rng.uniform(0, most) * smooth_field(shape, nodes, rng))
-    return np.maximum(image, 0).astype(np.float32)
+    return np.asarray(np.maximum(image, 0), dtype=np.float32)
 
 
 def draw_acquisition(rng: np.random.Generator) -> Acquisition:
