@@ -18,7 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from pipelines.brain.grid import Grid, resample
-from pipelines.brain.mni_space import Alignment, brain_height_mm, overlap, template
+from pipelines.brain.mni_space import Alignment, brain_height_mm, coarse_grid, overlap, template
 from pipelines.types import BoolArray, FloatArray, Volume
 
 INVERSION_TIME_MS = (1500.0, 2900.0)
@@ -101,13 +101,14 @@ def check_brain(mask: BoolArray, grid: Grid, alignment: Alignment) -> Verdict:
 
 @functools.lru_cache(maxsize=1)
 def _tissue_regions() -> tuple[BoolArray, BoolArray, BoolArray]:
-    """Return ventricles, cortex and deep white matter on the template's grid, clear of their borders."""
+    """Return ventricles, cortex and deep white matter on the template's coarse grid, clear of their borders."""
     reference = template()
     deep = ndimage.binary_erosion(reference.brain, iterations=25)
     fluid = deep & (reference.grey < 0.2) & (reference.white < 0.2)
     white = ndimage.binary_erosion(reference.white > 0.9, iterations=2)
     white &= ndimage.binary_erosion(reference.brain, iterations=12)
-    return fluid, reference.grey > 0.85, white
+    fluid, grey, white = (r[::2, ::2, ::2].copy() for r in (fluid, reference.grey > 0.85, white))
+    return fluid, grey, white
 
 
 def check_contrast(corrected: FloatArray, mask: BoolArray, grid: Grid, alignment: Alignment) -> Verdict:
@@ -123,11 +124,11 @@ def check_contrast(corrected: FloatArray, mask: BoolArray, grid: Grid, alignment
         Of both.
     alignment : Alignment
     """
-    space = template().grid
+    space = coarse_grid()
     values = resample(corrected, grid, space, transform=alignment.mni_to_patient)
     inside = resample(mask, grid, space, transform=alignment.mni_to_patient) > 0.5
     fluid, grey, white = (values[region & inside] for region in _tissue_regions())
-    if min(fluid.size, grey.size, white.size) < 500:
+    if min(fluid.size, grey.size, white.size) < 60:
         return Verdict("ventricles and white matter are not in the volume")
     reference = float(np.median(white))
     fluid_ratio = float(np.percentile(fluid, 25)) / max(reference, 1e-6)
