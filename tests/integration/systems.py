@@ -156,9 +156,12 @@ class RunningNode:
         """Processes of this node: "worker" (with their children) or "valkey"."""
         found = []
         for process in psutil.process_iter(["cmdline"]):
-            line = " ".join(process.info["cmdline"] or [])
-            mine = str(self.config) in line if kind == "worker" else str(self.data) in line
-            if mine and kind in line and process.pid != os.getpid():
+            words = process.info["cmdline"] or [""]
+            is_worker = "worker" in words and str(self.config) in words
+            is_valkey = "valkey" in Path(words[0].split()[0] if words[0] else "").name and str(
+                self.data
+            ) in " ".join(words)
+            if is_worker if kind == "worker" else is_valkey:
                 found.append(process)
         return found
 
