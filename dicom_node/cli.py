@@ -274,11 +274,9 @@ def analyse(
     }
     chosen = [uid for uid, name in wanted.items() if name]
     if len(chosen) != 1:
-        reason = (
-            unreadable[0]
-            if unreadable and not series
-            else f"{len(series)} series, {len(chosen)} of them for a pipeline"
-        )
+        if unreadable and not series:
+            raise UnreadableError(unreadable[0])
+        reason = f"{len(series)} series, {len(chosen)} of them for a pipeline"
         raise NotFoundError(
             f"{path}: {reason}; give one series that dicom-node route accepts, or --pipeline flair"
         )
@@ -364,7 +362,8 @@ def release(identifier: IdArgument, config: ConfigOption = None) -> None:
 def check(config: ConfigOption = None) -> None:
     """Check configuration, disk, broker, weights, device and destinations; status 1 when something is wrong."""
     from dicom_node.check import check_node
-    from pipelines.registry import describe_device, installed
+    from pipelines.device import describe_device
+    from pipelines.registry import installed
     from pipelines.weights import verify
 
     settings = _settings(config)

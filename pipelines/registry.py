@@ -69,26 +69,3 @@ def load(name: str, device: str = "auto") -> Pipeline:
     if name not in _ENTRIES:
         raise PipelineError(f'no pipeline "{name}" installed; there is: {", ".join(sorted(_ENTRIES))}')
     return _ENTRIES[name].make(device)
-
-
-def describe_device(device: str = "auto") -> str:
-    """Return a line about the device that a worker would compute on.
-
-    Raises
-    ------
-    PipelineError
-        There is no such device.
-    """
-    import torch  # noqa: PLC0415 (only where it is asked for)
-
-    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
-        return f"CPU, {torch.get_num_threads()} threads"
-    if not torch.cuda.is_available():
-        raise PipelineError(f'[worker] device = {device!r}: torch finds no CUDA device; use "auto" or "cpu"')
-    index = torch.device("cuda" if device == "auto" else device).index or 0
-    if index >= torch.cuda.device_count():
-        raise PipelineError(
-            f"[worker] device = {device!r}: there are {torch.cuda.device_count()} CUDA devices"
-        )
-    memory_gb = torch.cuda.get_device_properties(index).total_memory / 1e9
-    return f"cuda:{index}, {torch.cuda.get_device_name(index)}, {memory_gb:.0f} GB"

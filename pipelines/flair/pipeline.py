@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from pipelines.brain.mni_space import align_to_mni
+from pipelines.device import resolve_device
 from pipelines.errors import PipelineError
 from pipelines.flair.joint.network import CLASSES, JointNetwork
 from pipelines.flair.lesions import THRESHOLD, find_lesions, key_slices
@@ -99,25 +100,6 @@ class _Run:
     def refusal(self) -> Findings:
         """Return the answer to an input that does not suit."""
         return Findings("unsuitable", self.reason, warnings=tuple(self.warnings), timings_s=self.timings_s)
-
-
-def resolve_device(device: str) -> str:
-    """Return the torch device for "auto", "cpu", "cuda", "cuda:1".
-
-    Raises
-    ------
-    PipelineError
-        A GPU was asked for and there is none such.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        wanted = torch.device(device)
-    except RuntimeError as error:
-        raise PipelineError(f'unknown device "{device}"; use "auto", "cpu" or "cuda:0"') from error
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        raise PipelineError(f'no device "{device}" on this machine ({torch.cuda.device_count()} GPUs found)')
-    return device
 
 
 def limit_threads() -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipelines.device import resolve_device
 from pipelines.errors import DataSetError, WeightsError
 from pipelines.flair.joint.model import JointModel
 from pipelines.flair.joint.network import JointNetwork
@@ -103,13 +104,6 @@ def recipe(device: str, minutes: float | None = None, steps: int | None = None) 
         Phase("crops", 80, 8 if gpu else 2, crops, 0.55 * total, 2e-3, joint=False),
         Phase("volumes", 160, 2 if gpu else 1, volumes, 0.45 * total, 1e-3, joint=True),
     ]
-
-
-def resolve_device(device: str) -> str:
-    """Return "cuda:0" or "cpu" for "auto", anything else as it is."""
-    if device != "auto":
-        return device
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
 def train(

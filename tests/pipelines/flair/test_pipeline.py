@@ -8,10 +8,11 @@ import torch
 
 from pipelines.brain.grid import Grid
 from pipelines.brain.mni_space import Alignment
+from pipelines.device import resolve_device
 from pipelines.errors import PipelineError, WeightsError
 from pipelines.flair import pipeline as module
 from pipelines.flair.joint.network import JointNetwork, JointOutput
-from pipelines.flair.pipeline import FlairPipeline, load_flair, resolve_device, threshold_of
+from pipelines.flair.pipeline import FlairPipeline, load_flair, threshold_of
 from pipelines.flair.preprocess import Brain
 from pipelines.flair.suitability import Verdict
 from pipelines.phantoms.flair import AXIAL_2D, Acquisition, flair_phantom

@@ -1,0 +1,37 @@
+"""Which device torch computes on."""
+
+from __future__ import annotations
+
+from pipelines.errors import PipelineError
+
+
+def resolve_device(device: str) -> str:
+    """Return the torch device for "auto", "cpu", "cuda", "cuda:1".
+
+    Raises
+    ------
+    PipelineError
+        The name is unknown, or a GPU was asked for and there is none such.
+    """
+    import torch  # noqa: PLC0415 (the node starts without it)
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise PipelineError(f'unknown device "{device}"; use "auto", "cpu" or "cuda:0"') from error
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise PipelineError(f'no device "{device}" on this machine ({torch.cuda.device_count()} GPUs found)')
+    return device
+
+
+def describe_device(device: str = "auto") -> str:
+    """Return a line about the device that a worker would compute on; raises as `resolve_device` does."""
+    import torch  # noqa: PLC0415
+
+    used = resolve_device(device)
+    if used == "cpu":
+        return f"CPU, {torch.get_num_threads()} threads"
+    properties = torch.cuda.get_device_properties(used)
+    return f"{used}, {properties.name}, {properties.total_memory / 1e9:.0f} GB"
