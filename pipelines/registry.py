@@ -29,7 +29,7 @@ def _make_flair(device: str) -> Pipeline:
 
 _ENTRIES = {
     "flair": _Entry(
-        title="MS and NMOSD lesions on brain FLAIR",
+        title="FLAIR lesions",
         version="1.0.0",
         weights="joint",
         default_settings={"threshold": 0.5},
