@@ -153,6 +153,7 @@ def worker(
     queues: Annotated[
         str, typer.Option(help="Pipelines to run, separated by commas; all installed ones by default.")
     ] = "",
+    parent: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
     """Run a worker: it takes jobs from the broker and writes results into the spool."""
     from dicom_node.jobs.broker import read_url
@@ -174,6 +175,7 @@ def worker(
         device=settings.worker.device,
         time_limit_s=settings.worker.time_limit_s,
         queues=names,
+        parent=parent,
     )
 
 

@@ -32,7 +32,7 @@ class WorkerProcess:
     def __init__(
         self, config: Path | None, broker_url: str, spool: Path, log: Path, worklog: Worklog
     ) -> None:
-        self.command = [sys.executable, "-m", "dicom_node.cli", "worker"]
+        self.command = [sys.executable, "-m", "dicom_node.cli", "worker", "--parent", str(os.getpid())]
         if config is not None:
             self.command += ["--config", str(config)]
         self.environment = {

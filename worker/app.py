@@ -146,6 +146,7 @@ def run_worker(
     queues: Sequence[str] | None = None,
     registry: Registry | None = None,
     heartbeat_s: float = HEARTBEAT_S,
+    parent: int = 0,
 ) -> int:
     """Work in this process until it is told to stop; return the exit status.
 
@@ -160,6 +161,8 @@ def run_worker(
         Names of pipelines to work for; None: all installed.
     registry : Registry or None
         None: :mod:`pipelines.registry`.
+    parent : int
+        Process ID of a node that started this worker: when it is gone, the worker stops as by SIGTERM.
 
     Raises
     ------
@@ -180,6 +183,8 @@ def run_worker(
         )
     os.umask(0o077)
     place = Workplace(spool=spool, device=device, registry=registry, heartbeat_s=heartbeat_s)
+    if parent:
+        _stop_with(parent)
     app = make_app(broker_url, place, time_limit_s, list(queues or known))
     worker_process_init.connect(_start_child)
     warnings.simplefilter("ignore", SecurityWarning)  # warns root of pickled messages, which we refuse
@@ -201,8 +206,19 @@ def run_worker(
 
 def _start_child(**_: object) -> None:
     """End the child with its parent: none else holds its time limit, and the next worker needs its device."""
+    _signal_at_parents_end(signal.SIGKILL)
+
+
+def _stop_with(parent: int) -> None:
+    """Stop when the node that started this worker is gone: the next node brings a worker of its own."""
+    _signal_at_parents_end(signal.SIGTERM)
+    if os.getppid() != parent:
+        raise ConfigError("the node that started this worker has ended")
+
+
+def _signal_at_parents_end(number: signal.Signals) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def _installed_registry() -> Registry:

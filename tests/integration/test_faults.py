@@ -76,3 +76,14 @@ def test_node_killed_after_the_store_and_broker_killed_in_the_middle(
         assert_came_back_once(archive)
     finally:
         node.stop()
+
+
+def test_worker_of_a_killed_node_ends(archive: Archive, tmp_path: Path) -> None:
+    node = RunningNode(tmp_path / "node", archive.port)
+    node.start()
+    try:
+        wait_until(lambda: len(node.processes("worker")) > 1, 60, "the worker has its child")
+        node.kill()
+        wait_until(lambda: not node.processes("worker"), 30, "no worker is left")
+    finally:
+        node.stop()
