@@ -7,7 +7,7 @@ from pipelines.flair.intensity import BACKGROUND
 from pipelines.training.anatomy import Anatomy, Tissue, from_template
 from pipelines.training.contrast import Acquisition, paint, scan, smooth_field, tissue_means
 from pipelines.training.cube import CUBE, SPACING_MM
-from pipelines.training.generator import Generator, extraction
+from pipelines.training.generator import Generator, extraction, outline
 from pipelines.training.priors import PRIORS, REGIONS, draw_lesions, places, transplant
 
 ML = SPACING_MM**3 / 1000
@@ -112,6 +112,14 @@ def test_thick_slices_blur_along_their_axis_only() -> None:
 def test_smooth_field_has_about_unit_spread() -> None:
     spreads = [smooth_field((64, 64, 64), 12, np.random.default_rng(n)).std() for n in range(5)]
     assert np.mean(spreads) == pytest.approx(1, abs=0.25)
+
+
+def test_outline_takes_in_bright_neighbours_only() -> None:
+    lesions = np.zeros((5, 5, 5), bool)
+    lesions[2, 2, 2] = True
+    image = np.zeros((5, 5, 5), np.float32)
+    image[2, 2, 3] = image[2, 2, 4] = 1.0
+    assert np.argwhere(outline(lesions, image)).tolist() == [[2, 2, 2], [2, 2, 3]]
 
 
 def test_extraction_errs_by_little() -> None:
