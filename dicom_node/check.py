@@ -58,12 +58,14 @@ def check_node(settings: Settings, extra: Iterable[tuple[str, Look]] = ()) -> It
 
 
 def _data_folder(settings: Settings) -> str:
-    folder = settings.node.data
+    folder = settings.spool
     existing = folder
     while not existing.exists():
         existing = existing.parent
     if not os.access(existing, os.W_OK):
-        raise NodeError(f"{existing} can't be written by this user: choose another [node] data")
+        raise NodeError(
+            f"{existing} can't be written by this user: choose another [node] data or [worker] spool"
+        )
     usage = shutil.disk_usage(existing)
     share = usage.used / max(1, usage.used + usage.free)
     if share > settings.storage.high_water:

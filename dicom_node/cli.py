@@ -212,7 +212,8 @@ def send(
         results = send_files(address, files, calling, progress=lambda _: progress.advance(task))
     refused = [result for result in results if not result.outcome.stored]
     for result in refused[:20]:
-        err.print(f"{result.path}: {result.reason}", style="red", markup=False)
+        reason = result.reason.removeprefix(f"{result.path}: ").removeprefix(f"{result.path.name}: ")
+        err.print(f"{result.path}: {reason}", style="red", markup=False)
     out.print(f"{len(results) - len(refused)} of {len(results)} objects stored by {address}")
     raise typer.Exit(1 if refused else 0)
 
@@ -300,8 +301,13 @@ def analyse(
         tell,
     )
     out.print(f"{manifest.status}{f': {manifest.reason}' if manifest.reason else ''}", markup=False)
-    for key, value in manifest.figures.items():
-        out.print(f"  {key:<24}{value}")
+    figures = dict(manifest.figures)
+    for name, value in figures.pop("probability", {}).items():
+        figures[f"probability of {name}"] = f"{value:.2f} (research use, see the model card)"
+    for key, value in figures.items():
+        out.print(f"  {key:<56}{value}", markup=False)
+    for warning in manifest.warnings:
+        out.print(f"  {warning}", style="yellow", markup=False)
     for produced in sorted(out_folder.iterdir()):
         out.print(f"  {produced}", markup=False)
     raise typer.Exit(1 if manifest.status == "failed" else 0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,9 +91,16 @@ class BrokerSection(Section):
 class WorkerSection(Section):
     """``[worker]``: what a worker computes on, how long, and where the spool is mounted on its host."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: str = "auto"
     time_limit_s: Annotated[float, Field(ge=1, le=86400)] = 900.0
     spool: str = ""
+
+    @field_validator("device")
+    @classmethod
+    def _is_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+            raise ValueError('"auto", "cpu", "cuda" or "cuda:0"')
+        return value
 
 
 class ResultsSection(Section):

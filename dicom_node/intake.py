@@ -154,7 +154,8 @@ class Intake:
 
     def file_rejected(self, association_id: str, reason: str, path: Path) -> None:
         """Write into the worklog that a received file was set aside."""
-        self.worklog.write("quarantined", name=path.name, reason=reason)
+        named, _, rest = reason.partition(": ")
+        self.worklog.write("quarantined", name=path.name, reason=rest if named.endswith(".dcm") else reason)
 
     def association_filed(self, association: Association) -> None:
         """Write what an association brought, and let the tracker count it as ended."""
@@ -178,15 +179,16 @@ class Intake:
         if decision.pipeline is None:
             self._ignore(series, decision, len(headers))
             return
-        assessment = assess(headers)
-        self.worklog.write(
-            "series-whole",
-            series.id,
-            images=len(headers),
-            spacing_mm=assessment.spacing_mm,
-            waited_s=max(0.0, time.time() - series.last_at),
-            reason=note or None,
-        )
+        if note:
+            self.worklog.write("incomplete", series.id, images=len(headers), reason=note)
+        else:
+            self.worklog.write(
+                "series-whole",
+                series.id,
+                images=len(headers),
+                spacing_mm=assess(headers).spacing_mm,
+                waited_s=max(0.0, time.time() - series.last_at),
+            )
         self._make_job(series, headers, decision, note)
 
     def series_has_gap(self, series_uid: str, reason: str) -> None:
@@ -247,6 +249,9 @@ class Intake:
             reason="" if info else f"no pipeline {pipeline} installed",
         )
         self.store.move_series(series.series_uid, SeriesState.ROUTED, decision.reason)
+        if not created and job_id in {job.id for job in earlier if job.state == JobState.NO_PIPELINE}:
+            self.worklog.write("no-pipeline", job_id, series=series.id, pipeline=pipeline)
+            return
         if not created:
             self.worklog.write(
                 "duplicate", series.id, images=len(headers), reason=f"job {job_id[:8]} has them"

@@ -21,6 +21,7 @@ from dicom_node.jobs.dispatch import Dispatcher, redacted
 from dicom_node.jobs.failure import publish_failure
 from dicom_node.jobs.rebuild import rebuild
 from dicom_node.jobs.reconcile import Reconciler
+from dicom_node.jobs.retention import Removed, Retention
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
@@ -36,6 +37,7 @@ from pipelines.types import PipelineInfo
 STATE_NAME = "state.sqlite"
 LEASE_S = 30.0
 MAX_RUNS = 3
+OUTCOMES = {"findings": "findings", "none": "no findings", "unsuitable": "not suitable"}
 
 
 class Node:
@@ -86,6 +88,9 @@ class Node:
         self.intake = Intake(
             settings, self.spool, self.store, self.worklog, installed, on_job=self.reconciler.wake
         )
+        self.retention = Retention(
+            self.store, self.spool, settings.storage.keep_days, on_removed=self._on_removed
+        )
         self.scp = StorageSCP(
             ae_title=settings.node.ae_title,
             host=settings.node.host,
@@ -118,6 +123,7 @@ class Node:
         self.reconciler.start()
         self.intake.start()
         self.scp.start()
+        self.retention.start()
         if self.settings.node.metrics_port:
             self.metrics.start(self.settings.node.metrics_port, self.settings.node.metrics_host)
         self.control.start()
@@ -142,6 +148,7 @@ class Node:
         self.control.stop()
         self.metrics.stop()
         self.intake.stop()
+        self.retention.stop()
         self.reconciler.stop()
         self.outbox.stop()
         self.dispatcher.close()
@@ -218,6 +225,9 @@ class Node:
             self.worklog.write("retry", job.id, reason="delivered again")
             self.outbox.again(job.id)
             return f"job {short} is delivered again"
+        if verb == "retry" and state is JobState.DELIVERING:
+            self.outbox.wake()
+            return f"job {short}: what waits for its destinations is tried again now"
         if verb == "retry" and state is JobState.NO_PIPELINE:
             return self._steer_series(verb, self.store.series(job.series_uid))
         if verb == "retry" and state in {JobState.DELIVERED, JobState.ABANDONED}:
@@ -248,7 +258,7 @@ class Node:
             self.worklog.write(
                 "analysed",
                 job.id,
-                outcome=manifest.status,
+                outcome=OUTCOMES[manifest.status],
                 lesions=manifest.figures.get("lesions"),
                 volume_ml=manifest.figures.get("volume_ml"),
                 reason=manifest.reason or None,
@@ -296,7 +306,14 @@ class Node:
         job = self.store.job(job_id)
         if job is None or job.state not in {JobState.DELIVERING, JobState.UNDELIVERED}:
             return
-        self.store.move_job(job_id, JobState.DELIVERED if ok else JobState.UNDELIVERED, job.reason)
+        reason = (
+            job.reason if self.settings.destination else "no destination: the results stay in the data folder"
+        )
+        self.store.move_job(job_id, JobState.DELIVERED if ok else JobState.UNDELIVERED, reason)
+
+    def _on_removed(self, removed: Removed) -> None:
+        reason = f"kept for {self.settings.storage.keep_days:g} days after its end"
+        self.worklog.write("removed", removed.id, images=removed.images, reason=reason)
 
     # Start and state
 

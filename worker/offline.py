@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -50,7 +50,7 @@ def analyse_files(
     uids = [read_header(path).sop_instance_uid for path in paths]
     job_id = job_identity(uids, info.name, info.weights_digest, info.default_settings)
     context = ResultContext(
-        node_id=hashlib.sha256(b"dicom-node analyse").hexdigest()[:32],
+        node_id=secrets.token_hex(16),  # each call makes objects of its own
         node_version=__version__,
         job_id=job_id,
         run=1,

@@ -17,9 +17,11 @@ from dicom_node.worklog.follow import records
 Line = tuple[str, str]
 """Text and rich style."""
 
-WAY_OUT = {
+SERIES_WAY_OUT = {
     SeriesState.HELD: "dicom-node release {id} analyses it as it is; late images are still taken",
     SeriesState.IGNORED: "dicom-node route shows every rule on the files; dicom-node retry {id} judges it again",
+}
+JOB_WAY_OUT = {
     JobState.HELD: "dicom-node release {id} lets it run",
     JobState.NO_PIPELINE: "dicom-node retry {id} runs it once the pipeline is installed",
     JobState.UNDELIVERED: "dicom-node retry {id} delivers it again",
@@ -52,11 +54,10 @@ def why(data: Path, text: str) -> Iterator[Line]:
             yield from _series(store, series)
             for job in jobs:
                 yield from _job(store, job)
-            ids = {job.id for job in jobs} if match.kind == "job" else {series.id, *(job.id for job in jobs)}
             yield "worklog", "bold"
-            for identifier in sorted(ids):
-                for record in records(data, series=identifier):
-                    yield f"  {record.line()}", _style(record.level)
+            # the records of a series bring those of its jobs along
+            for record in records(data, series=jobs[0].id if match.kind == "job" else series.id):
+                yield f"  {record.line()}", _style(record.level)
     finally:
         store.close()
 
@@ -72,7 +73,7 @@ def _series(store: Store, series: SeriesRow) -> Iterator[Line]:
         "",
     )
     yield f"  Series Instance UID {series.series_uid}", "dim"
-    yield from _way_out(SeriesState(series.state), series.id)
+    yield from _way_out(SERIES_WAY_OUT.get(SeriesState(series.state)), series.id)
     for row in store.history(series.series_uid):
         yield (
             f"  {_at(row.at)}  {row.before or '-'} -> {row.after}{f'  {row.reason}' if row.reason else ''}",
@@ -90,7 +91,7 @@ def _job(store: Store, job: JobRow) -> Iterator[Line]:
     ):
         if text:
             yield f"  {text}", ""
-    yield from _way_out(JobState(job.state), job.id)
+    yield from _way_out(JOB_WAY_OUT.get(JobState(job.state)), job.id)
     for row in store.history(job.id):
         yield (
             f"  {_at(row.at)}  {row.before or '-'} -> {row.after}{f'  {row.reason}' if row.reason else ''}",
@@ -111,9 +112,9 @@ def _job(store: Store, job: JobRow) -> Iterator[Line]:
         yield f"  {count} x {role} to {destination}: {state}{f', {reason}' if reason else ''}", ""
 
 
-def _way_out(state: SeriesState | JobState, identifier: str) -> Iterator[Line]:
-    if state in WAY_OUT:
-        yield f"  {WAY_OUT[state].format(id=identifier[:8])}", "cyan"
+def _way_out(sentence: str | None, identifier: str) -> Iterator[Line]:
+    if sentence:
+        yield f"  {sentence.format(id=identifier[:8])}", "cyan"
 
 
 def _style(level: str) -> str:

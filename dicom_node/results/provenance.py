@@ -9,11 +9,12 @@ from pathlib import Path
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.sr.coding import Code
-from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from dicom_node.results.context import ResultContext
 from dicom_node.results.source import copy_patient_and_study
 from dicom_node.standard import codes
+from dicom_node.standard.contexts import IMPLEMENTATION_CLASS_UID
 from pipelines.types import Findings, ModelCard
 
 MANUFACTURER = "dicom-node project"
@@ -137,7 +138,7 @@ def finish(
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
+    ds.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     ds.file_meta.ImplementationVersionName = "DICOM-NODE"
 
 

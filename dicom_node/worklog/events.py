@@ -90,7 +90,7 @@ EVENTS: dict[str, Event] = {
     "received": _event(
         "info", "{images:image} from {calling_ae}", "series {series_number}", "{seconds:seconds}"
     ),
-    "quarantined": _event("error", "quarantine/{name} from {calling_ae}", "quarantine/{name}", "{reason}"),
+    "quarantined": _event("error", "quarantine/{name}", "{reason}"),
     "conflict": _event(
         "warning",
         "{images:image} with other pixels under a known UID",
@@ -106,7 +106,9 @@ EVENTS: dict[str, Event] = {
         "after {waited_s:seconds}",
         "{reason}",
     ),
-    "held": _event("warning", "held: {reason}", "{images:image}"),
+    "held": _event("warning", "{reason}", "{images:image}"),
+    "incomplete": _event("warning", "goes on with {images:image}", "{reason}"),
+    "removed": _event("info", "{images:image} and their results removed", "{reason}"),
     "released": _event("info", "released", "{reason}"),
     "routed": _event("info", "to {pipeline}", "job {job}", "{reason}"),
     "ignored": _event("info", "nothing to do: {reason}", "series {series_number}", "{images:image}"),

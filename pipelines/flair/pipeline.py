@@ -50,6 +50,11 @@ LOCALISATION_METHOD = (
     "Class features weighted by the classifier's weights, at three scales (Front Neurosci 2024, "
     "10.3389/fnins.2024.1351387)."
 )
+PROBABILITY_METHOD = (
+    "Probability of lesion at each voxel, from the segmentation branch (Front Neurosci 2024, "
+    "10.3389/fnins.2024.1351387)."
+)
+"""Shown where nothing was found: a class of disease has nothing to explain there."""
 MAX_THREADS = 16
 
 
@@ -214,13 +219,14 @@ class FlairPipeline:
             Hypothesis(*DISEASES[name], probability=share, calibrated=False, model=self.card.name)
             for name, share in answer.classes.items()
         )
+        shown = heat if found else probability
         heatmap = Heatmap(
-            name="localisation map",
-            method=LOCALISATION_METHOD,
-            class_name=predicted,
+            name="localisation map" if found else "probability map",
+            method=LOCALISATION_METHOD if found else PROBABILITY_METHOD,
+            class_name=predicted if found else "lesion",
             probability=answer.classes[predicted] if found else None,
-            values=heat,
-            key_slices_k=key_slices(mask, heat, brain.whole.spacing_mm[0]),
+            values=shown,
+            key_slices_k=key_slices(mask, shown, brain.whole.spacing_mm[0]),
             model=self.card.name,
         )
         total_mm3 = sum(lesion.volume_mm3 for lesion in lesions)

@@ -142,7 +142,7 @@ def test_lines_that_do_not_fit_on_the_disk_are_counted(tmp_path, monkeypatch):
     log.write("held", SERIES, reason="kept")
     lines = (tmp_path / "worklog.log").read_text().splitlines()
     assert lines[0].endswith("worklog, 2 lines are missing here, they could not be written")
-    assert lines[1].endswith("held: kept")
+    assert lines[1].endswith("kept")
 
 
 def _write_many(folder: Path, count: int) -> None:
