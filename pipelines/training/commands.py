@@ -18,7 +18,7 @@ from pipelines.flair.joint.model import JointModel
 from pipelines.flair.joint.network import JointNetwork
 from pipelines.training.cases import COLUMNS, load_case, read_index, write_cube
 from pipelines.training.cube import SPACING_MM
-from pipelines.training.export import export
+from pipelines.training.export import export, sources_of
 from pipelines.training.generator import make_generator
 from pipelines.training.loop import Phase, Trainer
 from pipelines.training.metrics import class_scores, score_mask
@@ -175,7 +175,13 @@ def train(
         trainer.run(pool)
     (out / "history.json").write_text(json.dumps(trainer.state.history, indent=1), encoding="utf-8")
     provenance = "real and synthetic" if given else "synthetic"
-    return export(trainer.best, out, provenance=provenance, figures={})
+    return export(
+        trainer.best,
+        out,
+        provenance=provenance,
+        sources=sources_of(data, leave_out, given),
+        figures={},
+    )
 
 
 def _pack_given(data: Path, ring: Path, leave_out: tuple[str, ...]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +16,45 @@ DEVICE_UID = "2.25.250364783924217311829764046283174019283"
 """Identifies this model in DICOM objects; one for the model, whatever its version."""
 PURPOSE = "White matter lesions on brain FLAIR, MS versus NMOSD; research use only"
 
-SOURCES = [
-    {
-        "what": "MNI152 template with its grey and white matter maps",
-        "licence": "ICBM licence (free to use, with notice)",
-        "citation": "Fonov et al., NeuroImage 2011, doi:10.1016/j.neuroimage.2010.07.033; shipped with nilearn",
-    },
-    {
-        "what": "15 whole-head label maps, painted with random contrast",
-        "licence": "Apache-2.0",
-        "citation": "Billot et al., SynthSeg, Med Image Anal 2023, doi:10.1016/j.media.2023.102789",
-    },
-    {
-        "what": "27 consensus lesion masks in MNI space (shapes and places of lesions; none of patients 07 and 19)",
-        "licence": "CC-BY",
-        "citation": "Lesjak et al., Neuroinformatics 2017, doi:10.1007/s12021-017-9348-7",
-    },
-]
-LIMITATIONS = [
-    "A first, short training on a CPU; no clinical accuracy is known.",
-    "Every training image is synthetic. No real FLAIR image was seen.",
-    "The classification has learnt hand-written priors of where MS and NMOSD lesions lie, not patients: it is trained on "
-    "synthetic data, its probabilities are not calibrated, and no clinical accuracy is known.",
-    "Small lesions, and lesions in the brainstem, cerebellum and cortex, are often missed; slices above 5 mm were not tried.",
-]
+TEMPLATE = {
+    "what": "MNI152 template with its grey and white matter maps",
+    "licence": "ICBM licence (free to use, with notice)",
+    "citation": "Fonov et al., NeuroImage 2011, doi:10.1016/j.neuroimage.2010.07.033; shipped with nilearn",
+}
+LABEL_MAPS = {
+    "what": "whole-head label maps, painted with random contrast",
+    "licence": "Apache-2.0 (SynthSeg training labels)",
+    "citation": "Billot et al., SynthSeg, Med Image Anal 2023, doi:10.1016/j.media.2023.102789",
+}
+LESION_MASKS = {
+    "what": "consensus lesion masks in MNI space (shapes and places of lesions, no images)",
+    "licence": "CC-BY",
+    "citation": "Lesjak et al., Neuroinformatics 2017, doi:10.1007/s12021-017-9348-7",
+}
+CLASSIFIER_LIMIT = (
+    "The classification has learnt written priors of where MS and NMOSD lesions lie, not patients: it is trained on "
+    "synthetic data, its probabilities are not calibrated, and no clinical accuracy is known."
+)
+SYNTHETIC_LIMIT = "Every training image is synthetic. No real FLAIR image was seen."
+
+
+def sources_of(data: Path | None, leave_out: tuple[str, ...], given: int) -> list[dict[str, str]]:
+    """Return what a training drew on: the template, and what ``data`` holds of label maps, lesion masks and cases."""
+    sources = [TEMPLATE]
+    if data is None:
+        return sources
+    heads = len(list((data / "head_labels").glob("*.nii.gz")))
+    names = [p.name.split(".")[0] for p in (data / "open_ms" / "lesions_mni").glob("*.nii.gz")]
+    masks = len([name for name in names if name not in leave_out])
+    without = f", none of {', '.join(leave_out)}" if leave_out else ""
+    if heads:
+        sources.append({**LABEL_MAPS, "what": f"{heads} {LABEL_MAPS['what']}"})
+    if masks:
+        sources.append({**LESION_MASKS, "what": f"{masks} {LESION_MASKS['what']}{without}"})
+    if given:
+        what = f"{given} cases of the data set {data.name}"
+        sources.append({"what": what, "licence": "its owner's", "citation": "none"})
+    return sources
 
 
 def readme(details: Mapping[str, Any]) -> str:
@@ -83,7 +98,9 @@ def export(
     folder: Path,
     *,
     provenance: str,
+    sources: Sequence[Mapping[str, str]],
     figures: Mapping[str, Mapping[str, object]],
+    limitations: Sequence[str] = (),
     threshold: float = 0.5,
     version: str = VERSION,
 ) -> Path:
@@ -94,8 +111,12 @@ def export(
     network : JointNetwork
     folder : Path
     provenance : "synthetic", "real" or "real and synthetic"
+    sources : sequence of mappings
+        From `sources_of`.
     figures : mapping of heading to figures
-        Under "real cases" and "synthetic cases", never mixed.
+        Of real and of synthetic cases under headings of their own.
+    limitations : sequence of str
+        Beside those that hold for every training here.
     threshold : float
 
     Returns
@@ -117,9 +138,13 @@ def export(
         "calibrated": False,
         "licence": "Apache-2.0",
         "reference": "Front Neurosci 2024, doi:10.3389/fnins.2024.1351387",
-        "sources": SOURCES,
+        "sources": list(sources),
         "figures": figures,
-        "limitations": LIMITATIONS,
+        "limitations": [
+            *limitations,
+            *([SYNTHETIC_LIMIT] if provenance == "synthetic" else []),
+            CLASSIFIER_LIMIT,
+        ],
     }
     save_weights(WEIGHTS, network.state_dict(), details, readme(details), folder)
     return folder / f"{WEIGHTS}.safetensors"
