@@ -113,7 +113,7 @@ class ResultsSection(Section):
 
 
 class StorageSection(Section):
-    """``[storage]``: how full the disk may get and how long delivered series are kept."""
+    """``[storage]``: how full the disk may get, and how long series that are done with are kept (0: for ever)."""
 
     high_water: Annotated[float, Field(gt=0, le=1)] = 0.90
     keep_days: Annotated[float, Field(ge=0)] = 14.0
