@@ -5,7 +5,7 @@ say() { printf '%s\n' "$*" >&2; }
 
 find_python() {
   local name
-  for name in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python}; do
+  for name in "${PYTHON:-python3}" python3.14 python3.13 python3.12 python3.11 python; do
     if command -v "$name" >/dev/null && "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       command -v "$name"
       return
@@ -32,7 +32,7 @@ make_environment() {
     return
   fi
   say "Installing into $VENV (once; a few minutes where torch has to be downloaded)"
-  [ -x "$VENV/bin/python" ] && "$VENV/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$VENV" || return 1
+  "$VENV/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$VENV" || return 1
   rm -f "$VENV"/installed*
   if ! "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
       --constraint "$root/deploy/constraints.txt" --editable "$root${extra:+[$extra]}"; then

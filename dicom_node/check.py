@@ -13,7 +13,7 @@ import redis
 from dicom_node.config import Settings
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.scu import echo
-from dicom_node.errors import BrokerError, NodeError
+from dicom_node.errors import BrokerError, NodeError, SpoolError
 from dicom_node.jobs.broker import read_url
 from dicom_node.jobs.dispatch import connect, redacted
 
@@ -62,6 +62,8 @@ def _data_folder(settings: Settings) -> str:
     existing = folder
     while not existing.exists():
         existing = existing.parent
+    if not existing.is_dir():
+        raise SpoolError(f"{existing} is a file, not a folder: choose another [node] data or [worker] spool")
     if not os.access(existing, os.W_OK):
         raise NodeError(
             f"{existing} can't be written by this user: choose another [node] data or [worker] spool"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ from pipelines.training.cli import models
 if TYPE_CHECKING:
     from dicom_node.config import Settings
     from dicom_node.series.headers import ImageHeader
+    from dicom_node.worklog.records import Record
 
 app = typer.Typer(
     name="dicom-node",
@@ -108,43 +110,14 @@ def _run_node(config: Path | None, *, with_worker: bool) -> None:
     _quieten_libraries()
     settings = _settings(config)
     verify()
-    console = _WorklogOnConsole(settings.node.data)
+    on_record = _print_record if sys.stdout.isatty() else None  # a service's journal stays short
     stop = stop_on_signals()
-    with console:
-        run(settings, installed(), config=config, with_worker=with_worker, stop=stop)
+    run(settings, installed(), config=config, with_worker=with_worker, stop=stop, on_record=on_record)
 
 
-class _WorklogOnConsole:
-    """Prints what is written to the worklog from now on, on a terminal; a service's journal stays short."""
-
-    def __init__(self, folder: Path, always: bool = False) -> None:
-        import threading
-
-        self.folder = folder
-        self.wanted = always or sys.stdout.isatty()
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._print, daemon=True)
-
-    def _print(self) -> None:
-        from dicom_node.worklog.follow import records
-
-        for record in records(self.folder, follow=True, last=0, stop=self.stop):
-            _print_record(record)
-
-    def __enter__(self) -> None:
-        if self.wanted:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        if self.thread.is_alive():
-            self.thread.join(2)
-
-
-def _print_record(record: object) -> None:
-    style = {"warning": "yellow", "error": "red"}.get(record.level, "")  # type: ignore[attr-defined]
-    out.print(record.line(), style=style, markup=False)  # type: ignore[attr-defined]
+def _print_record(record: Record) -> None:
+    style = {"warning": "yellow", "error": "red"}.get(record.level, "")
+    out.print(record.line(), style=style, markup=False)
 
 
 @app.command()
@@ -169,7 +142,7 @@ def worker(
     if unknown:
         raise NotFoundError(f"no pipeline {unknown[0]!r} installed; there are {', '.join(installed())}")
     url = settings.broker.url if settings.broker.url != "embedded" else read_url(settings.spool / "broker")
-    run_worker(
+    status = run_worker(
         broker_url=url,
         spool=settings.spool,
         device=settings.worker.device,
@@ -177,6 +150,7 @@ def worker(
         queues=names,
         parent=parent,
     )
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -379,10 +353,20 @@ def check(config: ConfigOption = None) -> None:
     for heading in ("", "what", "result"):
         table.add_column(heading, overflow="fold")
     wrong = 0
+
+    def look(read: Callable[[], str]) -> Callable[[], str]:
+        def translated() -> str:
+            try:
+                return read()
+            except PipelineError as error:
+                raise NodeError(str(error)) from error
+
+        return translated
+
     extra = [
-        ("pipelines", lambda: ", ".join(installed())),
-        ("weights", verify),
-        ("device", lambda: describe_device(settings.worker.device)),
+        ("pipelines", look(lambda: ", ".join(installed()))),
+        ("weights", look(verify)),
+        ("device", look(lambda: describe_device(settings.worker.device))),
     ]
     for verdict in check_node(settings, extra):
         wrong += not verdict.ok

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -85,6 +86,10 @@ class BrokerSection(Section):
     def _is_redis(cls, value: str) -> str:
         if value != "embedded" and not value.startswith(("redis://", "rediss://", "redis+socket://")):
             raise ValueError('"embedded", redis://host:6379/0, rediss://... or redis+socket:///path')
+        try:
+            urlsplit(value).port  # noqa: B018 - its only purpose is the error
+        except ValueError as error:
+            raise ValueError("the port is no number from 0 to 65535") from error
         return value
 
 

@@ -51,7 +51,8 @@ class ControlServer:
                 except NodeError as error:
                     answer = {"error": str(error)}
                 except (ValueError, KeyError, TypeError):
-                    answer = {"error": "the node does not understand this command: is it of another version?"}
+                    LOGGER.exception("a command could not be done")
+                    answer = {"error": "the node could not do this: see its log"}
                 self.wfile.write(json.dumps(answer).encode() + b"\n")
 
         (folder / SOCKET_NAME).unlink(missing_ok=True)

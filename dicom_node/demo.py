@@ -85,11 +85,17 @@ class Demo:
         self.folder = keep.resolve() if keep else Path(tempfile.mkdtemp(prefix="dicom-node-demo-"))
         if keep and keep.exists() and any(keep.iterdir()):
             raise NodeError(f"{keep}: not empty; give --keep a new folder")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NodeError(f"{self.folder}: {error.strerror}; give --keep another folder") from error
         self.archive = Archive(self.folder / "pacs")
 
     def run(self) -> bool:
         """Run it and say whether everything expected came back."""
+        signal.signal(
+            signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+        )  # the node must not outlive it
         self.console.print(f"Scratch folder {self.folder}", markup=False)
         files = self._write_study()
         self.archive.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -15,7 +16,7 @@ from dicom_node import __version__
 from dicom_node.config import Settings
 from dicom_node.control import ControlServer
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.errors import NodeError, NotFoundError, SpoolError, StateError
+from dicom_node.errors import NodeError, NotFoundError, ResultError, SpoolError, StateError
 from dicom_node.intake import Intake
 from dicom_node.jobs.dispatch import Dispatcher, redacted
 from dicom_node.jobs.failure import publish_failure
@@ -27,7 +28,7 @@ from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.receive.admission import Admission
 from dicom_node.receive.scp import StorageSCP
-from dicom_node.receive.spool import Spool
+from dicom_node.receive.spool import Spool, sync_folder
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest
 from dicom_node.worklog.metrics import Metrics
@@ -190,10 +191,12 @@ class Node:
     def steer(self, verb: str, text: str) -> str:
         """Do what a person asks for (retry, hold, release) and say what was done."""
         match = self.store.find(text)
-        if match.kind == "series" and not match.jobs:
-            if len(match.series) != 1:
-                raise NotFoundError(f"{text!r} names {len(match.series)} series: give the ID of one")
-            return self._steer_series(verb, match.series[0])
+        held = [series for series in match.series if series.state == SeriesState.HELD]
+        if match.kind == "series" and (held or not match.jobs):
+            named = held or match.series
+            if len(named) != 1:
+                raise NotFoundError(f"{text!r} names {len(named)} series: give the ID of one")
+            return self._steer_series(verb, named[0])
         live = [job for job in match.jobs if job.state != JobState.ABANDONED] or match.jobs
         if len({job.series_uid for job in live}) != 1:
             listed = ", ".join(job.id[:8] for job in live)
@@ -272,23 +275,7 @@ class Node:
 
     def job_failed(self, job: JobRow, reason: str) -> None:
         """Publish the report of a job whose workers died."""
-        message = self.message_of(job)
-        results = message["results"]
-        context = ResultContext(
-            node_id=self.node_id,
-            node_version=__version__,
-            job_id=job.id,
-            run=job.run,
-            pipeline=job.pipeline,
-            title=self.intake.title_of(job.pipeline),
-            created_at=datetime.fromisoformat(message["created_at"]),
-            heatmap_slices=results["heatmap_slices"],
-            when_unsuitable=results["when_unsuitable"],
-            differential=results["differential"],
-            series_number_base=results["series_number"],
-            note=job.note,
-            replaces=tuple((a, b, c, d) for a, b, c, d in message["replaces"]),
-        )
+        context = ResultContext.from_message(self.message_of(job), self.intake.title_of(job.pipeline))
         paths = [self.spool.absolute(relative) for relative in job.images]
         publish_failure(self.spool.results, paths, context, f"{reason} ({MAX_RUNS} runs)")
 
@@ -322,9 +309,10 @@ class Node:
 
     def _resume_deliveries(self) -> None:
         for job in self.store.jobs_in(JobState.DELIVERING):
-            folder = self.spool.results / job.id
-            if (folder / "manifest.json").is_file():
-                self.outbox.add(job, Manifest.read(folder))
+            try:
+                self.outbox.add(job, Manifest.read(self.spool.results / job.id))
+            except ResultError as error:
+                self.worklog.write("warning", job.id, name="results", reason=f"not delivered: {error}")
 
     def _replaced_reports(self, job: JobRow) -> list[list[str]]:
         """SOP class, SOP instance, series and study of the reports that this job's reports take the place of."""
@@ -333,11 +321,10 @@ class Node:
             -1:
         ]
         for folder in reversed(folders):
-            if (folder / "manifest.json").is_file():
-                manifest = Manifest.read(folder)
+            with contextlib.suppress(ResultError):
                 return [
                     [o.sop_class_uid, o.sop_instance_uid, o.series_uid, o.study_uid]
-                    for o in manifest.objects
+                    for o in Manifest.read(folder).objects
                     if o.role in {"sr", "text-sr"}
                 ]
         return []
@@ -367,9 +354,13 @@ def _lock_folder(root: Path) -> int:
 def _node_id(root: Path) -> str:
     """Return the node's random ID, made once: the UIDs of its results derive from it."""
     path = root / "node-id"
-    if not path.exists():
+    if not path.exists() or not path.read_text().strip():
         part = path.with_suffix(".part")
-        part.write_text(secrets.token_hex(16) + "\n")
+        with part.open("w") as stream:
+            stream.write(secrets.token_hex(16) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
         part.chmod(0o600)
         part.replace(path)
+        sync_folder(root)
     return path.read_text().strip()

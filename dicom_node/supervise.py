@@ -9,13 +9,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from dicom_node.config import ENV_PREFIX, Settings
+from dicom_node.errors import BrokerError
 from dicom_node.jobs.broker import EmbeddedBroker
 from dicom_node.node import Node
+from dicom_node.receive.spool import Spool
+from dicom_node.worklog.records import Record
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
 
@@ -118,6 +121,7 @@ def run(
     config: Path | None,
     with_worker: bool,
     stop: threading.Event,
+    on_record: Callable[[Record], None] | None = None,
     on_started: threading.Event | None = None,
 ) -> None:
     """Run the node until `stop` is set.
@@ -134,13 +138,17 @@ def run(
         Whether a worker on this machine belongs to it (``up``) or not (``serve``).
     stop : threading.Event
         Ends it.
+    on_record : callable, optional
+        Gets each record of the worklog.
     on_started : threading.Event, optional
         Set when the node accepts associations.
     """
-    settings.node.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    Spool(settings.node.data)  # says what is wrong with the folder before anything is started in it
     with broker_url(settings) as (url, broker):
         node = Node(settings, installed, url)
         worker = WorkerProcess(config, url, settings.spool, settings.node.data / "worker.log", node.worklog)
+        if on_record is not None:
+            node.worklog.subscribe(on_record)
         try:
             node.start()
             if with_worker:
@@ -149,7 +157,10 @@ def run(
                 on_started.set()
             while not stop.wait(LOOK_S):
                 if broker is not None and not broker.alive():
-                    broker.start()
+                    with contextlib.suppress(
+                        BrokerError
+                    ):  # tried again; the worklog has said that it is lost
+                        broker.start()
                 if with_worker:
                     worker.look()
         finally:
@@ -158,13 +169,13 @@ def run(
 
 
 def stop_on_signals() -> threading.Event:
-    """Return an event that SIGINT and SIGTERM set; a second signal ends the process at once."""
+    """Return an event that SIGINT, SIGTERM and SIGHUP set; a second signal ends the process at once."""
     stop = threading.Event()
 
     def handle(number: int, _frame: object) -> None:
         stop.set()
         signal.signal(number, signal.SIG_DFL)
 
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handle)
     return stop

@@ -10,11 +10,9 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from dicom_node import __version__
 from dicom_node.errors import SpoolError
 from dicom_node.jobs.runs import HEARTBEAT_S, STAGE, STARTED, RunFolder
 from dicom_node.results.context import ResultContext
@@ -59,6 +57,11 @@ class Workplace:
 
         return run
 
+    def title_of(self, name: str) -> str:
+        """Return what readers call a pipeline."""
+        info = self.registry.installed().get(name)
+        return info.title if info else name
+
     def image(self, relative: str) -> Path:
         """Return the path of an image; SpoolError when it would leave the spool."""
         path = Path(os.path.normpath(self.spool / relative))
@@ -84,29 +87,9 @@ def run_job(message: Mapping[str, Any], place: Workplace) -> bool:
         analyse_series(
             [place.image(relative) for relative in message["images"]],
             place.pipeline(message["pipeline"]),
-            _context(message, place),
+            ResultContext.from_message(message, place.title_of(message["pipeline"])),
             folder.path,
             message["settings"],
             lambda stage, seconds: folder.event(STAGE, stage=stage, seconds=round(seconds, 3)),
         )
     return folder.publish()
-
-
-def _context(message: Mapping[str, Any], place: Workplace) -> ResultContext:
-    info = place.registry.installed().get(message["pipeline"])
-    results = message["results"]
-    return ResultContext(
-        node_id=message["node_id"],
-        node_version=__version__,
-        job_id=message["job_id"],
-        run=message["run"],
-        pipeline=message["pipeline"],
-        title=info.title if info else message["pipeline"],
-        created_at=datetime.fromisoformat(message["created_at"]),
-        heatmap_slices=results["heatmap_slices"],
-        when_unsuitable=results["when_unsuitable"],
-        differential=results["differential"],
-        series_number_base=results.get("series_number", 9001),
-        note=message["note"],
-        replaces=tuple((a, b, c, d) for a, b, c, d in message["replaces"]),
-    )

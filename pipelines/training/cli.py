@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.errors import DataSetError
+
 models = typer.Typer(
     help="Models: list, train, evaluate, and phantoms with known truth.", no_args_is_help=True
 )
@@ -66,6 +68,10 @@ def train(
     """Train a network on synthetic cases and on those of a data set; resumable."""
     from pipelines.training.commands import train as train_network
 
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataSetError(f"cannot make {folder}: {error.strerror}; give --out another folder") from error
     patients = tuple(patient.strip() for patient in leave_out.split(",") if patient.strip())
     weights = train_network(
         name,
