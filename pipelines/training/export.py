@@ -12,7 +12,7 @@ from pipelines.flair.joint.model import WEIGHTS
 from pipelines.weights import save_weights
 
 VERSION = "0.1.0"
-DEVICE_UID = "2.25.250364783924217311829764046283174019283"
+DEVICE_UID = "2.25.252966868961854504304752943661995248082"
 """Identifies this model in DICOM objects; one for the model, whatever its version."""
 PURPOSE = "White matter lesions on brain FLAIR, MS versus NMOSD; research use only"
 
