@@ -42,7 +42,7 @@ def peak_mb(process: psutil.Process) -> float:
 
 def seconds_between(first: dict[str, Any], second: dict[str, Any]) -> float:
     """Seconds between two records of the worklog."""
-    return (datetime.fromisoformat(second["at"]) - datetime.fromisoformat(first["at"])).total_seconds()
+    return (datetime.fromisoformat(second["time"]) - datetime.fromisoformat(first["time"])).total_seconds()
 
 
 def measure(volume: Volume, runs: int, folder: Path) -> tuple[list[dict[str, float]], dict[str, float]]:
