@@ -47,7 +47,12 @@ def message_of(job: JobRow) -> dict[str, Any]:
         "pipeline": job.pipeline,
         "settings": job.settings,
         "images": job.images,
-        "results": {"heatmap_slices": "key", "when_unsuitable": "report", "differential": "text", "series_number": 9001},
+        "results": {
+            "heatmap_slices": "key",
+            "when_unsuitable": "report",
+            "differential": "text",
+            "series_number": 9001,
+        },
         "note": job.note,
         "replaces": [],
         "created_at": "2026-11-21T08:00:00+00:00",

@@ -117,7 +117,11 @@ def test_series_that_nothing_wants_is_ignored_with_its_reason(rig: Rig, tmp_path
 
 
 def test_orbits_end_visibly_without_a_pipeline(rig: Rig, tmp_path: Path) -> None:
-    rig.send(mr_series(tmp_path / "a", shape=(20, 64, 64), orientation="coronal", spacing=(3.0, 0.5, 0.5), **ORBITS))
+    rig.send(
+        mr_series(
+            tmp_path / "a", shape=(20, 64, 64), orientation="coronal", spacing=(3.0, 0.5, 0.5), **ORBITS
+        )
+    )
     assert rig.wait_for("no-pipeline")["pipeline"] == "fatsat"
     assert [job.state for job in rig.node.store.jobs_in(*JobState)] == [JobState.NO_PIPELINE]
 

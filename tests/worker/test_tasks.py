@@ -55,7 +55,12 @@ def message(spool: Spool, run: int = 1, **changes: Any) -> dict[str, Any]:
         "pipeline": PIPELINE,
         "settings": {},
         "images": [spool.relative(path) for path in sorted((spool.series / "s").glob("*.dcm"))],
-        "results": {"heatmap_slices": "key", "when_unsuitable": "report", "differential": "text", "series_number": 9001},
+        "results": {
+            "heatmap_slices": "key",
+            "when_unsuitable": "report",
+            "differential": "text",
+            "series_number": 9001,
+        },
         "note": "",
         "replaces": [],
         "created_at": "2026-11-21T08:00:00+00:00",

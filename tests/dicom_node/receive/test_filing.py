@@ -289,3 +289,29 @@ def _with_preamble(image):
         calling_ae="SCU",
     )
     return meta + data.getvalue()
+
+
+def test_image_with_a_damaged_header_goes_to_the_quarantine(start_filer, receive, make_image, told, spool):
+    path = receive(make_image(1))
+    damaged = path.read_bytes().replace(b"\x20\x00\x0e\x00UI", b"\x20\x00\x0e\x00U\x94")  # no such VR
+    path.write_bytes(damaged)
+    start_filer()
+    association_id, reason, aside = told.next()
+    assert association_id == A.id
+    assert reason == f"{path.name}: not readable as DICOM (NotImplementedError)"
+    assert aside.parent == spool.quarantine
+    assert aside.read_bytes() == damaged
+
+
+def test_file_that_surprises_the_reader_is_set_aside_and_told(
+    start_filer, receive, make_image, told, monkeypatch
+):
+    def surprised(path):
+        raise ZeroDivisionError("SECRET^NAME")
+
+    monkeypatch.setattr(filing, "read_header", surprised)
+    path = receive(make_image(1))
+    start_filer()
+    _, reason, aside = told.next()
+    assert reason == f"{path.name}: not readable as DICOM (ZeroDivisionError)"
+    assert aside.exists()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pydicom
@@ -212,3 +213,30 @@ def test_reading_a_header_does_not_read_its_pixels(tmp_path: Path) -> None:
     start = time.process_time()
     assert read_header(path).rows == 8192
     assert time.process_time() - start < 0.05
+
+
+def test_damaged_files_are_read_or_unreadable_and_nothing_is_told_of_their_values(tmp_path: Path) -> None:
+    (whole, *_) = mr_series(tmp_path / "series", PatientName="SECRET^NAME", PatientID="SECRET")
+    data = whole.read_bytes()
+    header_bytes = data.index(b"\xe0\x7f\x10\x00")
+    random = Random(1)
+    path = tmp_path / "damaged.dcm"
+    unreadable = 0
+    for case in range(200):
+        damaged = bytearray(data)
+        for _ in range(random.choice([1, 2, 4])):
+            damaged[random.randrange(132, header_bytes)] = random.randrange(256)
+        path.write_bytes(damaged[: random.randrange(len(data))] if case % 10 == 0 else damaged)
+        try:
+            read_header(path)
+        except UnreadableError as error:
+            unreadable += 1
+            assert "SECRET" not in str(error)
+    assert 20 < unreadable < 200
+
+
+def test_uid_of_a_vr_that_does_not_exist_is_unreadable(tmp_path: Path) -> None:
+    (path, *_) = mr_series(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"\x20\x00\x0e\x00UI", b"\x20\x00\x0e\x00U\x94"))
+    with pytest.raises(UnreadableError, match=r"not readable as DICOM \(NotImplementedError\)"):
+        read_header(path)
