@@ -217,6 +217,11 @@ def _header(path: Path) -> ImageHeader:
             raise
         # A damaged sector stays damaged: waiting for it would hold up every other file.
         raise UnreadableError(f"{path.name}: the disk can't read it") from error
+    except NodeError:
+        raise
+    # Bytes from the network: whatever they do to the parser, their sender was told that they are kept.
+    except Exception as error:
+        raise UnreadableError(f"{path.name}: not readable as DICOM ({type(error).__name__})") from error
 
 
 def _link(path: Path, final: Path) -> None:

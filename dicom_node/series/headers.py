@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.errors import UnreadableError
 from dicom_node.series.functional_groups import frame_geometry, functional_group_tags
-from dicom_node.series.reading import json_value, read_without_pixels, tolerant
+from dicom_node.series.reading import BAD_FILE_ERRORS, json_value, read_without_pixels, tolerant, why
 
 JSON = str | float | list[str] | list[float]
 
@@ -128,6 +128,8 @@ def read_header(path: Path) -> ImageHeader:
         return header_of(ds, has_pixels=has_pixels)
     except UnreadableError as error:
         raise UnreadableError(f"{path.name}: {error}") from error
+    except BAD_FILE_ERRORS as error:  # elements are only decoded where they are asked for
+        raise UnreadableError(f"{path.name}: {why(error)}") from error
 
 
 def header_of(ds: Dataset, *, has_pixels: bool | None = None) -> ImageHeader:
@@ -214,6 +216,8 @@ def _uid(ds: Dataset, keyword: str) -> str:
     uid = _text(ds, keyword).strip("\0")
     if not uid:
         raise UnreadableError(f"{keyword} is missing")
+    if not uid.isascii():
+        raise UnreadableError(f"{keyword} is damaged")
     return uid
 
 

@@ -82,23 +82,24 @@ def read_without_pixels(path: Path) -> tuple[FileDataset, bool]:
             else:
                 size = _pixel_bytes(file, ds, syntax)
             _check_last_element(ds)
+            if not syntax.is_compressed or syntax == DeflatedExplicitVRLittleEndian:
+                _check_native_size(ds, size)
     except UnreadableError as error:
         raise UnreadableError(f"{path.name}: {error}") from error
     except BAD_FILE_ERRORS as error:
-        raise UnreadableError(f"{path.name}: {_why(error)}") from error
+        raise UnreadableError(f"{path.name}: {why(error)}") from error
     except OSError as error:
         raise UnreadableError(f"{path.name} can't be read: {error.strerror or error}") from error
-    if not syntax.is_compressed or syntax == DeflatedExplicitVRLittleEndian:
-        _check_native_size(ds, size, path.name)
     return ds, size is not None
 
 
-def _why(error: BaseException) -> str:
+def why(error: BaseException) -> str:
+    """Say what is wrong with a file, without the text of pydicom's errors: it may hold values of elements."""
     if isinstance(error, InvalidDicomError):
         return "not a DICOM file"
     if isinstance(error, EOFError | zlib.error | struct.error):
         return "cut off"
-    return f"not readable as DICOM ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    return f"not readable as DICOM ({type(error).__name__})"
 
 
 def _pixel_bytes(file: BinaryIO, ds: FileDataset, syntax: UID) -> int | None:
@@ -150,14 +151,14 @@ def _fragment_bytes(file: BinaryIO, first: int, end: int) -> int:
         held += length
 
 
-def _check_native_size(ds: Dataset, size: int | None, name: str) -> None:
+def _check_native_size(ds: Dataset, size: int | None) -> None:
     """Compare native pixel data with what Rows x Columns x ... need (PS3.3 C.7.6.3)."""
     rows, columns = (json_value(ds, keyword) for keyword in ("Rows", "Columns"))
     bits = json_value(ds, "BitsAllocated")
     if not (isinstance(rows, float) and isinstance(columns, float) and isinstance(bits, float)):
         return
     if size is None:
-        raise UnreadableError(f"{name}: cut off, or without pixel data")
+        raise UnreadableError("cut off, or without pixel data")
     samples, frames = (json_value(ds, keyword) or 1.0 for keyword in ("SamplesPerPixel", "NumberOfFrames"))
     if not (isinstance(samples, float) and isinstance(frames, float)):
         return
@@ -166,7 +167,7 @@ def _check_native_size(ds: Dataset, size: int | None, name: str) -> None:
     )
     needed = math.ceil(rows * columns * samples * frames * bits * chroma / 8)
     if size < needed:
-        raise UnreadableError(f"{name}: {size} bytes of pixel data, {needed} are needed")
+        raise UnreadableError(f"{size} bytes of pixel data, {needed} are needed")
 
 
 def _check_last_element(ds: Dataset) -> None:
