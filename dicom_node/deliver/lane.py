@@ -60,6 +60,7 @@ class Lane:
         self._stopping = False
         self._something_new = False
         self._hurry = False
+        self._unsaid: set[str] = set()  # jobs whose change could not be passed on
         self._failures = 0  # of the destination as a whole, in a row
         self._blocked_until = 0.0
         self._prover = Prover(
@@ -123,13 +124,15 @@ class Lane:
         """Do all that is due, and return how long there is nothing to do."""
         name = self.destination.name
         if self._clock() >= self._blocked_until:
-            for job_id in self._ledger.due_jobs(name):
+            for job_id in dict.fromkeys([*self._ledger.due_jobs(name), *self._unsaid]):
                 if self._stopping:
                     break
                 self._deliver(job_id)
                 if self._clock() < self._blocked_until:
                     break
         next_at = self._ledger.next_at(name)
+        if self._unsaid:
+            return self._pace.wait_s(1)
         if next_at is None:
             return LONGEST_SLEEP_S
         return min(LONGEST_SLEEP_S, max(0.0, max(next_at, self._blocked_until) - self._clock()))
@@ -138,7 +141,9 @@ class Lane:
         try:
             if self._send(job_id) and not self._stopping:
                 self._prove(job_id)
+            self._unsaid.add(job_id)
             self._on_change(job_id)
+            self._unsaid.discard(job_id)
         except (
             NodeError,
             KeyError,

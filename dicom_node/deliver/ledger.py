@@ -67,7 +67,9 @@ class Ledger:
                 )
             )
             for item in objects:
-                if session.get(ObjectRow, (item.sop_instance_uid, destination.name)) is not None:
+                known = session.get(ObjectRow, (item.sop_instance_uid, destination.name))
+                if known is not None:
+                    known.run = run
                     continue
                 receipt = receipts.get(item.sop_instance_uid)
                 state = ObjectState(receipt.state) if receipt else ObjectState.PENDING

@@ -11,6 +11,7 @@ from dicom_node.deliver.association import DEFAULT_TIMEOUTS, Timeouts
 from dicom_node.deliver.lane import Lane
 from dicom_node.deliver.ledger import SUBSTITUTES, Change, Ledger, is_settled
 from dicom_node.deliver.pace import Pace
+from dicom_node.errors import ResultError, StateError
 from dicom_node.jobs.schema import JobRow, ObjectRow
 from dicom_node.jobs.states import ObjectState
 from dicom_node.jobs.store import Store
@@ -62,6 +63,7 @@ class Outbox:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._store, self._spool = store, spool
         self._ledger = Ledger(store, spool, clock)
         self._worklog = worklog
         self._on_settled = on_settled
@@ -109,11 +111,16 @@ class Outbox:
         StateError, SpoolError
             The database, or a receipt, can't be used.
         """
+        expected = 0
         for lane in self._lanes.values():
             wanted = set(lane.destination.objects)
             objects = [item for item in manifest.objects if item.role in wanted]
-            self._ledger.enter(job.id, manifest.run, objects, lane.destination)
+            expected += len(objects)
+            # The job's run, which is a later one when a run that was given up published after all.
+            self._ledger.enter(job.id, job.run, objects, lane.destination)
         rows = self._ledger.rows(job.id)
+        if expected and not rows:
+            raise StateError(f"job {job.id[:8]} has moved on from run {job.run}: nothing of it is sent")
         for row in rows:
             if (
                 row.state == ObjectState.REFUSED
@@ -124,8 +131,8 @@ class Outbox:
         with self._lock:
             for name, at_destination in _by_destination(rows).items():
                 if all(map(is_settled, at_destination)):
-                    self._told.add((job.id, manifest.run, name))  # its line was written before the restart
-        self._look(job.id, run=manifest.run)
+                    self._told.add((job.id, job.run, name))  # its line was written before the restart
+        self._look(job.id, run=job.run)
         for lane in self._lanes.values():
             lane.notice()
 
@@ -140,7 +147,12 @@ class Outbox:
             self._ledger.record(
                 [Change(row, ObjectState.PENDING, "asked for by a person", now, 0) for row in redo]
             )
-        self._look(job_id)
+        job = self._store.job(job_id)
+        try:
+            if job is not None:  # there may be other destinations than at first
+                self.add(job, Manifest.read(self._spool.results / job_id))
+        except ResultError:
+            self._look(job_id)
         self.wake()
 
     def wake(self) -> None:
@@ -166,7 +178,12 @@ class Outbox:
             if all(map(is_settled, at_destination)) and self._first_time(job_id, run, name):
                 self._tell(job_id, name, at_destination)
         if all(map(is_settled, rows)) and self._first_time(job_id, run, ""):
-            self._on_settled(job_id, not any(row.state == ObjectState.FAILED for row in rows))
+            try:
+                self._on_settled(job_id, not any(row.state == ObjectState.FAILED for row in rows))
+            except BaseException:
+                with self._lock:
+                    self._told.discard((job_id, run, ""))
+                raise
 
     def _first_time(self, job_id: str, run: int, destination: str) -> bool:
         with self._lock:

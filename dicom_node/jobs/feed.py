@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from dicom_node.errors import BrokerError
+from dicom_node.errors import BrokerError, NodeError
 from dicom_node.jobs.events import Events
 from dicom_node.jobs.runs import run_name
 from dicom_node.jobs.schema import JobRow
@@ -132,7 +132,12 @@ class Feed:
                 self._send(job)
 
     def _send(self, job: JobRow) -> None:
-        self._dispatcher.enqueue(job, self._message_of(job))
+        try:
+            message = self._message_of(job)
+        except NodeError as error:  # one job's files must not keep the others from the broker
+            log.warning("job %s: no message can be made: %s", job.id[:8], error)
+            return
+        self._dispatcher.enqueue(job, message)
         self._in_queue[run_name(job.id, job.run)] = self._clock()
         job = self._store.update_job(job.id, enqueued_at=time.time())
         self._events.job_queued(job)

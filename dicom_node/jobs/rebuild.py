@@ -14,9 +14,9 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from dicom_node.errors import StateError, UnreadableError
+from dicom_node.errors import ResultError, StateError, UnreadableError
 from dicom_node.jobs.record import read_record
-from dicom_node.jobs.runs import finished_path, last_run
+from dicom_node.jobs.runs import finished_path, last_run, run_name
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import CorruptStateError, Store
@@ -110,11 +110,18 @@ def _place(job: JobRow, results: Path, *, is_replaced: bool) -> None:
     job.reason = "found in the spool"
     folder = finished_path(results, job.id)
     if folder is not None:
-        manifest = Manifest.read(folder)
-        job.state, job.run, job.outcome = JobState.DELIVERING, manifest.run, manifest.status
+        job.state, job.run = JobState.DELIVERING, max(1, last_run(results, job.id))
+        try:
+            manifest = Manifest.read(folder)
+        except ResultError as error:
+            log.warning("job %s: %s", job.id[:8], error)
+            return
+        job.run, job.outcome = max(job.run, manifest.run), manifest.status
     elif job.state == JobState.QUEUED:
         job.state = JobState.ABANDONED if is_replaced else JobState.QUEUED
-        job.run = max(1, last_run(results, job.id))
+        last = last_run(results, job.id)
+        begun = (results / run_name(job.id, last)).is_dir()
+        job.run = last if begun else last + 1  # a run set aside is over, and its UIDs are used
 
 
 def _by_age(paths: Iterable[Path]) -> list[Path]:

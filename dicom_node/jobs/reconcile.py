@@ -22,6 +22,7 @@ from dicom_node.jobs.runs import (
     LEASE,
     STAGE,
     STARTED,
+    STOPPED,
     finished_path,
     last_run,
     read_events,
@@ -96,6 +97,7 @@ class Reconciler:
         )
         self._leases: dict[str, _Lease] = {}
         self._not_before: dict[str, float] = {}
+        self._untold: dict[str, Manifest] = {}  # finished, and the node could not take it yet
         self._stepping = threading.Lock()
         self._waker = threading.Event()
         self._ended = threading.Event()
@@ -131,6 +133,7 @@ class Reconciler:
         """
         with self._stepping:
             run = last_run(self._results, job_id)
+            self._untold.pop(job_id, None)
             before = self._store.job(job_id)
             if before is not None:
                 if before.state in {JobState.QUEUED, JobState.RUNNING}:
@@ -165,7 +168,8 @@ class Reconciler:
     def step(self) -> float:
         """Do one pass over all queued and running jobs; return the seconds until the next one is due."""
         with self._stepping:
-            jobs = self._store.jobs_in(JobState.QUEUED, JobState.RUNNING)
+            jobs = self._store.jobs_in(JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING)
+            jobs = [job for job in jobs if job.state != JobState.DELIVERING or job.id in self._untold]
             waiting = []
             for job in jobs:
                 if self._not_before.get(job.id, 0.0) > self._clock():
@@ -174,14 +178,18 @@ class Reconciler:
                     if self._is_waiting(job):
                         waiting.append(job)
                     self._not_before.pop(job.id, None)
-                except (NodeError, OSError) as error:
-                    log.warning("job %s: %s", job.id[:8], error)
+                except Exception as error:  # one job, whatever is wrong with it, must not stop the others
+                    known = isinstance(error, (NodeError, OSError))
+                    log.warning("job %s: %s", job.id[:8], error, exc_info=not known)
                     self._not_before[job.id] = self._clock() + TROUBLE_S
             self._feed.step([job.id for job in waiting])
             return ACTIVE_S if jobs or self._feed.is_down else IDLE_S
 
     def _is_waiting(self, job: JobRow) -> bool:
         """Bring one job on by what its folders say; return True when no worker has begun it."""
+        if job.id in self._untold:
+            self._tell(job)
+            return False
         if self._finish(job):
             return False
         name = run_name(job.id, job.run)
@@ -245,6 +253,9 @@ class Reconciler:
         if folder is None:
             return False
         manifest = Manifest.read(folder)
+        if manifest.run <= job.run - job.attempts:  # of an earlier request: the node died in `again`
+            set_aside(self._results, job.id, manifest.run)
+            return False
         if manifest.run == job.run:
             job, _death = self._read_events(job, folder)
         job = self._store.move_job(
@@ -252,24 +263,30 @@ class Reconciler:
             JobState.DELIVERING,
             manifest.reason,
             outcome=manifest.status,
-            run=max(job.run, manifest.run),
+            run=max(job.run, manifest.run),  # never back: the number of a run is not used twice
         )
         self._leases.pop(job.id, None)
         remove_leftovers(self._results, job.id)
-        self._events.job_finished(job, manifest)
+        self._untold[job.id] = manifest
+        self._tell(job)
         return True
+
+    def _tell(self, job: JobRow) -> None:
+        self._events.job_finished(job, self._untold[job.id])
+        del self._untold[job.id]
 
     def _lose(self, job: JobRow, reason: str) -> None:
         """Begin the next run, or give the job up."""
         self._leases.pop(job.id, None)
         run = max(job.run, last_run(self._results, job.id)) + 1
-        if job.attempts < self._max_runs:
+        spent = int(reason != STOPPED)
+        if not spent or job.attempts < self._max_runs:
             job = self._store.move_job(
                 job.id,
                 JobState.QUEUED,
                 reason,
                 run=run,
-                attempts=job.attempts + 1,
+                attempts=job.attempts + spent,
                 enqueued_at=0.0,
                 events_read=0,
             )
@@ -281,6 +298,7 @@ class Reconciler:
         job.run = (
             run  # not yet in the database: until its result is there, the job is given up anew after a crash
         )
+        job.attempts += 1
         self._events.job_failed(job, reason)
         if not self._finish(job):
             raise StateError(f"no failed result was published as run {run}")

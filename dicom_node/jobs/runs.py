@@ -30,6 +30,8 @@ STARTED = "started"
 STAGE = "stage"
 TIMED_OUT = "timed-out"
 LOST = "lost"
+STOPPED = "the worker was stopped"
+"""Reason of a death that is nobody's fault, and counts as no attempt."""
 DEATHS = frozenset({TIMED_OUT, LOST})
 
 _RUN_NAME = re.compile(r"([0-9a-f]{32})\.run([1-9][0-9]{0,5})")

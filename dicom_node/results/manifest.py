@@ -74,7 +74,9 @@ class Manifest:
             objects = tuple(ResultObject(**item) for item in values.pop("objects"))
             warnings = tuple(values.pop("warnings"))
             models = tuple(values.pop("models"))
-            return cls(**values, objects=objects, warnings=warnings, models=models)
+            # What a newer node added is passed over.
+            known = {name: values[name] for name in values if name in cls.__dataclass_fields__}
+            return cls(**known, objects=objects, warnings=warnings, models=models)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ResultError(f"{path} is not a manifest: {error}") from error
 
