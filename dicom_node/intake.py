@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dicom_node.config import Settings
+from dicom_node.jobs.runs import last_run
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store, job_identity
@@ -42,6 +43,19 @@ class Tally:
         self.calling_ae = calling_ae or self.calling_ae
 
 
+class Jobs(Protocol):
+    """What brings jobs on: the reconciler."""
+
+    def wake(self) -> None:
+        """Look at the jobs now."""
+
+    def withdraw(self, job_id: str, to: JobState, reason: str) -> JobRow:
+        """Hold or abandon a job that is queued or running."""
+
+    def again(self, job_id: str, reason: str) -> JobRow:
+        """Queue a job as a new run."""
+
+
 class Intake:
     """Receives the receiver's events, and makes series and jobs of them.
 
@@ -51,8 +65,14 @@ class Intake:
         The node's own.
     installed : mapping of str to PipelineInfo
         What the workers can run, by the name that the rules use.
-    on_job : callable
-        Told after a job was made that should run now.
+    jobs : Jobs
+        Told of jobs that should run now, and of those that should no longer.
+
+    Attributes
+    ----------
+    guard : context manager
+        Held while an image is filed and while a series is judged: the database's and the tracker's images of
+        a series are the same for whoever holds it. It is taken before the tracker's lock, never after it.
     """
 
     def __init__(
@@ -62,14 +82,15 @@ class Intake:
         store: Store,
         worklog: Worklog,
         installed: Mapping[str, PipelineInfo],
-        on_job: Callable[[], None],
+        jobs: Jobs,
     ) -> None:
         self.spool = spool
         self.store = store
         self.worklog = worklog
         self.installed = installed
         self.rules = list(settings.route) or built_in_rules()
-        self.on_job = on_job
+        self.jobs = jobs
+        self.guard = threading.RLock()
         self._lock = threading.Lock()
         self._received: dict[str, Tally] = {}
         self._known: dict[str, tuple[int, int]] = {}  # association: duplicates, conflicts
@@ -87,10 +108,13 @@ class Intake:
             on_filed=self.image_filed,
             on_rejected=self.file_rejected,
             on_association_filed=self.association_filed,
+            guard=self.guard,
         )
 
     def start(self) -> None:
         """Take up what an earlier process left: series without a verdict, and the inbox."""
+        for row in self.store.routed_without_job():
+            self.store.move_series(row.series_uid, SeriesState.RECEIVING, "an image is in no job")
         for row in self.store.series_in(SeriesState.RECEIVING, SeriesState.HELD):
             self.tracker.restore(row.series_uid, self._headers(row.series_uid), SeriesState(row.state))
         self.tracker.start()
@@ -145,12 +169,13 @@ class Intake:
             return
         header, now = filed.header, time.time()
         calling_ae = association.calling_ae if association else ""
-        self._wake_series(header.series_uid)
-        self.store.add_image(header, self.spool.relative(filed.path), calling_ae, now)
-        with self._lock:
-            self._received.setdefault(header.series_uid, Tally()).count(calling_ae, now)
-            self._touched.setdefault(key, set()).add(header.series_uid)
-        self.tracker.add(header, association.id if association else None)
+        with self.guard:
+            self._wake_series(header.series_uid)
+            self.store.add_image(header, self.spool.relative(filed.path), calling_ae, now)
+            with self._lock:
+                self._received.setdefault(header.series_uid, Tally()).count(calling_ae, now)
+                self._touched.setdefault(key, set()).add(header.series_uid)
+            self.tracker.add(header, association.id if association else None)
 
     def file_rejected(self, association_id: str, reason: str, path: Path) -> None:
         """Write into the worklog that a received file was set aside."""
@@ -173,7 +198,51 @@ class Intake:
 
     def series_is_whole(self, series_uid: str, headers: list[ImageHeader], note: str) -> None:
         """Route a whole series, and make a job of it when a rule wants it."""
-        series = self._series(series_uid)
+        with self.guard:
+            if self._covers(series_uid, headers):
+                self._route(self._series(series_uid), headers, note)
+
+    def series_has_gap(self, series_uid: str, reason: str) -> None:
+        """Hold a series with a gap when a rule wants it; what nothing wants is ignored all the same."""
+        with self.guard:
+            self._hold(self._series(series_uid), self._headers(series_uid), reason)
+
+    def series_is_no_volume(self, series_uid: str, headers: Sequence[ImageHeader], reason: str) -> None:
+        """Hold images that are no volume when a rule wants them, ignore them otherwise."""
+        with self.guard:
+            if self._covers(series_uid, headers):
+                self._hold(self._series(series_uid), headers, reason)
+
+    # What a person asks for
+
+    def release(self, series: SeriesRow) -> None:
+        """Analyse a held series as it is."""
+        self.worklog.write("released", series.id, reason="asked for by a person")
+        with self.guard:
+            self._wake_series(series.series_uid)
+            self.tracker.release(series.series_uid)
+
+    def route_again(self, series: SeriesRow) -> None:
+        """Judge an ignored series by the rules as they are now."""
+        uid = series.series_uid
+        with self.guard:
+            self.store.move_series(uid, SeriesState.RECEIVING, "judged again")
+            self.tracker.restore(uid, self._headers(uid), SeriesState.RECEIVING)
+
+    def title_of(self, pipeline: str) -> str:
+        """Return what readers call a pipeline."""
+        info = self.installed.get(pipeline)
+        return info.title if info else pipeline
+
+    # Steps
+
+    def _covers(self, series_uid: str, headers: Sequence[ImageHeader]) -> bool:
+        """Return False for a verdict that a late image has overtaken: another one follows, on all images."""
+        judged = {header.sop_instance_uid for header in headers}
+        return all(row.sop_instance_uid in judged for row in self.store.images(series_uid))
+
+    def _route(self, series: SeriesRow, headers: list[ImageHeader], note: str) -> None:
+        series_uid = series.series_uid
         self._tell_received(series_uid)
         decision = decide(headers, self.rules)
         if decision.pipeline is None:
@@ -191,42 +260,23 @@ class Intake:
             )
         self._make_job(series, headers, decision, note)
 
-    def series_has_gap(self, series_uid: str, reason: str) -> None:
-        """Hold a series with a gap when a rule wants it; what nothing wants is ignored all the same."""
-        self.series_is_no_volume(series_uid, self._headers(series_uid), reason)
-
-    def series_is_no_volume(self, series_uid: str, headers: Sequence[ImageHeader], reason: str) -> None:
-        """Hold images that are no volume when a rule wants them, ignore them otherwise."""
-        series = self._series(series_uid)
-        self._tell_received(series_uid)
+    def _hold(self, series: SeriesRow, headers: Sequence[ImageHeader], reason: str) -> None:
+        """Hold a series when a rule wants it, ignore it otherwise."""
+        self._tell_received(series.series_uid)
         decision = decide(headers, self.rules)
         if decision.pipeline is None:
             self._ignore(series, decision, len(headers))
             return
         if series.state == SeriesState.HELD and series.reason == reason:
             return
-        self.store.move_series(series_uid, SeriesState.HELD, reason)
+        self._settle(series, SeriesState.HELD, reason)
         self.worklog.write("held", series.id, reason=reason, images=len(headers))
 
-    # What a person asks for
-
-    def release(self, series: SeriesRow) -> None:
-        """Analyse a held series as it is."""
-        self.worklog.write("released", series.id, reason="asked for by a person")
-        self._wake_series(series.series_uid)
-        self.tracker.release(series.series_uid)
-
-    def route_again(self, series: SeriesRow) -> None:
-        """Judge an ignored series by the rules as they are now."""
-        self.store.move_series(series.series_uid, SeriesState.RECEIVING, "judged again")
-        self.tracker.restore(series.series_uid, self._headers(series.series_uid), SeriesState.RECEIVING)
-
-    def title_of(self, pipeline: str) -> str:
-        """Return what readers call a pipeline."""
-        info = self.installed.get(pipeline)
-        return info.title if info else pipeline
-
-    # Steps
+    def _settle(self, series: SeriesRow, to: SeriesState, reason: str) -> None:
+        """Move a series to its verdict; one that has another verdict already is received anew."""
+        if series.state in {SeriesState.ROUTED, SeriesState.IGNORED} and series.state != to:
+            self.store.move_series(series.series_uid, SeriesState.RECEIVING, "judged again")
+        self.store.move_series(series.series_uid, to, reason)
 
     def _make_job(self, series: SeriesRow, headers: list[ImageHeader], decision: Decision, note: str) -> None:
         pipeline = str(decision.pipeline)
@@ -235,20 +285,33 @@ class Intake:
         digest = info.weights_digest if info else ""
         job_id = job_identity([h.sop_instance_uid for h in headers], pipeline, digest, settings)
         earlier = [job for job in self.store.jobs_of(series.series_uid) if job.pipeline == pipeline]
-        replaces = self._replace(earlier, job_id)
+        replaces, is_held = self._replace(earlier, job_id)
+        state, reason = JobState.QUEUED, ""
+        if info is None:
+            state, reason = JobState.NO_PIPELINE, f"no pipeline {pipeline} installed"
+        elif is_held:
+            state, reason = JobState.HELD, "in place of a job held by a person"
+        images = {header.sop_instance_uid for header in headers}
         created = self.store.create_job(
             job_id=job_id,
             series_uid=series.series_uid,
             pipeline=pipeline,
             rule=decision.rule or "",
-            state=JobState.QUEUED if info else JobState.NO_PIPELINE,
+            state=state,
             settings=settings,
-            images=[row.path for row in self.store.images(series.series_uid)],
+            images=[r.path for r in self.store.images(series.series_uid) if r.sop_instance_uid in images],
             note=note,
             replaces=replaces,
-            reason="" if info else f"no pipeline {pipeline} installed",
+            reason=reason,
+            run=last_run(self.spool.results, job_id) + 1,
         )
-        self.store.move_series(series.series_uid, SeriesState.ROUTED, decision.reason)
+        if not created and JobState.ABANDONED in {job.state for job in earlier if job.id == job_id}:
+            self.store.update_job(job_id, note=note, replaces=replaces)
+            self.jobs.again(job_id, "its images and weights are those to be analysed again")
+            if state is JobState.HELD:
+                self.jobs.withdraw(job_id, state, reason)
+            created = True
+        self._settle(series, SeriesState.ROUTED, decision.reason)
         if not created and job_id in {job.id for job in earlier if job.state == JobState.NO_PIPELINE}:
             self.worklog.write("no-pipeline", job_id, series=series.id, pipeline=pipeline)
             return
@@ -265,24 +328,37 @@ class Intake:
             self.worklog.write(
                 "replaced", job_id, series=series.id, replaces=replaces, reason="late images came in"
             )
-        self.on_job()
+        if is_held:
+            self.worklog.write("held", job_id, reason=reason)
+        self.jobs.wake()
 
-    def _replace(self, earlier: list[JobRow], job_id: str) -> str:
-        """Abandon earlier jobs of the series that have not run; return the one whose report is replaced, or ""."""
-        replaced = ""
+    def _replace(self, earlier: list[JobRow], job_id: str) -> tuple[str, bool]:
+        """Abandon earlier jobs of the series that have no result yet.
+
+        Returns
+        -------
+        replaced : str
+            The job whose report is replaced, or "".
+        is_held : bool
+            A person held what was abandoned.
+        """
+        replaced, is_held = "", False
         for job in earlier:
-            if job.id == job_id:
+            if job.id == job_id or job.state == JobState.ABANDONED:
                 continue
-            if job.state in {JobState.QUEUED, JobState.HELD, JobState.NO_PIPELINE}:
-                self.store.move_job(job.id, JobState.ABANDONED, f"replaced by job {job_id[:8]}")
-            elif job.state != JobState.ABANDONED:
+            if job.state in {JobState.QUEUED, JobState.RUNNING, JobState.HELD, JobState.NO_PIPELINE}:
+                # A run at work is left to end, its results in results/ are never looked at: what it reports on
+                # is no longer the series.
+                self.jobs.withdraw(job.id, JobState.ABANDONED, f"replaced by job {job_id[:8]}")
+                is_held = is_held or job.state == JobState.HELD
+            else:
                 replaced = job.id
-        return replaced
+        return replaced, is_held
 
     def _ignore(self, series: SeriesRow, decision: Decision, images: int) -> None:
         if series.state == SeriesState.IGNORED and series.reason == decision.reason:
             return
-        self.store.move_series(series.series_uid, SeriesState.IGNORED, decision.reason)
+        self._settle(series, SeriesState.IGNORED, decision.reason)
         self.worklog.write(
             "ignored", series.id, reason=decision.reason, series_number=series.series_number, images=images
         )

@@ -86,11 +86,14 @@ class Node:
             worklog=self.worklog,
             on_settled=self._on_settled,
         )
-        self.intake = Intake(
-            settings, self.spool, self.store, self.worklog, installed, on_job=self.reconciler.wake
-        )
+        self.intake = Intake(settings, self.spool, self.store, self.worklog, installed, jobs=self.reconciler)
         self.retention = Retention(
-            self.store, self.spool, settings.storage.keep_days, on_removed=self._on_removed
+            self.store,
+            self.spool,
+            settings.storage.keep_days,
+            on_removed=self._on_removed,
+            guard=self.intake.guard,
+            destinations=bool(settings.destination),
         )
         self.scp = StorageSCP(
             ae_title=settings.node.ae_title,

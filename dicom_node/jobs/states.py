@@ -24,7 +24,7 @@ class JobState(StrEnum):
     UNDELIVERED = "undelivered"  # a destination refused for good what it should hold
     HELD = "held"  # by a person
     NO_PIPELINE = "no-pipeline"
-    ABANDONED = "abandoned"  # replaced before it ran
+    ABANDONED = "abandoned"  # replaced before it had a result
 
 
 class ObjectState(StrEnum):
@@ -48,7 +48,7 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset(
         {JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.HELD, JobState.ABANDONED}
     ),
-    JobState.RUNNING: frozenset({JobState.QUEUED, JobState.DELIVERING, JobState.HELD}),
+    JobState.RUNNING: frozenset({JobState.QUEUED, JobState.DELIVERING, JobState.HELD, JobState.ABANDONED}),
     JobState.DELIVERING: frozenset({JobState.DELIVERED, JobState.UNDELIVERED, JobState.QUEUED}),
     JobState.DELIVERED: frozenset({JobState.QUEUED, JobState.DELIVERING}),
     JobState.UNDELIVERED: frozenset({JobState.QUEUED, JobState.DELIVERING, JobState.DELIVERED}),

@@ -188,6 +188,7 @@ class Store:
         note: str = "",
         replaces: str = "",
         reason: str = "",
+        run: int = 1,
     ) -> bool:
         """Record a new job, first as a file, then as a row; return False when it is known already."""
         job = JobRow(
@@ -197,7 +198,7 @@ class Store:
             rule=rule,
             state=state,
             reason=reason,
-            run=1,
+            run=run,
             attempts=1,
             settings=settings,
             images=images,
@@ -218,6 +219,17 @@ class Store:
         session.add(job)
         session.flush()
         _note(session, job.id, "", job.state, job.reason)
+
+    def routed_without_job(self) -> list[SeriesRow]:
+        """Return the routed series that have an image in none of their jobs."""
+        with self.reading() as session:
+            in_jobs = {path for paths in session.scalars(select(JobRow.images)) for path in paths}
+            rows = session.execute(
+                select(ImageRow.path, SeriesRow)
+                .join(SeriesRow, SeriesRow.series_uid == ImageRow.series_uid)
+                .where(SeriesRow.state == SeriesState.ROUTED)
+            )
+            return list({row.series_uid: row for path, row in rows if path not in in_jobs}.values())
 
     def job(self, job_id: str) -> JobRow | None:
         """Return a job, or None."""

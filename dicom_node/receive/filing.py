@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -94,6 +94,8 @@ class Filer:
         Gets the association's ID, the reason and the place in the quarantine of a file that can't be filed.
     on_association_filed : callable
         Gets an association that has ended, after the last of its files.
+    guard : context manager
+        Held from an image's place until its owner has been told: whoever holds it finds no image between.
     """
 
     def __init__(
@@ -102,11 +104,13 @@ class Filer:
         on_filed: Callable[[FiledImage], None],
         on_rejected: Callable[[str, str, Path], None],
         on_association_filed: Callable[[Association], None],
+        guard: AbstractContextManager[object] | None = None,
     ) -> None:
         self._spool = spool
         self._on_filed = on_filed
         self._on_rejected = on_rejected
         self._on_association_filed = on_association_filed
+        self._guard = guard or nullcontext()
         self._queue: queue.SimpleQueue[_Received | Association | None] = queue.SimpleQueue()
         self._settled: list[tuple[Path, Path]] = []
         self._stopping = threading.Event()
@@ -155,10 +159,18 @@ class Filer:
             self._patiently(self._settle)
             self._patiently(lambda: self._on_association_filed(item))
             return
-        placed = self._patiently(lambda: self._place(item))
-        if isinstance(placed, FiledImage):
-            self._patiently(lambda: self._on_filed(placed))
-        elif isinstance(placed, _Rejected):
+        placed: FiledImage | _Rejected | None = None
+
+        def file() -> None:
+            nonlocal placed
+            with self._guard:
+                if placed is None or not placed.path.exists():
+                    placed = self._place(item)
+                if isinstance(placed, FiledImage):
+                    self._on_filed(placed)
+
+        self._patiently(file)
+        if isinstance(placed, _Rejected):
             self._patiently(lambda: self._on_rejected(item.association_id, placed.reason, placed.path))
         if placed is not None:
             self._settled.append((placed.path.parent, item.path))

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from factories import mr_series
-from rig import message_of
+from rig import JobsRig, message_of
 
 from dicom_node.config import load_settings
+from dicom_node.errors import StateError
 from dicom_node.intake import Intake
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState, SeriesState
@@ -28,6 +29,13 @@ INSTALLED = {"flair": PipelineInfo("flair", "FLAIR lesions", "1", "0" * 64)}
 GAP = "slice missing between -7.5 and -1.5 mm (1 of 12)"
 
 
+class Queues:
+    """A broker that takes nothing."""
+
+    def forget(self, job_id: str, queue: str) -> None:
+        """Have no messages."""
+
+
 class Bench:
     """An intake whose tracker is stepped by hand, and a worker for its jobs."""
 
@@ -36,7 +44,8 @@ class Bench:
         self.store = Store(root / "state.sqlite", self.spool.jobs)
         series = {"quiet_s": 0, "incomplete_after_s": 0, "incomplete": incomplete}
         settings = load_settings(None, {"node": {"data": str(root)}, "series": series})
-        self.intake = Intake(settings, self.spool, self.store, Worklog(root), INSTALLED, on_job=lambda: None)
+        self.reconciler = JobsRig(root, Queues()).reconciler
+        self.intake = Intake(settings, self.spool, self.store, Worklog(root), INSTALLED, self.reconciler)
 
     def file(self, path: Path) -> None:
         header = read_header(path)
@@ -44,6 +53,11 @@ class Bench:
         place.parent.mkdir(exist_ok=True)
         shutil.copy(path, place)
         self.intake.image_filed(FiledImage(header, place, None, "new"))
+
+    def state(self, job: JobRow) -> str:
+        row = self.store.job(job.id)
+        assert row is not None
+        return row.state
 
     def jobs(self) -> list[JobRow]:
         return list(self.store.jobs_in(JobState.QUEUED))
@@ -105,3 +119,90 @@ def test_series_with_a_gap_is_analysed_once_a_person_releases_it(bench: Bench) -
     (job,) = bench.jobs()
     assert job.note == f"analysed as it is, released by a person: {GAP}"
     assert bench.result(job).reason == "12 slices seen"
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> Iterator[tuple[Bench, JobRow, Path]]:
+    """A whole series with its job, and its last image yet to come."""
+    *first, last = mr_series(tmp_path / "sent", EchoTime=90.0, RepetitionTime=9000.0)
+    bench = Bench(tmp_path / "data", "hold")
+    for path in first:
+        bench.file(path)
+    bench.intake.tracker.step()
+    (job,) = bench.jobs()
+    yield bench, job, last
+    bench.store.close()
+
+
+def test_verdict_that_a_late_image_overtook_makes_no_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *first, last = mr_series(tmp_path / "sent", EchoTime=90.0, RepetitionTime=9000.0)
+    bench = Bench(tmp_path / "data", "hold")
+    for path in first:
+        bench.file(path)
+    tell = bench.intake.tracker._tell
+
+    def overtaken(verdict: Any) -> None:
+        bench.file(last)
+        tell(verdict)
+
+    monkeypatch.setattr(bench.intake.tracker, "_tell", overtaken)
+    bench.intake.tracker.step()
+    monkeypatch.undo()
+    assert bench.jobs() == []
+    bench.intake.tracker.step()
+    (job,) = bench.jobs()
+    assert len(job.images) == 12
+    assert bench.intake.tracker.step() > 2.0  # nothing is told again
+    bench.store.close()
+
+
+def test_restart_judges_a_series_with_an_image_in_no_job(late: tuple[Bench, JobRow, Path]) -> None:
+    bench, job, last = late
+    header = read_header(last)
+    place = bench.spool.image_path(header.series_uid, header.sop_instance_uid)
+    shutil.copy(last, place)
+    bench.store.add_image(header, bench.spool.relative(place), "", 1.0)  # as the rebuilding does
+    again = Bench(bench.spool.root, "hold")
+    again.intake.start()
+    again.intake.stop()
+    again.intake.tracker.step()
+    (new,) = again.jobs()
+    assert (new.id != job.id, len(new.images)) == (True, 12)
+    again.store.close()
+
+
+def test_late_image_abandons_a_running_job(late: tuple[Bench, JobRow, Path]) -> None:
+    bench, job, last = late
+    bench.store.move_job(job.id, JobState.RUNNING)
+    bench.file(last)
+    bench.intake.tracker.step()
+    (new,) = bench.jobs()
+    assert (bench.state(job), new.replaces) == (JobState.ABANDONED, "")
+    bench.result(job)  # the run at work ends all the same
+    with pytest.raises(StateError):
+        bench.reconciler._finish(job)
+    assert bench.state(job) == JobState.ABANDONED
+
+
+def test_job_in_place_of_a_held_one_is_held(late: tuple[Bench, JobRow, Path]) -> None:
+    bench, job, last = late
+    bench.reconciler.withdraw(job.id, JobState.HELD, "held by a person")
+    bench.file(last)
+    bench.intake.tracker.step()
+    assert bench.jobs() == []
+    (new,) = bench.store.jobs_in(JobState.HELD)
+    assert (bench.state(job), len(new.images)) == (JobState.ABANDONED, 12)
+
+
+def test_abandoned_job_is_queued_again_when_its_weights_are_back(late: tuple[Bench, JobRow, Path]) -> None:
+    bench, job, _ = late
+    for digest in ("1" * 64, "0" * 64):
+        bench.intake.installed = {"flair": PipelineInfo("flair", "FLAIR lesions", "1", digest)}
+        series = bench.store.series(job.series_uid)
+        assert series is not None
+        bench.intake.route_again(series)
+        bench.intake.tracker.step()
+        (queued,) = bench.jobs()
+    assert (queued.id, queued.run) == (job.id, 2)

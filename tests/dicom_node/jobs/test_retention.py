@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rig import header
 
 from dicom_node.jobs.retention import DAY_S, Removed, Retention
+from dicom_node.jobs.runs import RunFolder, last_run
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.receive.spool import Spool
@@ -43,8 +47,10 @@ class Kept:
             self.store.update_job(self.job_id, created_at=NOW - 20 * DAY_S, ended_at=NOW - 15 * DAY_S)
             (self.spool.results / self.job_id / "delivered").mkdir(parents=True)
 
-    def sweep(self, keep_days: float = 14) -> list[Removed]:
-        return Retention(self.store, self.spool, keep_days, self.removed.append, clock=lambda: NOW).sweep()
+    def sweep(self, keep_days: float = 14, **options: Any) -> list[Removed]:
+        return Retention(
+            self.store, self.spool, keep_days, self.removed.append, clock=lambda: NOW, **options
+        ).sweep()
 
     def is_there(self) -> bool:
         files = list(self.spool.series.glob("*/*.dcm"))
@@ -66,7 +72,7 @@ def test_series_that_is_done_with_goes_after_its_days(
     kept = Kept(tmp_path, series_state, job_state)
     assert [removed.images for removed in kept.sweep()] == [2]
     assert not kept.is_there()
-    assert list(kept.spool.results.iterdir()) == []
+    assert list(kept.spool.results.glob("*/*")) == []
     assert list(kept.spool.jobs.iterdir()) == []
     assert kept.store.history("1.2.3", kept.job_id) == []
     assert kept.removed[0].images == 2
@@ -91,3 +97,47 @@ def test_held_series_never_goes(tmp_path: Path) -> None:
     kept = Kept(tmp_path, SeriesState.HELD, None)
     assert kept.sweep(keep_days=1) == []
     assert kept.is_there()
+
+
+def test_series_that_got_an_image_since_the_list_was_made_stays(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, SeriesState.ROUTED, JobState.DELIVERED)
+
+    @contextmanager
+    def guard() -> Iterator[None]:
+        kept.store.move_series("1.2.3", SeriesState.RECEIVING, "a late image came in")
+        yield
+
+    assert kept.sweep(guard=guard()) == []
+    assert kept.is_there()
+
+
+def test_results_that_are_delivered_nowhere_stay(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, SeriesState.ROUTED, JobState.DELIVERED)
+    assert kept.sweep(destinations=False) == []
+    assert kept.is_there()
+
+
+def test_next_run_of_a_removed_job_is_another_one(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, SeriesState.ROUTED, JobState.DELIVERED)
+    kept.sweep()
+    results = kept.spool.results
+    assert last_run(results, kept.job_id) == 1
+    assert RunFolder.claim(results, kept.job_id, 1) is None
+    assert RunFolder.claim(results, kept.job_id, 2) is not None
+
+
+def test_sweep_that_fails_does_not_end_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Kept(tmp_path, SeriesState.ROUTED, JobState.DELIVERED)
+    retention = Retention(kept.store, kept.spool, 14, kept.removed.append)
+    calls = []
+
+    def fail_twice() -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            retention._ended.set()
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(retention, "sweep", fail_twice)
+    monkeypatch.setattr("dicom_node.jobs.retention.SWEEP_S", 0.0)
+    retention._work()
+    assert len(calls) == 2
