@@ -23,7 +23,7 @@ from kombu import Queue
 
 from dicom_node.errors import ConfigError, NodeError
 from dicom_node.jobs.dispatch import TASK, VISIBILITY_TIMEOUT_S
-from dicom_node.jobs.runs import HEARTBEAT_S, LOST, TIMED_OUT, note_death, run_path
+from dicom_node.jobs.runs import HEARTBEAT_S, LOST, STOPPED, TIMED_OUT, note_death, run_path
 from worker.analyse import fault
 from worker.tasks import Registry, Workplace, run_job
 
@@ -33,7 +33,6 @@ CHILD_START_S = 120.0
 """How long a new child may take to say that it lives: the pool's own 4 s kill one on a busy machine."""
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
-STOPPED = "the worker was stopped"
 
 
 class RunTask(Task):  # type: ignore[misc]  # celery has no types
