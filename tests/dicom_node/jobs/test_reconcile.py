@@ -332,3 +332,61 @@ def test_thread_works_when_woken_and_stops(bench: Bench) -> None:
     bench.rig.reconciler.stop()
     assert told == [bench.job_id]
     assert not [thread for thread in threading.enumerate() if thread.name == "reconciler"]
+
+
+def test_late_result_is_told_with_the_run_that_the_job_has(bench: Bench) -> None:
+    bench.step()
+    folder = bench.work()
+    bench.step()
+    bench.step(after_s=LEASE_S + 1)
+    assert bench.job.run == 2
+    bench.publish(folder, run=1)
+    bench.step()
+    assert (bench.job.state, bench.job.run) == (JobState.DELIVERING, 2)
+
+
+def test_listener_that_could_not_take_a_finished_job_hears_of_it_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.step()
+    bench.publish(bench.work())
+    told: list[str] = []
+
+    def refuse_once(job: JobRow, finished: Any) -> None:
+        told.append(job.state)
+        if len(told) == 1:
+            raise StateError("database is locked")
+
+    monkeypatch.setattr(bench.rig.heard, "job_finished", refuse_once)
+    bench.step()
+    assert bench.job.state == JobState.DELIVERING
+    bench.step(after_s=60)
+    assert told == [JobState.DELIVERING, JobState.DELIVERING]
+    bench.step(after_s=60)
+    assert len(told) == 2
+
+
+def test_old_result_is_not_taken_for_that_of_a_new_request(bench: Bench) -> None:
+    bench.step()
+    bench.publish(bench.work())
+    bench.step()
+    bench.rig.store.move_job(bench.job_id, JobState.DELIVERED)
+    # the node dies in Reconciler.again, between the row and the rename
+    bench.rig.store.move_job(bench.job_id, JobState.QUEUED, run=2, attempts=1, enqueued_at=0.0, events_read=0)
+    bench.step()
+    assert bench.job.state == JobState.QUEUED
+    assert bench.rig.folders(bench.job_id) == [".was1"]
+    bench.publish(bench.work(run=2), run=2)
+    bench.step()
+    assert (bench.job.state, bench.job.run) == (JobState.DELIVERING, 2)
+
+
+def test_stopped_worker_costs_no_attempt_and_a_crash_does(bench: Bench) -> None:
+    for run in range(1, 6):
+        bench.step()
+        runs.note_death(bench.work(run).path, runs.LOST, runs.STOPPED)
+        bench.step()
+        assert (bench.job.state, bench.job.run, bench.job.attempts) == (JobState.QUEUED, run + 1, 1)
+    runs.note_death(bench.work(6).path, runs.LOST, "crashed")
+    bench.step()
+    assert (bench.job.run, bench.job.attempts) == (7, 2)
