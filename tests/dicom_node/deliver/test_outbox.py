@@ -526,6 +526,26 @@ def test_new_run_takes_the_place_of_the_old_one(bench, make_pacs, closed_port):
     assert [received for received, _, _ in pacs.received] == [uid]
 
 
+def test_late_result_of_a_run_that_was_given_up_is_sent(bench, make_pacs):
+    pacs = make_pacs()
+    _, manifest = bench.finished_job(run=1)
+    with bench.store.session() as session:
+        session.get(JobRow, JOB).run = 2
+    bench.outbox(pacs).add(bench.store.job(JOB), manifest)
+    bench.wait_settled((JOB, True))
+    assert set(pacs.held) == set(uids(manifest, "seg", "sr", "text-sr", "heatmap"))
+
+
+def test_again_sends_to_the_destinations_that_there_are_now(bench, make_pacs):
+    job, manifest = bench.finished_job()
+    bench.outbox().add(job, manifest)
+    assert bench.settled == [(JOB, True)]
+    pacs = make_pacs()
+    bench.outbox(pacs).again(JOB)
+    bench.wait_settled((JOB, True), (JOB, True))
+    assert set(pacs.held) == set(uids(manifest, "seg", "sr", "text-sr", "heatmap"))
+
+
 def test_history_names_every_step_and_the_log_no_patient(bench, make_pacs):
     pacs = make_pacs()
     job, manifest = bench.finished_job(["text-sr"])
