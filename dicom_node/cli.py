@@ -205,6 +205,8 @@ def echo(peer: PeerArgument, calling: CallingOption = "DICOMNODE") -> None:
 @app.command()
 def route(paths: PathsArgument, config: ConfigOption = None) -> None:
     """Dry run: for each series the rule that matches, and why the others do not."""
+    from dataclasses import replace
+
     from dicom_node.routing.explain import explain
     from dicom_node.routing.match import decide
     from dicom_node.routing.rules import built_in_rules
@@ -212,9 +214,10 @@ def route(paths: PathsArgument, config: ConfigOption = None) -> None:
 
     rules = list(_settings(config).route) or built_in_rules()
     series, unreadable = _series_on_disk(_files(paths))
-    for headers in series.values():
-        first = next(iter(headers.values()))
-        assessment = assess(list(headers.values()))
+    for by_file in series.values():
+        headers = list(by_file.values())
+        first = headers[0]
+        assessment = assess(headers)
         number = "" if first.series_number is None else f"series {first.series_number}, "
         out.rule(
             f"{number}{len(headers)} images, {first.tags.get('SeriesDescription', 'no description')}",
@@ -224,7 +227,8 @@ def route(paths: PathsArgument, config: ConfigOption = None) -> None:
             f"geometry: {assessment.state}{f', {assessment.reason}' if assessment.reason else ''}",
             markup=False,
         )
-        out.print(explain(decide(list(headers.values()), rules)))
+        # headers that were exported without their pixels are judged as the images that they describe
+        out.print(explain(decide([replace(header, is_image=True) for header in headers], rules)))
     for line in unreadable:
         err.print(line, style="red", markup=False)
     raise typer.Exit(1 if unreadable or not series else 0)
