@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +13,7 @@ from dicom_node.jobs.runs import last_run
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store, job_identity
+from dicom_node.receive.arrivals import Arrivals
 from dicom_node.receive.association import Association
 from dicom_node.receive.filing import FiledImage, Filer
 from dicom_node.receive.spool import Spool
@@ -24,23 +24,6 @@ from dicom_node.series.headers import ImageHeader
 from dicom_node.series.tracker import Tracker
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
-
-
-@dataclass
-class Tally:
-    """Images of one series that no line of the worklog has told of yet."""
-
-    images: int = 0
-    calling_ae: str = ""
-    first_at: float = 0.0
-    last_at: float = 0.0
-
-    def count(self, calling_ae: str, at: float) -> None:
-        """Count one more image."""
-        self.first_at = self.first_at or at
-        self.last_at = at
-        self.images += 1
-        self.calling_ae = calling_ae or self.calling_ae
 
 
 class Jobs(Protocol):
@@ -91,10 +74,7 @@ class Intake:
         self.rules = list(settings.route) or built_in_rules()
         self.jobs = jobs
         self.guard = threading.RLock()
-        self._lock = threading.Lock()
-        self._received: dict[str, Tally] = {}
-        self._known: dict[str, tuple[int, int]] = {}  # association: duplicates, conflicts
-        self._touched: dict[str, set[str]] = {}  # association: series
+        self.arrivals = Arrivals(worklog, self._series)
         self.tracker = Tracker(
             quiet_s=settings.series.quiet_s,
             incomplete_after_s=settings.series.incomplete_after_s,
@@ -160,21 +140,14 @@ class Intake:
         association = filed.association
         key = association.id if association else ""
         if filed.outcome != "new":
-            with self._lock:
-                duplicates, conflicts = self._known.get(key, (0, 0))
-                conflict = filed.outcome == "conflict"
-                self._known[key] = (duplicates + (not conflict), conflicts + conflict)
-            if association is None:
-                self._tell_known(key, "")
+            self.arrivals.count_known(key, is_conflict=filed.outcome == "conflict")
             return
         header, now = filed.header, time.time()
         calling_ae = association.calling_ae if association else ""
         with self.guard:
             self._wake_series(header.series_uid)
             self.store.add_image(header, self.spool.relative(filed.path), calling_ae, now)
-            with self._lock:
-                self._received.setdefault(header.series_uid, Tally()).count(calling_ae, now)
-                self._touched.setdefault(key, set()).add(header.series_uid)
+            self.arrivals.count_new(key, header.series_uid, calling_ae, now)
             self.tracker.add(header, association.id if association else None)
 
     def file_rejected(self, association_id: str, reason: str, path: Path) -> None:
@@ -184,14 +157,7 @@ class Intake:
 
     def association_filed(self, association: Association) -> None:
         """Write what an association brought, and let the tracker count it as ended."""
-        with self._lock:
-            touched = self._touched.pop(association.id, set())
-        for series_uid in touched:
-            with self._lock:
-                several = self._received.get(series_uid, Tally()).images > 1
-            if several:  # callers that open an association for each image get one line at the end
-                self._tell_received(series_uid)
-        self._tell_known(association.id, association.calling_ae)
+        self.arrivals.tell_association(association.id, association.calling_ae)
         self.tracker.association_ended(association.id)
 
     # What the tracker tells, on its thread
@@ -243,7 +209,7 @@ class Intake:
 
     def _route(self, series: SeriesRow, headers: list[ImageHeader], note: str) -> None:
         series_uid = series.series_uid
-        self._tell_received(series_uid)
+        self.arrivals.tell_series(series_uid)
         decision = decide(headers, self.rules)
         if decision.pipeline is None:
             self._ignore(series, decision, len(headers))
@@ -262,7 +228,7 @@ class Intake:
 
     def _hold(self, series: SeriesRow, headers: Sequence[ImageHeader], reason: str) -> None:
         """Hold a series when a rule wants it, ignore it otherwise."""
-        self._tell_received(series.series_uid)
+        self.arrivals.tell_series(series.series_uid)
         decision = decide(headers, self.rules)
         if decision.pipeline is None:
             self._ignore(series, decision, len(headers))
@@ -371,29 +337,6 @@ class Intake:
         if series.state != SeriesState.HELD:
             self.store.move_series(series_uid, SeriesState.RECEIVING, "a late image came in")
         self.tracker.restore(series_uid, self._headers(series_uid), SeriesState(series.state))
-
-    def _tell_received(self, series_uid: str) -> None:
-        with self._lock:
-            tally = self._received.pop(series_uid, None)
-        if tally is None:
-            return
-        series = self._series(series_uid)
-        self.worklog.write(
-            "received",
-            series.id,
-            images=tally.images,
-            calling_ae=tally.calling_ae or None,
-            series_number=series.series_number,
-            seconds=max(0.0, tally.last_at - tally.first_at),
-        )
-
-    def _tell_known(self, key: str, calling_ae: str) -> None:
-        with self._lock:
-            duplicates, conflicts = self._known.pop(key, (0, 0))
-        if duplicates:
-            self.worklog.write("duplicate", images=duplicates, calling_ae=calling_ae or None)
-        if conflicts:
-            self.worklog.write("conflict", images=conflicts)
 
     def _headers(self, series_uid: str) -> list[ImageHeader]:
         return [ImageHeader.from_json(row.header) for row in self.store.images(series_uid)]

@@ -1,0 +1,94 @@
+"""Counts what came in until a line of the worklog tells of it: one line for many images, not one for each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dicom_node.jobs.schema import SeriesRow
+from dicom_node.worklog.writer import Worklog
+
+SeriesOf = Callable[[str], SeriesRow]
+
+
+@dataclass
+class Tally:
+    """Images of one series that no line has told of yet; times are UTC seconds since the epoch."""
+
+    images: int = 0
+    calling_ae: str = ""
+    first_at: float = 0.0
+    last_at: float = 0.0
+
+
+class Arrivals:
+    """The lines ``received``, ``duplicate`` and ``conflict`` of the worklog.
+
+    Parameters
+    ----------
+    series_of : callable
+        Gives the row of a series that has been filed.
+    """
+
+    def __init__(self, worklog: Worklog, series_of: SeriesOf) -> None:
+        self._worklog = worklog
+        self._series_of = series_of
+        self._lock = threading.Lock()
+        self._new: dict[str, Tally] = {}  # by series
+        self._known: dict[str, tuple[int, int]] = {}  # by association: duplicates, conflicts
+        self._brought: dict[str, set[str]] = {}  # by association: series
+
+    def count_new(self, association_id: str, series_uid: str, calling_ae: str, at: float) -> None:
+        """Count an image that was filed; the association's ID is "" for one found after a restart."""
+        with self._lock:
+            tally = self._new.setdefault(series_uid, Tally(first_at=at))
+            tally.images += 1
+            tally.last_at = at
+            tally.calling_ae = calling_ae or tally.calling_ae
+            if association_id:
+                self._brought.setdefault(association_id, set()).add(series_uid)
+
+    def count_known(self, association_id: str, *, is_conflict: bool) -> None:
+        """Count an image that the node has already; one without an association is told of at once."""
+        with self._lock:
+            duplicates, conflicts = self._known.get(association_id, (0, 0))
+            self._known[association_id] = (duplicates + (not is_conflict), conflicts + is_conflict)
+        if not association_id:
+            self._tell_known(association_id, "")
+
+    def tell_association(self, association_id: str, calling_ae: str) -> None:
+        """Write what an association brought that has ended.
+
+        A single image waits for its series' verdict: some callers open an association for each.
+        """
+        with self._lock:
+            brought = self._brought.pop(association_id, set())
+            several = [uid for uid in brought if uid in self._new and self._new[uid].images > 1]
+        for series_uid in several:
+            self.tell_series(series_uid)
+        self._tell_known(association_id, calling_ae)
+
+    def tell_series(self, series_uid: str) -> None:
+        """Write what came of a series since the last line about it."""
+        with self._lock:
+            tally = self._new.pop(series_uid, None)
+        if tally is None:
+            return
+        series = self._series_of(series_uid)
+        self._worklog.write(
+            "received",
+            series.id,
+            images=tally.images,
+            calling_ae=tally.calling_ae or None,
+            series_number=series.series_number,
+            seconds=max(0.0, tally.last_at - tally.first_at),
+        )
+
+    def _tell_known(self, association_id: str, calling_ae: str) -> None:
+        with self._lock:
+            duplicates, conflicts = self._known.pop(association_id, (0, 0))
+        if duplicates:
+            self._worklog.write("duplicate", images=duplicates, calling_ae=calling_ae or None)
+        if conflicts:
+            self._worklog.write("conflict", images=conflicts)
