@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dicom_node.errors import SpoolError
+from dicom_node.receive.spool import sync_folder
 
 FOLDER = "delivered"
 
@@ -47,8 +48,8 @@ def append_receipts(results: Path, destination: str, receipts: Iterable[Receipt]
         finally:
             os.close(descriptor)
         if fresh:
-            _sync_folder(path.parent)
-            _sync_folder(results)
+            sync_folder(path.parent)
+            sync_folder(results)
     except OSError as error:
         raise SpoolError(f"{path}: the receipt can't be written: {error.strerror}") from error
 
@@ -73,11 +74,3 @@ def read_receipts(results: Path, destination: str) -> dict[str, Receipt]:
             continue
         found[receipt.sop_instance_uid] = receipt
     return found
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

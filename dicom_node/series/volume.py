@@ -17,7 +17,7 @@ from dicom_node.errors import GeometryError, UnreadableError
 from dicom_node.series.completeness import assess
 from dicom_node.series.functional_groups import frame_items, group_item
 from dicom_node.series.headers import ImageHeader, header_of
-from dicom_node.series.reading import BAD_FILE_ERRORS, json_value, read_without_pixels, tolerant
+from dicom_node.series.reading import BAD_FILE_ERRORS, json_value, read_without_pixels, tolerant, why
 from dicom_node.standard.geometry import Gap, affine_of, stack_slices
 from pipelines.types import Volume
 
@@ -147,7 +147,7 @@ def _read_whole(path: Path) -> Dataset:
         with tolerant():
             return dcmread(path)
     except BAD_FILE_ERRORS as error:
-        raise UnreadableError(f"{path.name}: not readable as DICOM ({error})") from error
+        raise UnreadableError(f"{path.name}: {why(error)}") from error
     except OSError as error:
         raise UnreadableError(f"{path.name} can't be read: {error.strerror or error}") from error
 

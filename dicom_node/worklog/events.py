@@ -84,9 +84,6 @@ EVENTS: dict[str, Event] = {
     "image-refused": _event(
         "error", "an image of {calling_ae} refused with {status}", "{reason}", label="image-refused"
     ),
-    "association-lost": _event(
-        "warning", "{calling_ae} broke off after {images:image}", "{reason}", label="caller-lost"
-    ),
     "received": _event(
         "info", "{images:image} from {calling_ae}", "series {series_number}", "{seconds:seconds}"
     ),
