@@ -40,7 +40,7 @@ def vary(image: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 def draw_batch(
     files: list[Path], size: int, edge: int, rng: np.random.Generator, *, labelled: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Draw cases and cut an edge-cubed crop of each.
 
     Parameters
@@ -50,10 +50,11 @@ def draw_batch(
 
     Returns
     -------
-    image, lesions : float32 Tensors, shape (B, 1, edge, edge, edge)
+    image, lesions, weight : float32 Tensors, shape (B, 1, edge, edge, edge)
+        The weight is 0 where the truth is not known (`Sample.ignore`), else 1.
     target : int64 Tensor, shape (B,)
     """
-    images, lesions, targets = [], [], []
+    images, lesions, weights, targets = [], [], [], []
     for _ in range(size):
         sample = unpack(files[int(rng.integers(len(files)))])
         tries = 8 if labelled and rng.random() < 0.75 else 0
@@ -63,12 +64,14 @@ def draw_batch(
         k, j, i = crop_start(sample, edge, rng)
         box = (slice(k, k + edge), slice(j, j + edge), slice(i, i + edge))
         image, truth = vary(sample.image[box], rng), sample.lesions[box]
+        known = np.ones(truth.shape, bool) if sample.ignore is None else ~sample.ignore[box]
         if rng.random() < 0.5:
             # Left-right only: the other axes of a head do not mirror.
-            image, truth = image[:, :, ::-1], truth[:, :, ::-1]
-        images.append(np.ascontiguousarray(image))
-        lesions.append(np.ascontiguousarray(truth))
+            image, truth, known = image[:, :, ::-1], truth[:, :, ::-1], known[:, :, ::-1]
+        images.append(image)
+        lesions.append(truth)
+        weights.append(known)
         targets.append(sample.target)
-    x = torch.from_numpy(np.stack(images)[:, None])
-    y = torch.from_numpy(np.stack(lesions)[:, None].astype(np.float32))
-    return x.contiguous(memory_format=torch.channels_last_3d), y, torch.tensor(targets)
+    x = torch.from_numpy(np.stack(images)[:, None]).contiguous(memory_format=torch.channels_last_3d)
+    y, w = (torch.from_numpy(np.stack(part)[:, None].astype(np.float32)) for part in (lesions, weights))
+    return x, y, w, torch.tensor(targets)

@@ -185,7 +185,10 @@ class Trainer:
 
         def draw(step: int) -> tuple[Tensor, Tensor, Tensor]:
             rng = np.random.default_rng((self.seed, index, step))
-            return draw_batch(ready(pool), phase.batch, phase.edge, rng, labelled=phase.joint)
+            image, truth, _, target = draw_batch(
+                ready(pool), phase.batch, phase.edge, rng, labelled=phase.joint
+            )
+            return image, truth, target
 
         threads = 1 if self.device == "cpu" else GPU_LOADERS
         with ThreadPoolExecutor(threads) as executor:

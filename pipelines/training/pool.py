@@ -28,19 +28,34 @@ NO_CLASS = -1
 
 @dataclass(frozen=True)
 class Sample:
-    """A case as the network takes it: float32 image, bool lesions, both (k, j, i); class 0 MS, 1 NMOSD, -1 none."""
+    """A case as the network takes it.
+
+    Parameters
+    ----------
+    image : float32 array, shape (k, j, i)
+        Normalised; the background is exactly `BACKGROUND`.
+    lesions : bool array, shape (k, j, i)
+    target : int
+        0 MS, 1 NMOSD, -1 not known or neither.
+    ignore : bool array, shape (k, j, i), optional
+        Voxels whose truth is not known: no loss is taken there.
+    """
 
     image: FloatArray
     lesions: BoolArray
     target: int
+    ignore: BoolArray | None = None
 
 
 def pack_sample(sample: Sample, path: Path) -> None:
     """Write a sample in 5 MB; the file appears whole or not at all."""
     grey = np.round((sample.image - BACKGROUND) * STEPS_PER_UNIT).astype(np.uint8)
+    arrays = {"grey": grey, "lesions": np.packbits(sample.lesions), "target": np.int8(sample.target)}
+    if sample.ignore is not None:
+        arrays["ignore"] = np.packbits(sample.ignore)
     part = path.with_suffix(".part")
     with part.open("wb") as file:
-        np.savez(file, grey=grey, lesions=np.packbits(sample.lesions), target=np.int8(sample.target))
+        np.savez(file, **arrays)  # type: ignore[arg-type]
     part.replace(path)
 
 
@@ -55,8 +70,12 @@ def unpack(path: Path) -> Sample:
     with np.load(path) as stored:
         grey = stored["grey"]
         image = grey.astype(np.float32) / STEPS_PER_UNIT + np.float32(BACKGROUND)
-        lesions = np.unpackbits(stored["lesions"], count=grey.size).reshape(grey.shape).astype(bool)
-        return Sample(image, lesions, int(stored["target"]))
+        bits = {
+            key: np.unpackbits(stored[key], count=grey.size).reshape(grey.shape).astype(bool)
+            for key in ("lesions", "ignore")
+            if key in stored
+        }
+        return Sample(image, bits["lesions"], int(stored["target"]), bits.get("ignore"))
 
 
 def fill(
