@@ -85,8 +85,31 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """Between which values a number lies when the analysis is varied, and how it was varied.
+
+    Not a confidence interval: no level belongs to it, and the truth may well lie outside. It always holds the number itself.
+
+    Parameters
+    ----------
+    low, high : float
+        In the unit of the number.
+    basis : str
+        What was varied, to stand behind the values ("over 4 predictions").
+    """
+
+    low: float
+    high: float
+    basis: str
+
+
+@dataclass(frozen=True)
 class Lesion:
-    """A 26-connected component of a segment on the native grid, of at least 3 mm3."""
+    """A 26-connected component of a segment on the native grid, of at least 3 mm3.
+
+    ``probability`` is the mean over its voxels; ``probability_interval`` the lowest and highest that single predictions
+    give it, None where there is but one.
+    """
 
     id: int
     segment: str
@@ -96,11 +119,12 @@ class Lesion:
     slices_k: tuple[int, int]
     region: str | None = None
     change: str | None = None
+    probability_interval: Interval | None = None
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A number with its code key, unit (UCUM) and, where it has them, site and derivation code keys."""
+    """A number with its code key, unit (UCUM) and, where it has them, site and derivation code keys and an interval."""
 
     code: str
     value: float
@@ -108,17 +132,54 @@ class Measurement:
     laterality: Laterality | None = None
     region: str | None = None
     derivation: str | None = None
+    interval: Interval | None = None
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """The probability, in [0, 1], that a model gives to a disease (code key)."""
+    """The probability, in [0, 1], that a model gives to a disease (code key).
+
+    ``calibrated``: scaled by a temperature that was fitted on held-out cases of the kind that the model was trained on.
+    """
 
     code: str
     name: str
     probability: float
     calibrated: bool
     model: str
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One condition of a rule, in words, and the IDs of the lesions that meet it; none: not met."""
+
+    name: str
+    lesions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A published rule on where lesions lie, and what it says of these.
+
+    Parameters
+    ----------
+    name, source : str
+        What it is called and where it is published.
+    disease : str
+        The disease that it points to as soon as one criterion is met.
+    criteria : tuple of Criterion
+        All of them, met or not.
+    """
+
+    name: str
+    source: str
+    disease: str
+    criteria: tuple[Criterion, ...]
+
+    @property
+    def met(self) -> bool:
+        """Whether any criterion is met."""
+        return any(criterion.lesions for criterion in self.criteria)
 
 
 @dataclass(frozen=True)
@@ -167,7 +228,8 @@ class Findings:
     """What a pipeline found in one volume.
 
     ``status`` is "findings" or "none" when the analysis ran, "unsuitable" when the input was refused and "failed" when the
-    analysis broke; ``reason`` then says why, in one line.
+    analysis broke; ``reason`` then says why, in one line. ``no_differential`` says why there are no hypotheses although
+    there are lesions; ``rules`` stand beside the hypotheses, or in their place.
     """
 
     status: Status
@@ -176,6 +238,8 @@ class Findings:
     lesions: tuple[Lesion, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     hypotheses: tuple[Hypothesis, ...] = ()
+    no_differential: str = ""
+    rules: tuple[Rule, ...] = ()
     heatmaps: tuple[Heatmap, ...] = ()
     warnings: tuple[str, ...] = ()
     models: tuple[ModelCard, ...] = ()

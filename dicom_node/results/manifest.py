@@ -11,9 +11,11 @@ from typing import Any, Literal
 
 from dicom_node.errors import ResultError
 from dicom_node.results.context import ResultContext
-from pipelines.types import Findings, Measurement, Status
+from pipelines.types import Findings, Interval, Measurement, Status
 
 FILE_NAME = "manifest.json"
+MM3_IN = {"mm3": 1.0, "mL": 1000.0}
+"""Units of volume."""
 
 Role = Literal["seg", "sr", "text-sr", "heatmap", "sr-enhanced"]
 """``sr-enhanced`` is the tree of ``sr`` as Enhanced SR: kept for a PACS that refuses Comprehensive 3D SR, else not sent."""
@@ -86,15 +88,24 @@ class Manifest:
 
 
 def figures_of(findings: Findings) -> dict[str, Any]:
-    """Return the numbers of an outcome: lesions, volume_ml, probability of each hypothesis and of each side."""
+    """Return the numbers of an outcome.
+
+    lesions, volume_ml and its interval (volume_low_ml, volume_high_ml), probability of each hypothesis with its model and
+    of each side.
+    """
     figures: dict[str, Any] = {}
     count, volume_mm3 = lesion_count(findings), total_volume_mm3(findings)
     if count is not None:
         figures["lesions"] = count
     if volume_mm3 is not None:
         figures["volume_ml"] = round(volume_mm3 / 1000, 2)
+    interval = total_volume_interval(findings)
+    if interval is not None:
+        figures["volume_low_ml"] = round(interval.low / 1000, 2)
+        figures["volume_high_ml"] = round(interval.high / 1000, 2)
     for hypothesis in findings.hypotheses:
-        figures.setdefault("probability", {})[hypothesis.name] = round(hypothesis.probability, 2)
+        key = f"{hypothesis.name} ({hypothesis.model})"
+        figures.setdefault("probability", {})[key] = round(hypothesis.probability, 2)
     for measurement in findings.measurements:
         if measurement.code == "probability" and measurement.laterality:
             figures.setdefault("probability", {})[measurement.laterality] = round(measurement.value, 2)
@@ -116,16 +127,29 @@ def total_volume_mm3(findings: Findings) -> float | None:
 
     None where the pipeline measures none.
     """
-    factor = {"mm3": 1.0, "mL": 1000.0}
-    stated = [
-        item.value * factor[item.unit]
-        for item in findings.measurements
-        if item.code == "volume" and _is_overall(item) and item.unit in factor
-    ]
-    if stated:
-        return round(stated[0], 3)
+    stated = _total_volume(findings)
+    if stated is not None:
+        return round(stated.value * MM3_IN[stated.unit], 3)
     if findings.lesions or findings.status == "none":
         return round(sum(lesion.volume_mm3 for lesion in findings.lesions), 3)
+    return None
+
+
+def total_volume_interval(findings: Findings) -> Interval | None:
+    """Return the interval of the total lesion volume, in mm3, as the reports round it; None where none is stated."""
+    stated = _total_volume(findings)
+    if stated is None or stated.interval is None:
+        return None
+    low, high = (
+        round(value * MM3_IN[stated.unit], 3) for value in (stated.interval.low, stated.interval.high)
+    )
+    return Interval(low, high, stated.interval.basis)
+
+
+def _total_volume(findings: Findings) -> Measurement | None:
+    for item in findings.measurements:
+        if item.code == "volume" and _is_overall(item) and item.unit in MM3_IN:
+            return item
     return None
 
 

@@ -13,7 +13,7 @@ from pydicom.sr.coding import Code
 
 from dicom_node.results import wording
 from dicom_node.results.context import ResultContext
-from dicom_node.results.manifest import lesion_count, total_volume_mm3
+from dicom_node.results.manifest import lesion_count, total_volume_interval, total_volume_mm3
 from dicom_node.results.provenance import (
     DISCLAIMER,
     MANUFACTURER,
@@ -23,6 +23,7 @@ from dicom_node.results.provenance import (
     software_versions,
     training_remark,
 )
+from dicom_node.results.quantities import measurement_item, number_item
 from dicom_node.results.segmentation import segments_shown, tracking_id, tracking_uid
 from dicom_node.results.source import slice_of
 from dicom_node.standard import codes
@@ -101,11 +102,19 @@ def overall_group(given: ReportInput) -> Group:
         finding = codes.PRESENT if findings.status == "findings" else codes.ABSENT
         count, volume_mm3 = lesion_count(findings), total_volume_mm3(findings)
         if count is not None:
-            measurements.append(_number(codes.LESION_COUNT, count, "{lesions}"))
+            measurements.append(number_item(codes.LESION_COUNT, count, "{lesions}"))
         if volume_mm3 is not None:
-            measurements.append(_number(codes.VOLUME, volume_mm3, "mm3", derivation=codes.TOTAL))
+            measurements.append(
+                number_item(
+                    codes.VOLUME,
+                    volume_mm3,
+                    "mm3",
+                    derivation=codes.TOTAL,
+                    interval=total_volume_interval(findings),
+                )
+            )
         measurements += [
-            _measurement(item)
+            measurement_item(item)
             for item in findings.measurements
             if not (item.region or item.laterality) and item.code not in ("lesion_count", "volume")
         ]
@@ -133,10 +142,10 @@ def _segment_groups(given: ReportInput) -> list[Group]:
     for number, segment in enumerate(segments_shown(given.findings), start=1):
         own = [lesion for lesion in given.findings.lesions if lesion.segment == segment.name]
         measurements = [
-            _number(codes.VOLUME, int(segment.mask.sum()) * voxel_mm3, "mm3", derivation=codes.TOTAL)
+            number_item(codes.VOLUME, int(segment.mask.sum()) * voxel_mm3, "mm3", derivation=codes.TOTAL)
         ]
         if own:
-            measurements.append(_number(codes.LESION_COUNT, len(own), "{lesions}"))
+            measurements.append(number_item(codes.LESION_COUNT, len(own), "{lesions}"))
         groups.append(
             sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
                 tracking_identifier=sr.TrackingIdentifier(
@@ -168,7 +177,7 @@ def _site_groups(given: ReportInput) -> list[Group]:
             ),
             algorithm_id=_algorithm(segmenting_model(given.findings)),
             finding_sites=[_site(region, side)],
-            measurements=[_measurement(item) for item in items],
+            measurements=[measurement_item(item) for item in items],
         )
         for (region, side), items in by_site.items()
     ]
@@ -177,8 +186,13 @@ def _site_groups(given: ReportInput) -> list[Group]:
 def _lesion_group(given: ReportInput, lesion: Lesion) -> Group:
     segment = next((item for item in given.findings.segments if item.name == lesion.segment), None)
     measurements = [
-        _number(codes.VOLUME, wording.rounded_mm3(lesion.volume_mm3), "mm3"),
-        _number(codes.PROBABILITY, wording.rounded_probability(lesion.probability), "1"),
+        number_item(codes.VOLUME, wording.rounded_mm3(lesion.volume_mm3), "mm3"),
+        number_item(
+            codes.PROBABILITY,
+            wording.rounded_probability(lesion.probability),
+            "1",
+            interval=lesion.probability_interval,
+        ),
     ]
     side = segment.laterality if segment else None
     group = sr.MeasurementsAndQualitativeEvaluations(
@@ -223,11 +237,11 @@ def _hypothesis_groups(given: ReportInput) -> list[Group]:
         group = sr.MeasurementsAndQualitativeEvaluations(
             tracking_identifier=_tracking(given, item.name, "hypothesis", item.code, item.model),
             algorithm_id=_algorithm(model),
-            measurements=[_number(codes.PROBABILITY, wording.rounded_probability(item.probability), "1")],
+            measurements=[number_item(codes.PROBABILITY, wording.rounded_probability(item.probability), "1")],
             qualitative_evaluations=[_evaluation(codes.DIFFERENTIAL, disease)],
         )
         remarks = [
-            "calibrated" if item.calibrated else "not calibrated",
+            wording.calibration_text(item.calibrated, model),
             training_remark(model),
             DISCLAIMER,
         ]
@@ -270,13 +284,3 @@ def _site(key: str, laterality: str | None) -> sr.FindingSite:
 
 def _evaluation(name: Code, value: Code) -> sr.QualitativeEvaluation:
     return sr.QualitativeEvaluation(name=name, value=value)
-
-
-def _measurement(item: Measurement) -> sr.Measurement:
-    derivation = codes.derivation_code(item.derivation) if item.derivation else None
-    return _number(codes.measurement_code(item.code), item.value, item.unit, derivation=derivation)
-
-
-def _number(name: Code, value: float, unit: str, derivation: Code | None = None) -> sr.Measurement:
-    shown = int(value) if float(value).is_integer() else round(float(value), 3)
-    return sr.Measurement(name=name, value=shown, unit=codes.unit_code(unit), derivation=derivation)

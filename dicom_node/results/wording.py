@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dicom_node.results.context import ResultContext
-from dicom_node.results.manifest import lesion_count, total_volume_mm3
+from dicom_node.results.manifest import lesion_count, total_volume_interval, total_volume_mm3
 from dicom_node.results.provenance import is_synthetic, model_named, training_remark
-from pipelines.types import Findings, Hypothesis, Lesion, Measurement, ModelCard
+from pipelines.types import Findings, Hypothesis, Lesion, Measurement, ModelCard, Rule
 
 LESIONS_LISTED = 50
 """Lesions that the reports list, largest first; the rest are counted only."""
 DIGEST_SHOWN = 12
+INTERVALS = (
+    "An interval tells how far the result moves when the analysis is varied as stated; it is no confidence interval, and the "
+    "truth may lie outside."
+)
 
 
 def rounded_mm3(volume_mm3: float) -> float:
@@ -69,10 +73,17 @@ def _count_sentences(findings: Findings) -> list[str]:
     volume = volume_text(volume_mm3 or 0.0)
     if count is None:
         return [] if volume_mm3 is None else [f"The findings have a total volume of {volume}."]
+    interval = total_volume_interval(findings)
+    between = ""
+    if interval is not None:
+        low, high = volume_text(interval.low).removesuffix(" mL"), volume_text(interval.high)
+        between = f"interval {low} to {high} {interval.basis}"
     if count == 0:
-        return [f"No lesion was found (0 lesions, total volume {volume})."]
+        return [
+            f"No lesion was found ({'; '.join(filter(None, (f'0 lesions, total volume {volume}', between)))})."
+        ]
     noun = "lesion was" if count == 1 else "lesions were"
-    return [f"{count} {noun} found, with a total volume of {volume}."]
+    return [f"{count} {noun} found, with a total volume of {volume}{between and f' ({between})'}."]
 
 
 def _measurement_sentence(item: Measurement) -> str:
@@ -95,12 +106,20 @@ def lesion_line(lesion: Lesion, images: str) -> str:
     """Return one line of the lesion table; ``images`` are the source's image numbers."""
     parts = [
         f"{volume_text(lesion.volume_mm3)} ({rounded_mm3(lesion.volume_mm3):.0f} mm3)",
-        f"probability {probability_text(lesion.probability)}",
+        f"probability {probability_text(lesion.probability)}{_probability_interval(lesion)}",
         lesion.region.replace("_", " ") if lesion.region else "",
         lesion.change or "",
         images,
     ]
     return f"Lesion {lesion.id}: {', '.join(filter(None, parts))}"
+
+
+def _probability_interval(lesion: Lesion) -> str:
+    interval = lesion.probability_interval
+    if interval is None:
+        return ""
+    low, high = probability_text(interval.low), probability_text(interval.high)
+    return f" ({low} to {high} {interval.basis})"
 
 
 def not_listed_sentence(findings: Findings) -> str:
@@ -112,18 +131,44 @@ def not_listed_sentence(findings: Findings) -> str:
 
 
 def hypothesis_sentences(findings: Findings, context: ResultContext) -> list[str]:
-    """Return the probabilities of each disease, and what is to be thought of the model that gives them."""
+    """Return the probabilities of each disease or why there are none, what is to be thought of them, and the rules."""
+    if context.differential == "off":
+        return []
     hypotheses = shown_hypotheses(findings, context)
     sentences = []
     for model_name in dict.fromkeys(item.model for item in hypotheses):
         own = [item for item in hypotheses if item.model == model_name]
         values = ", ".join(f"{item.name} {probability_text(item.probability)}" for item in own)
-        calibrated = "calibrated" if all(item.calibrated for item in own) else "not calibrated"
+        model = model_named(findings, model_name)
+        calibrated = calibration_text(all(item.calibrated for item in own), model)
         sentences.append(f"Probabilities given by the model {model_name} ({calibrated}): {values}.")
-        sentences.append(training_remark(model_named(findings, model_name)))
+        sentences.append(training_remark(model))
     if sentences:
         sentences.append("The probabilities support a reader's thinking; they are not a diagnosis.")
+    if findings.no_differential:
+        sentences.append(f"Probabilities of diseases: not applicable, {_sentence(findings.no_differential)}")
+    sentences += map(rule_sentence, findings.rules)
     return [sentence for sentence in sentences if sentence]
+
+
+def calibration_text(calibrated: bool, model: ModelCard | None) -> str:
+    """Return whether probabilities are calibrated, and on what where it was not on real cases."""
+    if not calibrated:
+        return "not calibrated"
+    return "calibrated on synthetic cases" if model is not None and is_synthetic(model) else "calibrated"
+
+
+def rule_sentence(rule: Rule) -> str:
+    """Return what a rule says of the lesions, with the criteria that are met and by which of them."""
+    head = f"{rule.name} ({rule.source}), read from the lesion mask"
+    if not rule.met:
+        return f"{head}: none of its criteria is met, so it does not point to {rule.disease}."
+    met = [
+        f"{item.name} ({'lesion' if len(item.lesions) == 1 else 'lesions'} {', '.join(map(str, item.lesions))})"
+        for item in rule.criteria
+        if item.lesions
+    ]
+    return f"{head}, supports {rule.disease}: {'; '.join(met)}."
 
 
 def model_line(model: ModelCard) -> str:
@@ -138,6 +183,8 @@ def model_line(model: ModelCard) -> str:
 def remark_sentences(findings: Findings, context: ResultContext) -> list[str]:
     """Return the warnings on quality, the job's note, and which result this one replaces."""
     sentences = [_sentence(text) for text in (*findings.warnings, context.note) if text]
+    if total_volume_interval(findings) or any(lesion.probability_interval for lesion in findings.lesions):
+        sentences.append(INTERVALS)
     if context.replaces:
         sentences.append(
             f"This result replaces an earlier one of the same series ({len(context.replaces)} objects). "

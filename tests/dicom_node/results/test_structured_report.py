@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from pydicom import Dataset
 from result_factories import (
     CONTEXT,
     REAL,
@@ -25,9 +26,10 @@ from result_factories import (
 
 from dicom_node.results.build import build_results
 from dicom_node.results.wording import LESIONS_LISTED
-from pipelines.types import Lesion, Measurement, Segment
+from pipelines.types import Interval, Lesion, Measurement, Segment
 
 VOLUME, COUNT, PROBABILITY = "118565006", "246206008", "122157"
+BELOW, ABOVE = "371885007", "371886008"
 SUMMARY, ANALYSES, DIFFERENTIAL, FINDING = "111017", "111065", "111023", "121071"
 NOTHING = {"segments": (), "lesions": (), "measurements": (), "heatmaps": (), "hypotheses": ()}
 
@@ -120,6 +122,46 @@ def test_negative_report_says_absent_with_zero_lesions(tmp_path: Path) -> None:
     assert coded(overall)[SUMMARY] == "111241"
     assert coded(overall)[FINDING] == "272519000"
     assert numbers(overall) == {COUNT: 0, VOLUME: 0}
+
+
+def reach(group: Dataset, code: str) -> dict[str, tuple[float, str]]:
+    """How far a number reaches below and above, with the unit, by code value."""
+    (item,) = [item for item in group.ContentSequence if item.ValueType == "NUM" and concept(item) == code]
+    return {
+        concept(child): (
+            float(child.MeasuredValueSequence[0].NumericValue),
+            str(child.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue),
+        )
+        for child in item.get("ContentSequence") or ()
+        if child.ValueType == "NUM"
+    }
+
+
+def test_interval_is_stated_as_the_distances_below_and_above_in_the_unit_of_the_value(tmp_path: Path) -> None:
+    first = Case.make(tmp_path / "1").findings
+    volume = Measurement("volume", 364.5, "mm3", derivation="total", interval=Interval(300.0, 410.25, "x"))
+    lesion = replace(first.lesions[0], probability_interval=Interval(0.58, 0.71, "over 4 predictions"))
+    changes = {"measurements": (first.measurements[0], volume), "lesions": (lesion, first.lesions[1])}
+    case = Case.make(tmp_path / "2", findings=changes)
+    for role in ("sr", "sr-enhanced"):
+        groups = measurement_groups(case.read(role))
+        assert numbers(groups["Analysis"]) == {COUNT: 2, VOLUME: 364.5}
+        assert reach(groups["Analysis"], VOLUME) == {BELOW: (64.5, "mm3"), ABOVE: (45.75, "mm3")}
+        assert reach(groups["Lesion 1"], PROBABILITY) == {BELOW: (0.07, "1"), ABOVE: (0.06, "1")}
+        assert reach(groups["Lesion 2"], PROBABILITY) == {}
+        done = tool("dciodvfy", case.paths(role)[0])
+        assert not [line for line in done.stderr.splitlines() if line.startswith("Error")], done.stderr
+        out = tmp_path / f"{role}.json"
+        assert (
+            tool("tid1500reader", "--inputDICOM", case.paths(role)[0], "--outputMetadata", out).returncode
+            == 0
+        )
+        (overall,) = [
+            item
+            for item in json.loads(out.read_text())["Measurements"]
+            if item["TrackingIdentifier"] == "Analysis"
+        ]
+        assert [float(item["value"]) for item in overall["measurementItems"]] == [2, 364.5]
 
 
 @pytest.mark.parametrize(("status", "analyses"), [("unsuitable", "111225"), ("failed", "111224")])

@@ -6,11 +6,12 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from result_factories import CONTEXT, REAL, Case, measurement_groups, numbers, texts, tool
+from result_factories import CONTEXT, REAL, SYNTHETIC, Case, measurement_groups, numbers, texts, tool
 
-from pipelines.types import Hypothesis, Measurement
+from pipelines.types import Criterion, Findings, Hypothesis, Interval, Measurement, Rule
 
 SYNTHETIC_REMARK = "trained on synthetic data, whose clinical accuracy is not known"
 
@@ -91,6 +92,67 @@ def test_pipeline_that_counts_no_lesions_states_its_probabilities_instead(tmp_pa
         case.read("text-sr")
     )
     assert numbers(measurement_groups(case.read("sr"))["Analysis"]) == {}
+
+
+def with_intervals(findings: Findings) -> dict[str, Any]:
+    volume = replace(findings.measurements[1], interval=Interval(300.0, 410.0, "over 4 predictions"))
+    first, second = findings.lesions
+    lesion = replace(first, probability_interval=Interval(0.58, 0.71, "over 4 predictions"))
+    return {"measurements": (findings.measurements[0], volume), "lesions": (lesion, second)}
+
+
+def test_intervals_stand_behind_volume_and_probability_and_say_what_they_are(tmp_path: Path) -> None:
+    first = Case.make(tmp_path / "1")
+    case = Case.make(tmp_path / "2", findings=with_intervals(first.findings))
+    text = whole(case)
+    assert "with a total volume of 0.36 mL (interval 0.30 to 0.41 mL over 4 predictions)." in text
+    assert "probability 0.65 (0.58 to 0.71 over 4 predictions), images 4 to 6" in text
+    assert "probability 0.40, image 9" in text
+    assert "it is no confidence interval" in text
+    assert "confidence" not in whole(first)
+
+
+def test_interval_of_a_negative_case_is_said_too(tmp_path: Path) -> None:
+    volume = Measurement("volume", 0.0, "mm3", interval=Interval(0.0, 52.0, "over 2 predictions"))
+    changes = {"status": "none", "segments": (), "lesions": (), "measurements": (volume,)}
+    assert (
+        "No lesion was found (0 lesions, total volume 0.00 mL; interval 0.00 to 0.05 mL over 2 predictions)."
+        in whole(Case.make(tmp_path, findings=changes))
+    )
+
+
+def test_two_models_speak_one_after_the_other_each_with_its_origin(tmp_path: Path) -> None:
+    second = replace(SYNTHETIC, name="five-slices", version="2")
+    hypotheses = tuple(
+        Hypothesis("multiple_sclerosis", "MS", value, True, model)
+        for model, value in (("joint", 0.7), ("five-slices", 0.4))
+    )
+    changes = {"models": (SYNTHETIC, second), "hypotheses": hypotheses}
+    text = whole(Case.make(tmp_path, findings=changes))
+    remark = f"This model was {SYNTHETIC_REMARK}"
+    for name, value in (("joint", "0.70"), ("five-slices", "0.40")):
+        assert f"given by the model {name} (calibrated on synthetic cases): MS {value}. {remark}" in text
+
+
+def test_differential_that_does_not_apply_says_why_and_leaves_the_rule(tmp_path: Path) -> None:
+    rule = Rule(
+        "Matthews' rule",
+        "Neurology 2013;80:1330",
+        "MS",
+        (Criterion("a Dawson's finger", (2,)), Criterion("a U-fibre lesion", ())),
+    )
+    changes = {"hypotheses": (), "no_differential": "2 lesions, fewer than 3", "rules": (rule,)}
+    text = whole(Case.make(tmp_path / "1", findings=changes))
+    assert "Probabilities of diseases: not applicable, 2 lesions, fewer than 3." in text
+    head = "Matthews' rule (Neurology 2013;80:1330), read from the lesion mask"
+    assert f"{head}, supports MS: a Dawson's finger (lesion 2)." in text
+    unmet = replace(rule, criteria=(Criterion("a Dawson's finger", ()),))
+    changes["rules"] = (unmet,)
+    text = whole(Case.make(tmp_path / "2", findings=changes))
+    assert f"{head}: none of its criteria is met, so it does not point to MS." in text
+    off = Case.make(tmp_path / "3", findings=changes, context=replace(CONTEXT, differential="off"))
+    assert "MS" not in whole(off)
+    assert "not applicable" not in whole(off)
 
 
 def test_hypothesis_of_an_unknown_model_says_that_its_training_is_unknown(tmp_path: Path) -> None:
