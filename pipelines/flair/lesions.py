@@ -11,6 +11,8 @@ import numpy.typing as npt
 from pipelines.brain.grid import Grid
 from pipelines.types import BoolArray, FloatArray, Lesion
 
+LabelArray = npt.NDArray[np.int32]
+
 MIN_VOLUME_MM3 = 3.0
 THRESHOLD = 0.5
 KEY_SLICES = 8
@@ -20,10 +22,10 @@ KEY_SLICE_DISTANCE_MM = 6.0
 
 def find_lesions(
     probability: FloatArray, grid: Grid, segment: str, threshold: float = THRESHOLD
-) -> tuple[BoolArray, tuple[Lesion, ...]]:
-    """Return the lesions of a probability map and the mask of them all.
+) -> tuple[LabelArray, tuple[Lesion, ...]]:
+    """Return the lesions of a probability map and where they lie.
 
-    A lesion is a 26-connected component of at least 3 mm3; smaller ones are not in the mask.
+    A lesion is a 26-connected component of at least 3 mm3; smaller ones are left out.
 
     Parameters
     ----------
@@ -37,17 +39,18 @@ def find_lesions(
 
     Returns
     -------
-    bool array, shape (k, j, i)
+    int32 array, shape (k, j, i)
+        The lesion's ID in its voxels, 0 elsewhere.
     tuple of Lesion
-        The largest first, numbered from 1.
+        The largest first, numbered from 1; the probability of each is the mean over its voxels.
     """
     labels, count = cc3d.connected_components(probability >= threshold, connectivity=26, return_N=True)
     if count == 0:
-        return np.zeros(probability.shape, dtype=np.bool_), ()
+        return np.zeros(probability.shape, dtype=np.int32), ()
     statistics = cc3d.statistics(labels)
     voxels = statistics["voxel_counts"].astype(np.float64)
     volumes = voxels * grid.voxel_volume_mm3
-    kept = [n for n in range(1, count + 1) if volumes[n] >= MIN_VOLUME_MM3 * (1.0 - 1e-6)]
+    kept = [n for n in range(1, count + 1) if is_lesion(volumes[n])]
     kept.sort(key=lambda n: (-volumes[n], tuple(statistics["centroids"][n])))
     sums = np.bincount(labels.ravel(), weights=probability.ravel(), minlength=count + 1)
     centres = grid.positions_lps(statistics["centroids"])
@@ -65,9 +68,21 @@ def find_lesions(
                 slices_k=(int(across_k.start), int(across_k.stop) - 1),
             )
         )
-    wanted = np.zeros(count + 1, dtype=np.bool_)
-    wanted[kept] = True
-    return np.asarray(wanted[labels], dtype=np.bool_), tuple(lesions)
+    numbers = np.zeros(count + 1, dtype=np.int32)
+    numbers[kept] = np.arange(1, len(kept) + 1)
+    return numbers[labels], tuple(lesions)
+
+
+def is_lesion(volume_mm3: float) -> bool:
+    """Tell whether a component is large enough to be one."""
+    return volume_mm3 >= MIN_VOLUME_MM3 * (1.0 - 1e-6)
+
+
+def lesion_volume_mm3(mask: BoolArray, voxel_mm3: float) -> float:
+    """Return the total volume of the lesions in a mask, components that are too small left out."""
+    labels, count = cc3d.connected_components(mask, connectivity=26, return_N=True)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:] * voxel_mm3
+    return float(sum(size for size in sizes if is_lesion(size)))
 
 
 def _spread(scores: npt.NDArray[np.float64], count: int, apart: int) -> list[int]:

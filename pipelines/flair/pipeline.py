@@ -211,7 +211,8 @@ class FlairPipeline:
 
     def _findings(self, answer: NetworkAnswer, cube: Cube, brain: Brain, threshold: float) -> Findings:
         probability = to_native(answer.lesion, cube, brain)
-        mask, lesions = find_lesions(probability, brain.whole, SEGMENT_NAME, threshold)
+        labels, lesions = find_lesions(probability, brain.whole, SEGMENT_NAME, threshold)
+        mask = labels > 0
         heat = to_native(answer.localisation, cube, brain)
         found = bool(lesions)
         predicted = max(answer.classes, key=lambda name: answer.classes[name])

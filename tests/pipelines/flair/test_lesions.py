@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.brain.grid import Grid
-from pipelines.flair.lesions import find_lesions, key_slices
+from pipelines.flair.lesions import find_lesions, key_slices, lesion_volume_mm3
 
 SHAPE = (20, 30, 40)
 GRID = Grid(SHAPE, np.array([[1.0, 0, 0, -20], [0, 1.0, 0, -15], [0, 0, 1.0, -10], [0, 0, 0, 1.0]]))
@@ -22,10 +22,12 @@ def probability(*boxes: tuple[slice, slice, slice], value: float = 0.9) -> np.nd
 def test_three_mm3_are_a_lesion_and_two_are_not() -> None:
     two = (slice(2, 3), slice(2, 3), slice(2, 4))
     three = (slice(10, 11), slice(10, 11), slice(10, 13))
-    mask, lesions = find_lesions(probability(two, three), GRID, "Lesion")
+    labels, lesions = find_lesions(probability(two, three), GRID, "Lesion")
     assert [lesion.volume_mm3 for lesion in lesions] == [3.0]
-    assert mask.sum() == 3
-    assert not mask[two].any()
+    assert np.count_nonzero(labels) == 3
+    assert not labels[two].any()
+    assert lesion_volume_mm3(probability(two, three) > 0.5, 1.0) == 3.0
+    assert lesion_volume_mm3(probability() > 0.5, 1.0) == 0.0
 
 
 def test_voxels_that_touch_at_a_corner_are_one_lesion() -> None:
@@ -39,7 +41,9 @@ def test_voxels_that_touch_at_a_corner_are_one_lesion() -> None:
 def test_lesions_are_numbered_from_the_largest() -> None:
     small = (slice(2, 4), slice(2, 4), slice(2, 4))
     large = (slice(10, 14), slice(10, 14), slice(10, 14))
-    _, lesions = find_lesions(probability(small, large), GRID, "Lesion")
+    labels, lesions = find_lesions(probability(small, large), GRID, "Lesion")
+    assert (labels[small] == 2).all()
+    assert (labels[large] == 1).all()
     assert [(lesion.id, lesion.volume_mm3) for lesion in lesions] == [(1, 64.0), (2, 8.0)]
     assert [lesion.slices_k for lesion in lesions] == [(10, 13), (2, 3)]
 
@@ -68,9 +72,9 @@ def test_threshold_decides_what_is_lesion() -> None:
 
 
 def test_nothing_found_is_an_empty_mask() -> None:
-    mask, lesions = find_lesions(probability(), GRID, "Lesion")
-    assert mask.shape == SHAPE
-    assert not mask.any()
+    labels, lesions = find_lesions(probability(), GRID, "Lesion")
+    assert labels.shape == SHAPE
+    assert not labels.any()
     assert lesions == ()
 
 
