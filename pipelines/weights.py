@@ -1,13 +1,15 @@
 """The weights that ship: safetensors files, each with a model card beside it.
 
 ``weights/<name>.safetensors`` holds the parameters in half precision, ``<name>.json`` the card that programs
-read, ``<name>.md`` the same for people. Reading a card needs no torch.
+read, ``<name>.md`` the same for people. Reading a card needs no torch. Parameters too many for one file lie in several
+(shards), ``<name>-00001-of-00002.safetensors`` and so on; the card says how many.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).with_suffix("")
 """Where the weights lie: the folder ``weights`` beside this module."""
 LARGEST_BYTES = 16 * 1024 * 1024
-"""A weight file is smaller than this."""
+"""A weight file is no larger than this."""
+SHIPPED_BYTES = 80_000_000
+"""All weight files that ship together are smaller than this."""
 _REINSTALL = "reinstall dicom-node, or make it again with 'dicom-node models train'"
 
 
@@ -88,21 +92,39 @@ def verify(folder: Path = FOLDER) -> str:
     return ", ".join(names)
 
 
-def _checked_content(name: str, folder: Path) -> tuple[ModelCard, bytes]:
+def _files(name: str, shards: int, folder: Path) -> list[Path]:
+    if shards == 1:
+        return [folder / f"{name}.safetensors"]
+    return [folder / f"{name}-{n:05d}-of-{shards:05d}.safetensors" for n in range(1, shards + 1)]
+
+
+def _checked_content(name: str, folder: Path) -> tuple[ModelCard, list[bytes]]:
     described = card(name, folder)
-    path = folder / f"{name}.safetensors"
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise WeightsError(f"no weight file {path}; {_REINSTALL}") from None
-    except OSError as error:
-        raise WeightsError(f"weight file {path} cannot be read ({error}); {_REINSTALL}") from error
-    found = hashlib.sha256(content).hexdigest()
+    shards = card_details(name, folder).get("shards", 1)
+    if not isinstance(shards, int) or shards < 1:
+        raise WeightsError(f"model card {folder / name}.json states {shards!r} shards; {_REINSTALL}")
+    paths = _files(name, shards, folder)
+    contents = []
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            contents.append(path.read_bytes())
+        except FileNotFoundError:
+            raise WeightsError(f"no weight file {path}; {_REINSTALL}") from None
+        except OSError as error:
+            raise WeightsError(f"weight file {path} cannot be read ({error}); {_REINSTALL}") from error
+        digest.update(contents[-1])
+    found = digest.hexdigest()
     if found != described.digest:
-        raise WeightsError(
-            f"weight file {path} is not what its card says (sha256 {found[:12]}, not {described.digest[:12]}); {_REINSTALL}"
+        which = (
+            f"weight file {paths[0]}"
+            if shards == 1
+            else f"one of the weight files {paths[0]} to {paths[-1].name}"
         )
-    return described, content
+        raise WeightsError(
+            f"{which} is not what its card says (sha256 {found[:12]}, not {described.digest[:12]}); {_REINSTALL}"
+        )
+    return described, contents
 
 
 def load_weights(name: str, folder: Path = FOLDER) -> tuple[dict[str, Tensor], ModelCard]:
@@ -110,48 +132,119 @@ def load_weights(name: str, folder: Path = FOLDER) -> tuple[dict[str, Tensor], M
 
     Returns
     -------
-    state : dict of str to float32 Tensor
-        For `torch.nn.Module.load_state_dict`, on the CPU.
+    state : dict of str to Tensor
+        For `torch.nn.Module.load_state_dict`, on the CPU: float32, and counters as they were.
     card : ModelCard
 
     Raises
     ------
     WeightsError
-        The file or the card is missing, or the file is not the one that the card describes.
+        A file or the card is missing, or the files are not those that the card describes.
     """
     from safetensors.torch import load  # noqa: PLC0415 (cards are read where torch is not wanted)
 
-    described, content = _checked_content(name, folder)
-    return {key: tensor.float() for key, tensor in load(content).items()}, described
+    described, contents = _checked_content(name, folder)
+    state: dict[str, Tensor] = {}
+    for content in contents:
+        stored = load(content)
+        state |= {key: value.float() if value.is_floating_point() else value for key, value in stored.items()}
+        state |= {alias: state[key] for alias, key in _aliases(content).items()}
+    return state, described
+
+
+def _aliases(content: bytes) -> dict[str, str]:
+    """Return the names under which a safetensors file's tensors are meant to stand a second time."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return dict(header.get("__metadata__", {}))
+
+
+def _stored(name: str, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return parameters in half precision, and for each that equals an earlier one that one's name."""
+    tensors: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    seen: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+    for key, given in state.items():
+        tensor = given.detach().cpu()
+        tensor = (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        if not bool(tensor.isfinite().all()):
+            raise WeightsError(f"{key} of {name} is not finite in half precision; train it again")
+        content = hashlib.sha256(tensor.numpy().tobytes()).digest()
+        first = seen.setdefault((str(tensor.dtype), tuple(tensor.shape), content), key)
+        if first == key:
+            tensors[key] = tensor
+        else:
+            aliases[key] = first
+    return tensors, aliases
+
+
+def _shards(name: str, tensors: Mapping[str, Tensor], aliases: Mapping[str, str]) -> list[bytes]:
+    """Return the content of each file, tensors in their order."""
+    from safetensors.torch import save  # noqa: PLC0415
+
+    groups: list[dict[str, Tensor]] = [{}]
+    taken = 0
+    for key, tensor in tensors.items():
+        again = [alias for alias, first in aliases.items() if first == key]
+        # A file's header takes some hundred bytes, and for each entry its name, type, shape and place.
+        cost = tensor.nbytes + sum(len(text.encode()) + 128 for text in (key, *again, *([key] * len(again))))
+        if groups[-1] and taken + cost > LARGEST_BYTES - 512:
+            groups.append({})
+            taken = 0
+        groups[-1][key] = tensor
+        taken += cost
+    contents = []
+    for group in groups:
+        content = save(group, {alias: key for alias, key in aliases.items() if key in group} or None)
+        if len(content) > LARGEST_BYTES:
+            largest = max(group, key=lambda key: group[key].nbytes)
+            raise WeightsError(
+                f"{largest} of {name} alone takes {group[largest].nbytes} bytes, more than {LARGEST_BYTES}"
+                " with its header: a narrower network is needed"
+            )
+        contents.append(content)
+    return contents
 
 
 def save_weights(
     name: str, state: Mapping[str, Tensor], details: Mapping[str, Any], readme: str, folder: Path = FOLDER
 ) -> ModelCard:
-    """Write parameters in half precision, and both cards.
+    """Write parameters in half precision, each once, in as many files as needed, and both cards.
+
+    Files that an earlier network of this name left are removed.
 
     Parameters
     ----------
     state : mapping of str to Tensor
+        Integers (counters of batch norms) stay as they are.
     details : mapping
-        What the card says, without the digest.
+        What the card says, without digest and number of shards.
     readme : str
         The card for people, Markdown; ``{digest}`` in it becomes the digest.
 
     Raises
     ------
     WeightsError
-        The file would be larger than `LARGEST_BYTES`.
+        A single tensor would make a file larger than `LARGEST_BYTES`, or a parameter is not finite in half precision.
     """
-    from safetensors.torch import save  # noqa: PLC0415
-
-    content = save({key: tensor.detach().half().contiguous().cpu() for key, tensor in state.items()})
-    if len(content) > LARGEST_BYTES:
-        raise WeightsError(f"weights of {name} take {len(content)} bytes, more than {LARGEST_BYTES}")
-    digest = hashlib.sha256(content).hexdigest()
+    contents = _shards(name, *_stored(name, state))
+    digest = hashlib.sha256(b"".join(contents)).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.safetensors").write_bytes(content)
-    text = json.dumps({**details, "name": name, "digest": digest}, indent=2, ensure_ascii=False)
+    paths = _files(name, len(contents), folder)
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    for stale in _all_files(name, folder):
+        if stale not in paths:
+            stale.unlink()
+    described = {**details, "name": name, "digest": digest}
+    described.pop("shards", None)
+    if len(paths) > 1:
+        described["shards"] = len(paths)
+    text = json.dumps(described, indent=2, ensure_ascii=False)
     (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     (folder / f"{name}.md").write_text(readme.replace("{digest}", digest), encoding="utf-8")
     return card(name, folder)
+
+
+def _all_files(name: str, folder: Path) -> list[Path]:
+    numbered = re.compile(re.escape(name) + r"(-\d{5}-of-\d{5})?\.safetensors")
+    return [path for path in folder.glob("*.safetensors") if numbered.fullmatch(path.name)]

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -5,9 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pipelines.errors import WeightsError
-from pipelines.weights import card, installed, load_weights, save_weights
+from pipelines.flair.networks import segmentation_network
+from pipelines.weights import (
+    FOLDER,
+    LARGEST_BYTES,
+    SHIPPED_BYTES,
+    card,
+    card_details,
+    installed,
+    load_weights,
+    save_weights,
+    verify,
+)
 
 DETAILS = {
     "version": "1.2.3",
@@ -70,6 +83,118 @@ def test_weights_above_the_limit_are_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def sharded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, dict[str, torch.Tensor]]:
+    monkeypatch.setattr("pipelines.weights.LARGEST_BYTES", 4096)
+    state = {f"layer{n}": torch.full((600,), float(n)) for n in range(5)}  # 1200 bytes each, two to a file
+    save_weights("wide", state, DETAILS, "", tmp_path)
+    return tmp_path, state
+
+
+def test_many_parameters_lie_in_several_files_under_the_limit(
+    sharded: tuple[Path, dict[str, torch.Tensor]],
+) -> None:
+    folder, state = sharded
+    files = sorted(folder.glob("*.safetensors"))
+    assert [f.name for f in files] == [f"wide-0000{n}-of-00003.safetensors" for n in (1, 2, 3)]
+    assert max(f.stat().st_size for f in files) <= 4096
+    assert card("wide", folder).digest == hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
+    back, _ = load_weights("wide", folder)
+    assert sorted(back) == sorted(state)
+    assert all(torch.equal(back[key], state[key]) for key in state)
+    assert verify(folder) == f"wide 1.2.3 ({card('wide', folder).digest[:12]})"
+
+
+def test_each_shard_is_a_safetensors_file_of_its_own(sharded: tuple[Path, dict[str, torch.Tensor]]) -> None:
+    folder, _ = sharded
+    names = [sorted(load_file(f)) for f in sorted(folder.glob("*.safetensors"))]
+    assert names == [["layer0", "layer1"], ["layer2", "layer3"], ["layer4"]]
+
+
+def test_missing_shard_is_named(sharded: tuple[Path, dict[str, torch.Tensor]]) -> None:
+    folder, _ = sharded
+    (folder / "wide-00002-of-00003.safetensors").unlink()
+    for check in (verify, lambda where: load_weights("wide", where)):
+        with pytest.raises(
+            WeightsError, match=r"no weight file .*wide-00002-of-00003\.safetensors; reinstall"
+        ):
+            check(folder)
+
+
+def test_changed_shard_is_refused(sharded: tuple[Path, dict[str, torch.Tensor]]) -> None:
+    folder, _ = sharded
+    path = folder / "wide-00003-of-00003.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(WeightsError, match=r"one of the weight files .* is not what its card says"):
+        load_weights("wide", folder)
+
+
+def test_exchanged_shards_are_refused(sharded: tuple[Path, dict[str, torch.Tensor]]) -> None:
+    folder, _ = sharded
+    first, second = (folder / f"wide-0000{n}-of-00003.safetensors" for n in (1, 2))
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    with pytest.raises(WeightsError, match="is not what its card says"):
+        load_weights("wide", folder)
+
+
+def test_smaller_network_of_the_same_name_leaves_no_old_shard(
+    sharded: tuple[Path, dict[str, torch.Tensor]],
+) -> None:
+    folder, _ = sharded
+    save_weights("wide-1", {"w": torch.ones(2)}, DETAILS, "", folder)
+    save_weights("wide", {"w": torch.ones(1)}, DETAILS, "", folder)
+    assert sorted(f.name for f in folder.glob("*.safetensors")) == ["wide-1.safetensors", "wide.safetensors"]
+    assert load_weights("wide", folder)[0]["w"].tolist() == [1.0]
+
+
+def test_card_with_a_senseless_number_of_shards_is_refused(folder: Path) -> None:
+    details = json.loads((folder / "toy.json").read_text())
+    (folder / "toy.json").write_text(json.dumps({**details, "shards": "two"}))
+    with pytest.raises(WeightsError, match="states 'two' shards"):
+        load_weights("toy", folder)
+
+
+def test_parameter_that_a_network_uses_twice_is_stored_once(tmp_path: Path) -> None:
+    w = torch.arange(1000.0)
+    save_weights("twice", {"a.w": w, "b.w": w, "c.w": w + 1}, DETAILS, "", tmp_path)
+    assert (tmp_path / "twice.safetensors").stat().st_size < 2 * 2000 + 500
+    state, _ = load_weights("twice", tmp_path)
+    assert sorted(state) == ["a.w", "b.w", "c.w"]
+    assert torch.equal(state["b.w"], w)
+    assert torch.equal(state["c.w"], w + 1)
+
+
+def test_counters_stay_whole_numbers(tmp_path: Path) -> None:
+    save_weights("norm", {"num_batches_tracked": torch.tensor(100_001)}, DETAILS, "", tmp_path)
+    assert load_weights("norm", tmp_path)[0]["num_batches_tracked"].item() == 100_001
+
+
+def test_parameters_too_large_for_half_precision_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="w of big is not finite in half precision"):
+        save_weights("big", {"w": torch.tensor([1e6])}, DETAILS, "", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_comparison_network_comes_back_as_it_was(tmp_path: Path) -> None:
+    network = segmentation_network("nnunet", small=True).eval()
+    network.half().float()  # what half precision storage keeps
+    save_weights("small", network.state_dict(), DETAILS, "", tmp_path)
+    parameters = sum(p.numel() for p in network.parameters())
+    assert (tmp_path / "small.safetensors").stat().st_size < 2 * parameters + 40_000
+    again = segmentation_network("nnunet", small=True).eval()
+    again.load_state_dict(load_weights("small", tmp_path)[0])
+    volume = torch.randn(1, 1, 32, 32, 32)
+    assert torch.equal(again(volume), network(volume))
+
+
+def test_shipped_weights_keep_the_package_small() -> None:
+    sizes = [path.stat().st_size for path in FOLDER.glob("*.safetensors")]
+    assert 0 < sum(sizes) < SHIPPED_BYTES
+    assert max(sizes) <= LARGEST_BYTES
+
+
 def test_installed_weights_are_those_of_their_cards() -> None:
     digests = installed()
     assert "joint" in digests
@@ -78,8 +203,6 @@ def test_installed_weights_are_those_of_their_cards() -> None:
 
 
 def test_shipped_card_says_that_it_is_synthetic_and_not_clinical() -> None:
-    from pipelines.weights import FOLDER, card_details
-
     details = card_details("joint")
     assert details["trained_on"] == "synthetic"
     assert any("no clinical accuracy" in line for line in details["limitations"])
