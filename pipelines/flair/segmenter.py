@@ -1,0 +1,188 @@
+"""The network that draws the lesion mask: one pass over the brain's box for each member and flip, and their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from pipelines.errors import PipelineError, WeightsError
+from pipelines.flair.intensity import BACKGROUND
+from pipelines.flair.networks import segmentation_network
+from pipelines.types import FloatArray, ModelCard
+from pipelines.weights import FOLDER, card, card_details, load_weights
+
+MEMBERS = ("nnunet-1", "nnunet-2")
+"""Weights of the ensemble, the best first."""
+NETWORK = "nnunet"
+MARGIN = 4
+"""Voxels kept around the brain."""
+STEP = 16
+"""The box is a multiple of it along each axis, as the strides of the networks ask."""
+_LEFT_RIGHT = 4
+
+
+def brain_box(cube: FloatArray, step: int = STEP) -> tuple[slice, slice, slice]:
+    """Return the part of a cube that holds the brain, each edge a multiple of ``step``; all of it without a brain.
+
+    Parameters
+    ----------
+    cube : float32 array, shape (k, j, i)
+        Normalised, `BACKGROUND` outside the brain; each edge a multiple of ``step``.
+    """
+    inside = cube > BACKGROUND
+    box = []
+    for axis, edge in enumerate(cube.shape):
+        others = tuple(a for a in range(3) if a != axis)
+        filled = np.flatnonzero(inside.any(axis=others))
+        if not len(filled):
+            return (slice(0, cube.shape[0]), slice(0, cube.shape[1]), slice(0, cube.shape[2]))
+        low, high = max(int(filled[0]) - MARGIN, 0), min(int(filled[-1]) + 1 + MARGIN, edge)
+        size = -(-(high - low) // step) * step
+        low = min(low, edge - size)
+        box.append(slice(low, low + size))
+    return box[0], box[1], box[2]
+
+
+@torch.inference_mode()
+def lesion_logit(network: nn.Module, volume: Tensor) -> Tensor:
+    """Run a segmentation network on the CPU in float32, on a GPU in bfloat16; (1, 1, K, J, I) in and out."""
+    kind = volume.device.type
+    with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+        output: Tensor = network(volume)
+    return output.float()
+
+
+def probability_maps(
+    network: nn.Module, cube: FloatArray, *, device: str = "cpu", flips: bool = False
+) -> list[FloatArray]:
+    """Return the lesion probability of a cube, once for each way of looking at it.
+
+    The brain is seen whole, in one pass: the norm layers of a U-Net take their statistics from what they see, and windows
+    that hold parts of the brain have others.
+
+    Parameters
+    ----------
+    network : nn.Module
+        On ``device``, in eval mode; (B, 1, K, J, I) to logits of the same shape.
+    cube : float32 array, shape (160, 160, 160)
+        Normalised (`pipelines.flair.intensity`).
+    flips : bool
+        Look at the left-right mirrored cube as well. The other axes of a head do not mirror.
+
+    Returns
+    -------
+    list of float32 array, shape (160, 160, 160)
+        0 outside the brain; one, or two with ``flips``.
+
+    Raises
+    ------
+    PipelineError
+        The network answered with something that is not a number.
+    """
+    box = brain_box(cube)
+    inside = cube > BACKGROUND
+    volume = torch.from_numpy(np.ascontiguousarray(cube[box]))[None, None].to(device)
+    volume = volume.contiguous(memory_format=torch.channels_last_3d)
+    maps = []
+    for mirrored in (False, True) if flips else (False,):
+        logit = lesion_logit(network, volume.flip(_LEFT_RIGHT) if mirrored else volume)
+        logit = logit.flip(_LEFT_RIGHT) if mirrored else logit
+        part = torch.sigmoid(logit)[0, 0].cpu().numpy()
+        if not np.isfinite(part).all():
+            raise PipelineError("the segmentation network gave values that are not numbers")
+        whole = np.zeros(cube.shape, dtype=np.float32)
+        whole[box] = part
+        maps.append(np.where(inside, whole, np.float32(0)))
+    return maps
+
+
+def probability_map(
+    network: nn.Module, cube: FloatArray, *, device: str = "cpu", flips: bool = False
+) -> FloatArray:
+    """Return the mean of `probability_maps`."""
+    return np.mean(probability_maps(network, cube, device=device, flips=flips), axis=0, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class MaskAnswer:
+    """What the ensemble says of one cube.
+
+    Parameters
+    ----------
+    probability : float32 array, shape (160, 160, 160)
+        Mean over the samples.
+    samples : float16 array, shape (n, 160, 160, 160)
+        One for each member and flip.
+    """
+
+    probability: FloatArray
+    samples: npt.NDArray[np.float16]
+
+
+class MaskModel:
+    """The ensemble that draws the lesion mask, loaded and warm.
+
+    Parameters
+    ----------
+    device : str
+        "cpu", "cuda:0".
+    folder : Path
+        Of the weights.
+
+    Raises
+    ------
+    WeightsError
+        Weights or cards are missing or damaged, or do not fit the network.
+    """
+
+    def __init__(self, device: str = "cpu", folder: Path = FOLDER) -> None:
+        self.device = device
+        loaded = [_load(name, device, folder) for name in MEMBERS if (folder / f"{name}.json").exists()]
+        if not loaded:
+            raise WeightsError(
+                f"no weights {' or '.join(MEMBERS)} in {folder}; reinstall dicom-node, or make them with "
+                f"'dicom-node models train {NETWORK}'"
+            )
+        self._members = [network for network, _ in loaded]
+        self.cards: tuple[ModelCard, ...] = tuple(described for _, described in loaded)
+
+    def __call__(self, cube: FloatArray, *, members: int | None = None, flips: bool = False) -> MaskAnswer:
+        """Analyse a normalised cube.
+
+        Parameters
+        ----------
+        cube : float32 array, shape (160, 160, 160)
+        members : int, optional
+            How many members to ask, the best first; all by default.
+        flips : bool
+            Ask each about the left-right mirrored cube as well.
+        """
+        samples: list[npt.NDArray[np.float16]] = []
+        total = np.zeros(cube.shape, dtype=np.float32)
+        for network in self._members[:members]:
+            for one in probability_maps(network, cube, device=self.device, flips=flips):
+                total += one
+                samples.append(one.astype(np.float16))
+        return MaskAnswer(total / np.float32(len(samples)), np.stack(samples))
+
+
+def _load(name: str, device: str, folder: Path) -> tuple[nn.Module, ModelCard]:
+    state, described = load_weights(name, folder)
+    network = segmentation_network(str(card_details(name, folder).get("network", NETWORK)))
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(f'weights "{name}" do not fit the network of this version') from error
+    network = network.eval().to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network, described
+
+
+def installed_members(folder: Path = FOLDER) -> Sequence[str]:
+    """Return the names of the ensemble's weights that are installed, the best first; needs their cards only."""
+    return tuple(card(name, folder).name for name in MEMBERS if (folder / f"{name}.json").exists())
