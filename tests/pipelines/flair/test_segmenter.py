@@ -80,7 +80,7 @@ def test_probability_is_that_of_the_logit_inside_the_brain_and_zero_outside(cube
 def test_flip_looks_at_the_mirrored_brain_and_turns_the_answer_back(cube: FloatArray) -> None:
     straight, mirrored = probability_maps(Leftish(), cube, flips=True)
     box = brain_box(cube)[2]
-    one, other = 30, box.start + box.stop - 1 - 20
+    one, other = 30, box.start + box.stop - 1 - 30
     assert mirrored[30, 30, one] == pytest.approx(straight[30, 30, other], abs=1e-5)
 
 
