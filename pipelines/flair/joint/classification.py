@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pipelines.flair.joint.blocks import BrainNorm, BrainWeights, Residual
 
@@ -29,10 +30,46 @@ class LesionGuidance(nn.Module):
     def forward(self, probability: Tensor, features: Tensor, brain: BrainWeights) -> Tensor:
         """Take (B, 1, D, D, D) and (B, C, D/2, D/2, D/2); return (B, C, D/2, D/2, D/2)."""
         halved = self.halve(probability)
-        # [ours] A sigmoid, as the text says; the equation's softmax over 512,000 voxels would vanish.
+        # [ours] A sigmoid, as the text says; the softmax of equation 8 over 512,000 voxels would vanish.
         gated = torch.sigmoid(halved) * features
         joined = self.join(torch.cat([self.of_map(halved), self.of_features(gated)], 1))
         return self.norm(joined, brain)  # type: ignore[no-any-return]
+
+
+class PlainGuidance(nn.Module):
+    """What the paper compares its `LesionGuidance` with: the lesion map joined to the features by one operation.
+
+    [ours] The paper names the operations alone. Here the map is halved by averaging and stands for itself in every channel,
+    with no convolution or gate of its own; the result is normalised as that of `LesionGuidance`, so that the classification
+    sees the same range.
+
+    Parameters
+    ----------
+    channels : int
+    operation : str
+        "product" multiplies the features by the map; "concatenation" adds it as a channel, brought back to ``channels`` by a
+        1x1x1 convolution; "addition" adds it to each channel.
+    """
+
+    def __init__(self, channels: int, operation: str) -> None:
+        super().__init__()
+        self.operation = operation
+        if operation == "concatenation":
+            self.join = nn.Conv3d(channels + 1, channels, 1)
+        self.norm = BrainNorm(channels)
+
+    def combine(self, probability: Tensor, features: Tensor) -> Tensor:
+        """Return the map and the features joined, before the norm."""
+        halved = functional.avg_pool3d(probability, 2).to(features.dtype)
+        if self.operation == "product":
+            return halved * features
+        if self.operation == "addition":
+            return halved + features
+        return self.join(torch.cat([features, halved], 1))  # type: ignore[no-any-return]
+
+    def forward(self, probability: Tensor, features: Tensor, brain: BrainWeights) -> Tensor:
+        """Take (B, 1, D, D, D) and (B, C, D/2, D/2, D/2); return (B, C, D/2, D/2, D/2)."""
+        return self.norm(self.combine(probability, features), brain)  # type: ignore[no-any-return]
 
 
 class ClassificationBranch(nn.Module):
@@ -55,7 +92,7 @@ class ClassificationBranch(nn.Module):
         return self.linear(pooled), [eighth, quarter, half]
 
     def localise(self, features: Sequence[Tensor], classes: Tensor) -> list[Tensor]:
-        """Return V = sum over channels of features times the linear layer's weights for a class (B,).
+        """Return V = sum over channels of features times the linear layer's weights for a class (B,), equation 10.
 
         Each is (B, 1, n, n, n), in the order of ``features``: D/8, D/4, D/2.
         """

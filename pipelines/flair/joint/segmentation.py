@@ -11,13 +11,13 @@ from torch.nn import functional
 from pipelines.flair.joint.blocks import BrainWeights, Chain, ConvNorm
 
 SCALE_WEIGHTS = (0.25, 0.25, 0.5, 1.0)
-"""Weights of the projections at D/8, D/4, D/2 and D in the lesion map."""
+"""Weights of the projections at D/8, D/4, D/2 and D in the lesion map (equation 5)."""
 PRIOR_LOGIT = -4.0
 """Start of the bias at full size: lesions are rare."""
 
 
 def mix_scales(projections: Sequence[Tensor]) -> Tensor:
-    """Return the logit of the lesion map from the four projections, small to large, each (B, 1, n, n, n)."""
+    """Return the logit of the lesion map (equation 5) from the four projections, small to large, each (B, 1, n, n, n)."""
     size = projections[-1].shape[2:]
     total = SCALE_WEIGHTS[-1] * projections[-1]
     for weight, small in zip(SCALE_WEIGHTS[:-1], projections[:-1], strict=True):

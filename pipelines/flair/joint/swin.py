@@ -15,7 +15,9 @@ from torch.nn import functional
 @lru_cache(maxsize=8)
 def relative_index(window: int) -> Tensor:
     """Return for each pair of a window's tokens the number of their offset, (window^3, window^3)."""
-    line = torch.arange(window)
+    line = torch.arange(
+        window, device="cpu"
+    )  # kept for all networks, whatever device the first one is built on
     place = torch.stack(torch.meshgrid(line, line, line, indexing="ij")).flatten(1)
     offset = place[:, :, None] - place[:, None, :] + window - 1
     width = 2 * window - 1
@@ -28,7 +30,7 @@ def shift_mask(tokens: int, window: int, shift: int) -> Tensor:
 
     After the cyclic shift a window may hold tokens from opposite faces of the cube; these must not see each other.
     """
-    zone = torch.zeros(tokens)
+    zone = torch.zeros(tokens, device="cpu")
     zone[tokens - window : tokens - shift] = 1
     zone[tokens - shift :] = 2
     zones = zone[:, None, None] * 9 + zone[None, :, None] * 3 + zone[None, None, :]
