@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from nibabel import orientations
 
-from pipelines.errors import PipelineError
+from pipelines.errors import WeightsError
 from pipelines.types import Affine, BoolArray, FloatArray
 
 DEEPBET_SHA256 = {
@@ -26,27 +27,38 @@ DEEPBET_SHA256 = {
 }
 """The weight files of deepbet 1.0.2; they are TorchScript, so that loading an altered one would run it."""
 
+_REINSTALL = "reinstall it: pip install --force-reinstall deepbet==1.0.2"
+
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-class BrainMaskError(PipelineError):
-    """deepbet's weights are missing or not those that were tested."""
-
-
-def check_weights(folder: Path) -> None:
-    """Compare deepbet's weight files with their known digests.
+def checked_weights(folder: Path) -> dict[str, bytes]:
+    """Return deepbet's weight files by name, once their digests are those that are known.
 
     Raises
     ------
-    BrainMaskError
+    WeightsError
         A file is missing or differs; the message names it and the way out.
     """
+    contents = {}
     for name, expected in DEEPBET_SHA256.items():
         path = folder / name
-        if not path.is_file():
-            raise BrainMaskError(f"deepbet's weight file {path} is missing: reinstall deepbet 1.0.2")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-            raise BrainMaskError(f"deepbet's weight file {path} is not that of deepbet 1.0.2: reinstall it")
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise WeightsError(f"deepbet's weight file {path} is missing; {_REINSTALL}") from None
+        except OSError as error:
+            raise WeightsError(
+                f"deepbet's weight file {path} cannot be read ({error}); {_REINSTALL}"
+            ) from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != expected:
+            raise WeightsError(
+                f"deepbet's weight file {path} is not that of deepbet 1.0.2"
+                f" (sha256 {found[:12]}, not {expected[:12]}); {_REINSTALL}"
+            )
+        contents[name] = content
+    return contents
 
 
 @functools.lru_cache(maxsize=1)
@@ -56,8 +68,13 @@ def _extractor(device: str) -> Any:
         warnings.simplefilter("ignore", DeprecationWarning)
         from deepbet import bet, utils  # noqa: PLC0415 (torch loads with the first use)
 
-        check_weights(Path(utils.DATA_PATH) / "models")
-        extractor = bet.BrainExtraction(no_gpu=True)
+        # What was checked is what is loaded: deepbet hands these on to torch, which reads files and streams alike.
+        files = checked_weights(Path(utils.DATA_PATH) / "models")
+        extractor = bet.BrainExtraction(
+            no_gpu=True,
+            model_path=io.BytesIO(files["model.pt"]),
+            bbox_model_path=io.BytesIO(files["bbox_model.pt"]),
+        )
     extractor.model.to(device)
     extractor.bbox_model.to(device)
     return extractor
@@ -81,7 +98,7 @@ def brain_mask(array: FloatArray, affine: Affine, device: str = "cpu") -> BoolAr
 
     Raises
     ------
-    BrainMaskError
+    WeightsError
         deepbet's weights are missing or altered.
     """
     extractor = _extractor(device)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from deepbet import utils
 
-from pipelines.brain.mask import BrainMaskError, brain_mask, check_weights
+from pipelines.brain.mask import _extractor, brain_mask, checked_weights
+from pipelines.errors import WeightsError
 from pipelines.phantoms.flair import AXIAL_2D, Acquisition, flair_phantom
 
 COARSE = Acquisition((40, 96, 96), (4.0, 2.4, 2.4), "axial", dict(AXIAL_2D.attributes))
@@ -17,16 +20,48 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2.0 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
 
 
-def test_altered_weights_are_refused(tmp_path: Path) -> None:
-    for name in ("bbox_model.pt", "model.pt"):
-        (tmp_path / name).write_bytes(b"something else")
-    with pytest.raises(BrainMaskError, match=r"bbox_model\.pt is not that of deepbet 1\.0\.2"):
-        check_weights(tmp_path)
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A copy of deepbet's weight files as they are installed."""
+    folder = tmp_path / "models"
+    shutil.copytree(Path(utils.DATA_PATH) / "models", folder)
+    return folder
 
 
-def test_missing_weights_name_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(BrainMaskError, match=r"missing: reinstall deepbet 1\.0\.2"):
-        check_weights(tmp_path)
+def test_installed_weights_are_those_that_were_tested(installed: Path) -> None:
+    contents = checked_weights(installed)
+    assert sorted(contents) == ["bbox_model.pt", "model.pt"]
+    assert contents["model.pt"] == (installed / "model.pt").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["bbox_model.pt", "model.pt"])
+def test_damaged_copy_is_refused_by_name(installed: Path, name: str) -> None:
+    content = bytearray((installed / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (installed / name).write_bytes(content)
+    with pytest.raises(
+        WeightsError, match=rf"/{name} is not that of deepbet 1\.0\.2 .*deepbet==1\.0\.2$"
+    ) as caught:
+        checked_weights(installed)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_network_is_never_loaded(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("TorchScript was loaded unchecked")
+
+    (installed / "model.pt").write_bytes(b"something else")
+    monkeypatch.setattr(utils, "DATA_PATH", str(installed.parent))
+    monkeypatch.setattr("torch.jit.load", run)
+    _extractor.cache_clear()
+    with pytest.raises(WeightsError, match=r"model\.pt is not that of deepbet"):
+        brain_mask(np.ones((20, 30, 30), dtype=np.float32), np.diag([2.0, 2.0, 4.0, 1.0]))
+
+
+def test_missing_weights_name_the_way_out(installed: Path) -> None:
+    (installed / "bbox_model.pt").unlink()
+    with pytest.raises(WeightsError, match=r"bbox_model\.pt is missing; reinstall it: .*deepbet==1\.0\.2"):
+        checked_weights(installed)
 
 
 def test_empty_volume_has_no_brain() -> None:
