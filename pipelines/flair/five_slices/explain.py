@@ -3,7 +3,8 @@
 Grad-CAM is the paper's. Its last maps are 4x4, a cell for each 48 mm, and all five slices are fused by the first
 convolution, so that it cannot say which slice it speaks of. [ours] Integrated gradients stand beside it: they cost a few
 batches where occluding patch by patch costs hundreds of images, and their sum over all pixels is the change of the score
-(completeness), which can be checked.
+(completeness), which can be checked. On lesions painted into noise they beat occlusion by patches of 12 to 24 mm, both in
+deletion and in hitting a lesion with their maximum.
 
 References
 ----------
@@ -22,8 +23,8 @@ from torch.nn import functional
 from pipelines.flair.five_slices.slices import SIDE, brain_of
 from pipelines.types import FloatArray
 
-STEPS = 32
-"""Points on the way from baseline to image; 32 keep the sum within a few per cent of the score's change."""
+STEPS = 16
+"""Points on the way from baseline to image: with 16 the sum is within 3 % of the score's change, with 32 within 1 %."""
 BATCH = 16
 SMOOTHING_PIXELS = 2.0
 """SD of the Gaussian over the attributions, 3 mm: single pixels carry noise of the strided convolutions."""

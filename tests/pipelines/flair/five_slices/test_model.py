@@ -180,3 +180,17 @@ def test_planes_outside_the_volume_have_no_key_slice(head: Any) -> None:
     slices = slices_from_brain(upper.array, upper, alignment)
     assert key_slices(slices, upper) == key_slices(slices, brain)[-3:]
     assert not slices.brain[3:].any()
+
+
+def test_full_network_goes_through_its_shards(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    network = five_slice_network().eval()
+    save_weights("five-slices", network.state_dict(), CARD, "", tmp_path)
+    assert len(list(tmp_path.glob("five-slices*.safetensors"))) == 2
+    network.half().float()
+    slices = some_slices()
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(slices.images)[None])[0].numpy()
+    scored = FiveSliceModel("cpu", tmp_path)
+    assert scored.card.trained_on == "synthetic"
+    np.testing.assert_allclose(scored(slices).logits, expected, atol=1e-3)
