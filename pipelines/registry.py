@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipelines import weights
 from pipelines.errors import PipelineError
+from pipelines.flair import settings
 from pipelines.types import Pipeline, PipelineInfo
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """An installed pipeline before its weights' digest is known."""
+    """An installed pipeline before the digest of all its weights is known."""
 
     title: str
     version: str
-    weights: str
-    default_settings: dict[str, object]
+    weights_digest: Callable[[], str]
+    default_settings: Callable[[], dict[str, object]]
     make: Callable[[str], Pipeline]
 
 
@@ -31,8 +31,8 @@ _ENTRIES = {
     "flair": _Entry(
         title="FLAIR lesions",
         version="1.0.0",
-        weights="joint",
-        default_settings={"threshold": 0.5},
+        weights_digest=settings.weights_digest,
+        default_settings=settings.default_settings,
         make=_make_flair,
     ),
 }
@@ -51,8 +51,8 @@ def installed() -> dict[str, PipelineInfo]:
             name=name,
             title=entry.title,
             version=entry.version,
-            weights_digest=weights.card(entry.weights).digest,
-            default_settings=dict(entry.default_settings),
+            weights_digest=entry.weights_digest(),
+            default_settings=entry.default_settings(),
         )
         for name, entry in _ENTRIES.items()
     }

@@ -1,4 +1,4 @@
-"""The FLAIR pipeline: brain mask, N4, MNI, joint network, findings; each stage timed and reported."""
+"""The FLAIR pipeline: brain mask, N4, MNI, lesions, MS versus NMOSD; each stage timed and reported."""
 
 from __future__ import annotations
 
@@ -6,18 +6,39 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 import torch
-from torch.nn import functional
 
-from pipelines.brain.mni_space import align_to_mni
+from pipelines.brain.mni_space import Alignment, align_to_mni
 from pipelines.device import resolve_device
 from pipelines.errors import PipelineError
-from pipelines.flair.joint.network import CLASSES, JointNetwork
-from pipelines.flair.lesions import THRESHOLD, find_lesions, key_slices
+from pipelines.flair.differential import (
+    UNCALIBRATED,
+    Calibration,
+    JointReader,
+    JointReading,
+    class_name,
+    hypotheses,
+    not_applicable,
+)
+from pipelines.flair.five_slices.model import FiveSliceModel
+from pipelines.flair.five_slices.slices import slices_from_brain
+from pipelines.flair.heat import five_slice_heatmaps, joint_heatmap, probability_heatmap
+from pipelines.flair.joint.network import JointNetwork
+from pipelines.flair.lesions import LabelArray, find_lesions
+from pipelines.flair.matthews import fluid_in_mni, matthews_rule
 from pipelines.flair.preprocess import Brain, Cube, find_brain, to_cube, to_native, without_bias
+from pipelines.flair.segmenter import MaskModel
+from pipelines.flair.settings import (
+    FIVE_SLICES_WEIGHTS,
+    JOINT_WEIGHTS,
+    MASK_WEIGHTS,
+    Settings,
+    settings_of,
+    weights_used,
+)
 from pipelines.flair.suitability import (
     Verdict,
     check_brain,
@@ -25,56 +46,73 @@ from pipelines.flair.suitability import (
     check_geometry,
     check_protocol,
 )
+from pipelines.flair.uncertainty import Samples, lesions_with_intervals, volume_interval
 from pipelines.types import (
+    BoolArray,
     Findings,
     FloatArray,
     Heatmap,
     Hypothesis,
+    Lesion,
     Measurement,
     ModelCard,
     Progress,
+    Rule,
     Segment,
     Volume,
 )
-from pipelines.weights import load_weights
+from pipelines.weights import FOLDER, card_details, load_weights
 
-WEIGHTS = "joint"
 SEGMENT_NAME = "Lesion"
-DISEASES = {
-    "MS": ("multiple_sclerosis", "Multiple sclerosis"),
-    "NMOSD": ("neuromyelitis_optica", "Neuromyelitis optica spectrum disorder"),
-}
-LOCALISATION_WEIGHTS = (0.25, 0.25, 0.5)
-"""Of the maps at 20, 40 and 80 cubed: those that the network was trained with."""
-LOCALISATION_METHOD = (
-    "Class features weighted by the classifier's weights, at three scales (Front Neurosci 2024, "
-    "10.3389/fnins.2024.1351387)."
-)
-PROBABILITY_METHOD = (
-    "Probability of lesion at each voxel, from the segmentation branch (Front Neurosci 2024, "
-    "10.3389/fnins.2024.1351387)."
-)
-"""Shown where nothing was found: a class of disease has nothing to explain there."""
 MAX_THREADS = 16
 
 
 @dataclass(frozen=True)
-class NetworkAnswer:
-    """What the joint network says of one cube.
+class Models:
+    """The networks of the pipeline, loaded and warm.
 
     Parameters
     ----------
-    lesion : float32 array, shape (160, 160, 160)
-        Probability.
-    classes : mapping of str to float
-        Probabilities of MS and NMOSD; they add up to 1.
-    localisation : float32 array, shape (160, 160, 160)
-        In [0, 1] in the brain, 0 outside, for the more probable class.
+    joint : JointReader
+        Tells MS from NMOSD and, without ``mask``, draws the mask too.
+    mask : MaskModel, optional
+        The ensemble that draws the mask.
+    five_slices : FiveSliceModel, optional
+        The second opinion on MS and NMOSD.
+    five_slices_calibration : Calibration
     """
 
-    lesion: FloatArray
-    classes: Mapping[str, float]
-    localisation: FloatArray
+    joint: JointReader
+    mask: MaskModel | None = None
+    five_slices: FiveSliceModel | None = None
+    five_slices_calibration: Calibration = UNCALIBRATED
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The lesions on the native grid: IDs, mean probability, and what the joint network said if it was asked already."""
+
+    labels: LabelArray
+    probability: FloatArray
+    lesions: tuple[Lesion, ...]
+    volume: Measurement
+    cards: tuple[ModelCard, ...]
+    joint: JointReading | None
+
+    @property
+    def mask(self) -> BoolArray:
+        return self.labels > 0
+
+
+@dataclass(frozen=True)
+class _Differential:
+    """What is said of the disease: probabilities with their maps, or why there are none, and the rule."""
+
+    hypotheses: tuple[Hypothesis, ...] = ()
+    not_applicable: str = ""
+    rules: tuple[Rule, ...] = ()
+    heatmaps: tuple[Heatmap, ...] = ()
+    cards: tuple[ModelCard, ...] = ()
 
 
 @dataclass
@@ -115,51 +153,31 @@ def limit_threads() -> int:
     return threads
 
 
-def threshold_of(settings: Mapping[str, object]) -> float:
-    """Return the probability from which a voxel is lesion.
-
-    Raises
-    ------
-    PipelineError
-        A setting is unknown or out of range.
-    """
-    unknown = sorted(set(settings) - {"threshold"})
-    if unknown:
-        raise PipelineError(f'unknown setting "{unknown[0]}" of the flair pipeline; it has: threshold')
-    value = settings.get("threshold", THRESHOLD)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < 1.0:
-        raise PipelineError(f"threshold of the flair pipeline must be between 0 and 1, not {value!r}")
-    return float(value)
-
-
 class FlairPipeline:
     """Finds MS and NMOSD lesions on one FLAIR volume.
 
     Parameters
     ----------
-    network : JointNetwork
-        With its weights.
-    card : ModelCard
-        Of these weights.
+    models : Models
+        On ``device``.
     device : str
         "auto", "cpu", "cuda", "cuda:1".
     """
 
-    def __init__(self, network: JointNetwork, card: ModelCard, device: str = "auto") -> None:
+    def __init__(self, models: Models, device: str = "auto") -> None:
         self.device = resolve_device(device)
-        self.card = card
-        self._network = network.to(self.device).eval()
+        self.models = models
         limit_threads()
 
     def __call__(self, volume: Volume, settings: Mapping[str, object], progress: Progress) -> Findings:
         """Analyse one volume; what cannot be analysed comes back as status "unsuitable" with its reason."""
-        threshold = threshold_of(settings)
+        checked = settings_of(settings)
         run = _Run(progress)
         if not run.suits(check_protocol(volume.attributes), check_geometry(volume)):
             return run.refusal()
-        return self._analyse(volume, threshold, run)
+        return self._analyse(volume, checked, run)
 
-    def _analyse(self, volume: Volume, threshold: float, run: _Run) -> Findings:
+    def _analyse(self, volume: Volume, settings: Settings, run: _Run) -> Findings:
         with run.stage("mask"):
             brain = find_brain(volume, self.device)
         if brain is None:
@@ -176,76 +194,97 @@ class FlairPipeline:
             cube = to_cube(corrected, brain, alignment) if suits else None
         if cube is None:
             return run.refusal()
-        with run.stage("network"):
-            answer = self.ask_network(cube)
-        with run.stage("findings"):
-            findings = self._findings(answer, cube, brain, threshold)
-        if self.card.trained_on != "real":
-            run.warnings.append(
-                f"{self.card.name} was trained on {self.card.trained_on} data; no clinical accuracy known"
-            )
+        with run.stage("lesions"):
+            found = self._find(cube, brain, settings)
+        told = _Differential()
+        if found.lesions:
+            with run.stage("differential"):
+                told = self._tell(found, cube, brain, alignment, corrected)
+        findings = _findings(found, told, brain)
+        for card in findings.models:
+            if card.trained_on != "real":
+                run.warnings.append(
+                    f"{card.name} was trained on {card.trained_on} data; no clinical accuracy known"
+                )
         return replace(findings, warnings=tuple(run.warnings), timings_s=run.timings_s)
 
-    @torch.inference_mode()
-    def ask_network(self, cube: Cube) -> NetworkAnswer:
-        """Run the joint network on one cube.
-
-        Raises
-        ------
-        PipelineError
-            The network answered with something that is not a number.
-        """
-        output = self._network(torch.from_numpy(cube.values)[None, None].to(self.device))
-        lesion = output.probability[0, 0].float().cpu().numpy()
-        shares = functional.softmax(output.classes[0].float(), dim=0).cpu().numpy()
-        if not (np.isfinite(lesion).all() and np.isfinite(shares).all()):
-            raise PipelineError(f"{self.card.name} gave values that are not numbers")
-        heat = np.zeros(cube.mask.shape, dtype=np.float32)
-        for weight, small in zip(LOCALISATION_WEIGHTS, output.localisation, strict=True):
-            large = functional.interpolate(
-                small.float(), size=heat.shape, mode="trilinear", align_corners=False
-            )
-            heat += np.float32(weight) * _unit_range(large[0, 0].cpu().numpy(), cube)
-        classes = {name: float(share) for name, share in zip(CLASSES, shares, strict=True)}
-        return NetworkAnswer(lesion, classes, _unit_range(heat, cube))
-
-    def _findings(self, answer: NetworkAnswer, cube: Cube, brain: Brain, threshold: float) -> Findings:
-        probability = to_native(answer.lesion, cube, brain)
-        labels, lesions = find_lesions(probability, brain.whole, SEGMENT_NAME, threshold)
-        mask = labels > 0
-        heat = to_native(answer.localisation, cube, brain)
-        found = bool(lesions)
-        predicted = max(answer.classes, key=lambda name: answer.classes[name])
-        hypotheses = tuple(
-            Hypothesis(*DISEASES[name], probability=share, calibrated=False, model=self.card.name)
-            for name, share in answer.classes.items()
-        )
-        shown = heat if found else probability
-        heatmap = Heatmap(
-            name="localisation map" if found else "probability map",
-            method=LOCALISATION_METHOD if found else PROBABILITY_METHOD,
-            class_name=predicted if found else "lesion",
-            probability=answer.classes[predicted] if found else None,
-            values=shown,
-            key_slices_k=key_slices(mask, shown, brain.whole.spacing_mm[0]),
-            model=self.card.name,
-        )
+    def _find(self, cube: Cube, brain: Brain, settings: Settings) -> _Found:
+        """Draw the mask and measure its lesions, with their intervals."""
+        joint = None
+        samples: Samples
+        if self.models.mask is not None:
+            answer = self.models.mask(cube.values, members=settings.members, flips=settings.flips)
+            samples, mean = answer.samples, answer.probability
+            cards = self.models.mask.cards[: settings.members]
+        else:
+            joint = self.models.joint(cube)
+            samples, mean, cards = joint.lesion[None], joint.lesion, (self.models.joint.card,)
+        probability = to_native(mean, cube, brain)
+        labels, lesions = find_lesions(probability, brain.whole, SEGMENT_NAME, settings.threshold)
         total_mm3 = sum(lesion.volume_mm3 for lesion in lesions)
-        return Findings(
-            status="findings" if found else "none",
-            segments=(Segment(SEGMENT_NAME, "lesion_of_brain", mask, probability),) if found else (),
-            lesions=lesions,
-            measurements=(
-                Measurement("volume", total_mm3, "mm3", derivation="total"),
-                Measurement("lesion_count", float(len(lesions)), "{lesions}"),
-            ),
-            hypotheses=hypotheses if found else (),
-            heatmaps=(heatmap,),
-            models=(self.card,),
+        interval = volume_interval(total_mm3, probability, samples, cube, brain, settings.threshold)
+        return _Found(
+            labels=labels,
+            probability=probability,
+            lesions=lesions_with_intervals(lesions, labels, samples, cube, brain),
+            volume=Measurement("volume", total_mm3, "mm3", derivation="total", interval=interval),
+            cards=cards,
+            joint=joint,
         )
 
+    def _tell(
+        self, found: _Found, cube: Cube, brain: Brain, alignment: Alignment, corrected: FloatArray
+    ) -> _Differential:
+        """Tell MS from NMOSD, where there is enough to tell from; the rule stands beside it in any case."""
+        rules = (matthews_rule(found.labels, brain.whole, alignment, fluid_in_mni(cube, alignment)),)
+        reason = not_applicable(found.lesions)
+        if reason:
+            return _Differential(not_applicable=reason, rules=rules)
+        joint = self.models.joint
+        reading = found.joint or joint(cube)
+        said = hypotheses(reading.logits, joint.calibration, joint.card.name)
+        first = max(said, key=lambda item: item.probability)
+        heatmaps: tuple[Heatmap, ...] = (
+            joint_heatmap(
+                to_native(reading.localisation, cube, brain),
+                found.mask,
+                (class_name(first), first.probability, joint.card.name),
+                brain.whole.spacing_mm[0],
+            ),
+        )
+        cards: tuple[ModelCard, ...] = (joint.card,)
+        second = self.models.five_slices
+        if second is not None:
+            slices = slices_from_brain(corrected, brain, alignment)
+            answer = second(slices)
+            also = hypotheses(answer.logits, self.models.five_slices_calibration, second.card.name)
+            strongest = max(item.probability for item in also)
+            heatmaps += five_slice_heatmaps(answer, slices, brain, strongest, second.card.name)
+            said += also
+            cards += (second.card,)
+        return _Differential(said, "", rules, heatmaps, cards)
 
-def load_flair(device: str = "auto", weights: str = WEIGHTS) -> FlairPipeline:
+
+def _findings(found: _Found, told: _Differential, brain: Brain) -> Findings:
+    """Put together what was found; where no class is told, the map is that of the lesions' probability."""
+    segment = Segment(SEGMENT_NAME, "lesion_of_brain", found.mask, found.probability)
+    probability = probability_heatmap(
+        found.probability, found.mask, found.cards[0].name, brain.whole.spacing_mm[0]
+    )
+    return Findings(
+        status="findings" if found.lesions else "none",
+        segments=(segment,) if found.lesions else (),
+        lesions=found.lesions,
+        measurements=(found.volume, Measurement("lesion_count", float(len(found.lesions)), "{lesions}")),
+        hypotheses=told.hypotheses,
+        no_differential=told.not_applicable,
+        rules=told.rules,
+        heatmaps=told.heatmaps or (probability,),
+        models=(*found.cards, *(card for card in told.cards if card not in found.cards)),
+    )
+
+
+def load_flair(device: str = "auto", folder: Path = FOLDER) -> FlairPipeline:
     """Return the pipeline with the weights that ship.
 
     Raises
@@ -253,19 +292,27 @@ def load_flair(device: str = "auto", weights: str = WEIGHTS) -> FlairPipeline:
     PipelineError
         The weights are missing, damaged or of another network, or there is no such device.
     """
-    state, card = load_weights(weights)
+    device = resolve_device(device)
+    used = weights_used(folder)
+    five_slices = FIVE_SLICES_WEIGHTS in used
+    models = Models(
+        joint=_load_joint(device, folder),
+        mask=MaskModel(device, folder) if set(MASK_WEIGHTS) & set(used) else None,
+        five_slices=FiveSliceModel(device, folder) if five_slices else None,
+        five_slices_calibration=Calibration.of(card_details(FIVE_SLICES_WEIGHTS, folder))
+        if five_slices
+        else UNCALIBRATED,
+    )
+    return FlairPipeline(models, device)
+
+
+def _load_joint(device: str, folder: Path) -> JointReader:
+    state, card = load_weights(JOINT_WEIGHTS, folder)
     network = JointNetwork()
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise PipelineError(f'weights "{weights}" do not fit the joint network of this version') from error
-    return FlairPipeline(network, card, device)
-
-
-def _unit_range(values: FloatArray, cube: Cube) -> FloatArray:
-    """Return values stretched to [0, 1] inside the brain and 0 outside; a flat map becomes 0."""
-    inside = values[cube.mask]
-    low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
-    if high <= low:
-        return np.zeros_like(values)
-    return np.asarray(np.where(cube.mask, (values - low) / (high - low), 0.0), dtype=np.float32)
+        raise PipelineError(
+            f'weights "{JOINT_WEIGHTS}" do not fit the joint network of this version'
+        ) from error
+    return JointReader(network, card, Calibration.of(card_details(JOINT_WEIGHTS, folder)), device)

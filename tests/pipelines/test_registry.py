@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from pipelines import registry, weights
-from pipelines.errors import PipelineError
-from pipelines.types import ModelCard
+from pipelines import registry
+from pipelines.errors import PipelineError, WeightsError
+from pipelines.flair import settings
 
 
 def test_importing_the_registry_loads_no_torch() -> None:
@@ -17,13 +19,39 @@ def test_importing_the_registry_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
-def test_flair_is_installed_with_the_digest_of_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    card = ModelCard("joint", "1", "ab12", "2.25.1", "synthetic", "Lesions on FLAIR")
-    monkeypatch.setattr(weights, "card", lambda name: card)
+def write_card(folder: Path, name: str, digest: str) -> None:
+    card = {
+        "name": name,
+        "version": "1",
+        "digest": digest,
+        "device_uid": "2.25.1",
+        "trained_on": "synthetic",
+        "purpose": "Lesions on FLAIR",
+    }
+    (folder / f"{name}.json").write_text(json.dumps(card))
+
+
+def test_flair_is_installed_with_its_settings() -> None:
     info = registry.installed()
     assert set(info) == {"flair"}
-    assert info["flair"].weights_digest == "ab12"
-    assert info["flair"].default_settings == {"threshold": 0.5}
+    assert info["flair"].default_settings == {"threshold": 0.5, "members": 2, "flips": False}
+    assert info["flair"].weights_digest == settings.weights_digest()
+
+
+def test_digest_changes_with_any_of_the_weights_and_with_no_others(tmp_path: Path) -> None:
+    write_card(tmp_path, "joint", "ab12")
+    digests = [settings.weights_digest(tmp_path)]
+    for name, digest in (("nnunet-1", "cd"), ("nnunet-2", "ef"), ("five-slices", "01"), ("joint", "ab13")):
+        write_card(tmp_path, name, digest)
+        digests.append(settings.weights_digest(tmp_path))
+    assert len(set(digests)) == 5
+    write_card(tmp_path, "fatsat", "99")
+    assert settings.weights_digest(tmp_path) == digests[-1]
+
+
+def test_pipeline_without_the_joint_networks_card_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no model card"):
+        settings.weights_digest(tmp_path)
 
 
 def test_unknown_pipeline_is_an_error_that_lists_the_known_ones() -> None:

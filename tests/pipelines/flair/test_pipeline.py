@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,33 +14,74 @@ from pipelines.brain.mni_space import Alignment
 from pipelines.device import resolve_device
 from pipelines.errors import PipelineError, WeightsError
 from pipelines.flair import pipeline as module
+from pipelines.flair import segmenter
+from pipelines.flair.differential import MIN_LESIONS, UNCALIBRATED, Calibration, JointReader
+from pipelines.flair.five_slices.model import FiveSliceAnswer
+from pipelines.flair.five_slices.slices import Slices
 from pipelines.flair.joint.network import JointNetwork, JointOutput
-from pipelines.flair.pipeline import FlairPipeline, load_flair, threshold_of
+from pipelines.flair.pipeline import FlairPipeline, Models, load_flair
 from pipelines.flair.preprocess import Brain
+from pipelines.flair.segmenter import MaskAnswer
+from pipelines.flair.settings import MASK_WEIGHTS, default_settings, settings_of
 from pipelines.flair.suitability import Verdict
 from pipelines.phantoms.flair import AXIAL_2D, Acquisition, flair_phantom
-from pipelines.types import Findings, ModelCard, Volume
+from pipelines.types import Findings, FloatArray, ModelCard, Volume
 
 CARD = ModelCard("joint", "1", "ab12", "2.25.1", "synthetic", "Lesions on FLAIR")
 FLAIR = {"InversionTime": 2500.0, "EchoTime": 90.0}
+SPOTS = ((90, 70, 60), (90, 70, 90), (60, 90, 70), (110, 70, 60))
+"""Corners (k, j, i) of lesions of 6x6x6 voxels of the cube."""
 
 
 class Spot(torch.nn.Module):
-    """Sees a lesion of 6x6x6 voxels of the cube, or none, and gives NMOSD 0.8."""
+    """Sees so many of the lesions, and gives NMOSD 0.8."""
 
-    def __init__(self, lesion: bool = True, value: float = 6.0) -> None:
+    def __init__(self, lesions: int = 3, value: float = 6.0) -> None:
         super().__init__()
-        self.lesion, self.value = lesion, value
+        self.lesions, self.value, self.calls = lesions, value, 0
 
     def forward(self, volume: torch.Tensor) -> JointOutput:
+        self.calls += 1
         logit = torch.full_like(volume, -8.0)
-        if self.lesion:
-            logit[..., 90:96, 70:76, 60:66] = self.value
+        for k, j, i in SPOTS[: self.lesions]:
+            logit[..., k : k + 6, j : j + 6, i : i + 6] = self.value
         maps = [torch.zeros(1, 1, n, n, n) for n in (20, 40, 80)]
         for small in maps:
             n = small.shape[-1]
             small[..., n * 93 // 160, n * 73 // 160, n * 63 // 160] = 2.0
         return JointOutput(logit, [], torch.log(torch.tensor([[0.2, 0.8]])), maps)
+
+
+class Ensemble:
+    """Two networks of which the second sees its lesions a voxel larger on the left, or nothing at all."""
+
+    cards = (replace(CARD, name="nnunet-1"), replace(CARD, name="nnunet-2", trained_on="real"))
+
+    def __init__(self, lesions: int = 3) -> None:
+        self.lesions = lesions
+        self.asked: list[tuple[int | None, bool]] = []
+
+    def __call__(self, cube: FloatArray, *, members: int | None = None, flips: bool = False) -> MaskAnswer:
+        self.asked.append((members, flips))
+        samples = np.zeros((2, *cube.shape), np.float16)
+        for k, j, i in SPOTS[: self.lesions]:
+            samples[0, k : k + 6, j : j + 6, i : i + 6] = 0.8
+            samples[1, k : k + 6, j : j + 6, i : i + 7] = 0.6
+        return MaskAnswer(samples.mean(axis=0, dtype=np.float32), samples)
+
+
+class SecondOpinion:
+    """Gives MS 0.9, by the middle of all slices."""
+
+    card = replace(CARD, name="five-slices", trained_on="real and synthetic")
+
+    def __call__(self, slices: Slices) -> FiveSliceAnswer:
+        heat = np.zeros((128, 128), np.float32)
+        heat[54:74, 54:74] = 1.0
+        per_slice = np.zeros((5, 128, 128), np.float32)
+        per_slice[2, 60:68, 60:68] = 1.0
+        logits = np.log(np.array([0.9, 0.1], np.float32))
+        return FiveSliceAnswer(logits, 0.9, 0.1, "MS", heat, per_slice)
 
 
 @pytest.fixture
@@ -63,16 +107,22 @@ def all_is_brain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "check_contrast", lambda *_: Verdict())
 
 
-def analyse(network: torch.nn.Module, volume: Volume, **settings: object) -> tuple[Findings, list[str]]:
+def models(network: torch.nn.Module, **others: object) -> Models:
+    return Models(JointReader(network, CARD, UNCALIBRATED), **others)  # type: ignore[arg-type]
+
+
+def analyse(
+    given: torch.nn.Module | Models, volume: Volume, **settings: object
+) -> tuple[Findings, list[str]]:
     stages: list[str] = []
-    run = FlairPipeline(network, CARD, "cpu")  # type: ignore[arg-type]
+    run = FlairPipeline(given if isinstance(given, Models) else models(given), "cpu")
     return run(volume, settings, lambda stage, seconds: stages.append(stage)), stages
 
 
 @pytest.mark.usefixtures("all_is_brain")
-def test_lesion_comes_back_on_the_native_grid_with_its_numbers(volume: Volume) -> None:
-    findings, stages = analyse(Spot(), volume)
-    assert stages == ["mask", "N4", "MNI", "network", "findings"]
+def test_lesions_come_back_on_the_native_grid_with_their_numbers(volume: Volume) -> None:
+    findings, stages = analyse(Spot(lesions=1), volume)
+    assert stages == ["mask", "N4", "MNI", "lesions", "differential"]
     assert set(findings.timings_s) == set(stages)
     assert findings.status == "findings"
     (segment,) = findings.segments
@@ -88,16 +138,24 @@ def test_lesion_comes_back_on_the_native_grid_with_its_numbers(volume: Volume) -
         "volume": (lesion.volume_mm3, "mm3", "total"),
         "lesion_count": (1.0, "{lesions}", None),
     }
+    interval = findings.measurements[0].interval
+    assert interval is not None
+    assert interval.low <= lesion.volume_mm3 <= interval.high
+    assert interval.basis == "at thresholds from 0.30 to 0.70"
 
 
 @pytest.mark.usefixtures("all_is_brain")
 def test_hypotheses_and_heatmap_are_those_of_the_network(volume: Volume) -> None:
-    findings, _ = analyse(Spot(), volume)
+    network = Spot()
+    findings, _ = analyse(network, volume)
+    assert network.calls == 1
     assert [(h.code, h.calibrated, h.model) for h in findings.hypotheses] == [
         ("multiple_sclerosis", False, "joint"),
         ("neuromyelitis_optica", False, "joint"),
     ]
     assert [h.probability for h in findings.hypotheses] == pytest.approx([0.2, 0.8])
+    assert findings.no_differential == ""
+    assert [rule.name for rule in findings.rules] == ["Matthews' rule"]
     (heatmap,) = findings.heatmaps
     assert heatmap.class_name == "NMOSD"
     assert heatmap.probability == pytest.approx(0.8)
@@ -110,13 +168,72 @@ def test_hypotheses_and_heatmap_are_those_of_the_network(volume: Volume) -> None
 
 
 @pytest.mark.usefixtures("all_is_brain")
-def test_negative_case_has_a_map_but_no_segment_and_no_hypothesis(volume: Volume) -> None:
-    findings, _ = analyse(Spot(lesion=False), volume)
+def test_all_three_models_give_mask_two_opinions_and_three_maps(volume: Volume) -> None:
+    joint = JointReader(Spot(), CARD, Calibration(2.0, True))  # type: ignore[arg-type]
+    ensemble = Ensemble()
+    given = Models(joint, ensemble, SecondOpinion(), Calibration(1.0, True))  # type: ignore[arg-type]
+    findings, _ = analyse(given, volume, members=2, flips=True)
+    assert ensemble.asked == [(2, True)]
+    assert [card.name for card in findings.models] == ["nnunet-1", "nnunet-2", "joint", "five-slices"]
+    # odds of 4 at temperature 2 are odds of 2
+    assert [(h.model, h.calibrated) for h in findings.hypotheses] == [
+        ("joint", True),
+        ("joint", True),
+        ("five-slices", True),
+        ("five-slices", True),
+    ]
+    assert [h.probability for h in findings.hypotheses] == pytest.approx([1 / 3, 2 / 3, 0.9, 0.1])
+    assert [(m.name, m.class_name, m.model) for m in findings.heatmaps] == [
+        ("localisation map", "NMOSD", "joint"),
+        ("Grad-CAM", "MS", "five-slices"),
+        ("slice map", "MS", "five-slices"),
+    ]
+    assert [m.probability for m in findings.heatmaps] == pytest.approx([2 / 3, 0.9, 0.9])
+    assert all(m.values.shape == volume.array.shape and m.key_slices_k for m in findings.heatmaps)
+    # the third plane, S +18, is the native slice 31.5 of 3 mm above -76.5
+    assert set(np.flatnonzero(findings.heatmaps[2].values.max(axis=(1, 2)))) <= {30, 31, 32}
+    assert len(findings.warnings) == 3
+    volume_mm3 = findings.measurements[0]
+    assert volume_mm3.interval is not None
+    assert volume_mm3.interval.low < volume_mm3.interval.high
+    assert volume_mm3.interval.basis == "over 2 predictions"
+    assert all(lesion.probability_interval is not None for lesion in findings.lesions)
+
+
+@pytest.mark.usefixtures("all_is_brain")
+def test_too_few_lesions_have_no_differential_and_say_why(volume: Volume) -> None:
+    network, second = Spot(), SecondOpinion()
+    given = models(network, mask=Ensemble(lesions=MIN_LESIONS - 1), five_slices=second)
+    findings, _ = analyse(given, volume)
+    assert network.calls == 0
+    assert findings.hypotheses == ()
+    assert findings.no_differential == "2 lesions found, at least 3 are needed"
+    assert len(findings.rules) == 1
+    assert [m.class_name for m in findings.heatmaps] == ["lesion"]
+    assert [card.name for card in findings.models] == ["nnunet-1", "nnunet-2"]
+
+
+@pytest.mark.usefixtures("all_is_brain")
+def test_one_member_is_asked_for_and_named_alone(volume: Volume) -> None:
+    ensemble = Ensemble(lesions=1)
+    findings, _ = analyse(models(Spot(), mask=ensemble), volume, members=1)
+    assert ensemble.asked == [(1, False)]
+    assert [card.name for card in findings.models] == ["nnunet-1"]
+
+
+@pytest.mark.usefixtures("all_is_brain")
+@pytest.mark.parametrize("mask", [None, Ensemble(lesions=0)])
+def test_negative_case_has_a_map_but_no_segment_and_no_differential(
+    volume: Volume, mask: Ensemble | None
+) -> None:
+    given = models(Spot(lesions=0), mask=mask, five_slices=SecondOpinion())
+    findings, stages = analyse(given, volume)
+    assert stages == ["mask", "N4", "MNI", "lesions"]
     assert findings.status == "none"
-    assert (findings.segments, findings.lesions, findings.hypotheses) == ((), (), ())
+    assert (findings.segments, findings.lesions, findings.hypotheses, findings.rules) == ((), (), (), ())
+    assert findings.no_differential == ""
     assert [m.value for m in findings.measurements] == [0.0, 0.0]
-    assert findings.heatmaps[0].probability is None
-    assert findings.heatmaps[0].key_slices_k
+    assert [(m.class_name, m.probability) for m in findings.heatmaps] == [("lesion", None)]
 
 
 @pytest.mark.usefixtures("all_is_brain")
@@ -150,12 +267,33 @@ def test_volume_without_brain_is_unsuitable() -> None:
 @pytest.mark.parametrize("value", [0.0, 1.0, -3, "0.5", True, None])
 def test_bad_threshold_is_an_error_that_names_it(value: object) -> None:
     with pytest.raises(PipelineError, match="threshold of the flair pipeline must be between 0 and 1"):
-        threshold_of({"threshold": value})
+        settings_of({"threshold": value})
 
 
-def test_unknown_setting_is_an_error_that_names_it() -> None:
-    with pytest.raises(PipelineError, match='unknown setting "treshold"'):
-        threshold_of({"treshold": 0.4})
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"members": 0}, "members of the flair pipeline must be 1 or more, not 0"),
+        ({"members": True}, "members of the flair pipeline must be 1 or more, not True"),
+        ({"members": 1.5}, "members of the flair pipeline must be 1 or more, not 1.5"),
+        ({"flips": 1}, "flips of the flair pipeline must be true or false, not 1"),
+        (
+            {"treshold": 0.4},
+            'unknown setting "treshold" of the flair pipeline; it has: flips, members, threshold',
+        ),
+    ],
+)
+def test_bad_setting_is_an_error_that_names_it(given: dict[str, object], message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
+        settings_of(given)
+
+
+def test_defaults_are_settings_that_pass_their_own_check() -> None:
+    assert settings_of(default_settings()) == settings_of({})
+
+
+def test_settings_know_the_weights_of_the_ensemble() -> None:
+    assert MASK_WEIGHTS == segmenter.MEMBERS
 
 
 def test_unknown_device_is_an_error_that_names_it() -> None:
@@ -165,9 +303,9 @@ def test_unknown_device_is_an_error_that_names_it() -> None:
         resolve_device("cuda:99")
 
 
-def test_missing_weights_are_an_error() -> None:
-    with pytest.raises(WeightsError, match="no-such-weights"):
-        load_flair("cpu", "no-such-weights")
+def test_missing_weights_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no model card .*joint\.json"):
+        load_flair("cpu", tmp_path)
 
 
 @pytest.mark.slow
@@ -175,7 +313,7 @@ def test_phantom_goes_the_whole_way_through_the_published_network() -> None:
     phantom = flair_phantom(3, Acquisition((40, 96, 96), (4.0, 2.4, 2.4), "axial", dict(AXIAL_2D.attributes)))
     torch.manual_seed(1)
     findings, stages = analyse(JointNetwork(), phantom.volume)
-    assert stages == ["mask", "N4", "MNI", "network", "findings"]
+    assert stages[:4] == ["mask", "N4", "MNI", "lesions"]
     assert findings.status in ("findings", "none")
     (heatmap,) = findings.heatmaps
     assert heatmap.values.shape == phantom.volume.array.shape

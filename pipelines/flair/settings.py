@@ -1,0 +1,84 @@
+"""What can be set of the FLAIR pipeline, and which weights it uses; importing this loads no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipelines import weights
+from pipelines.errors import PipelineError
+
+MASK_WEIGHTS = ("nnunet-1", "nnunet-2")
+"""The ensemble that draws the mask, the best first; where none of it is installed, the joint network draws it."""
+JOINT_WEIGHTS = "joint"
+FIVE_SLICES_WEIGHTS = "five-slices"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one analysis.
+
+    Parameters
+    ----------
+    threshold : float
+        Probability from which a voxel is lesion.
+    members : int
+        How many networks of the ensemble to ask, the best first; all where there are fewer.
+    flips : bool
+        Ask each about the left-right mirrored brain as well: twice the time, and a spread from one network.
+    """
+
+    threshold: float = 0.5
+    members: int = 2
+    flips: bool = False
+
+
+def default_settings() -> dict[str, object]:
+    """Return every setting with its default."""
+    return asdict(Settings())
+
+
+def settings_of(given: Mapping[str, object]) -> Settings:
+    """Return checked settings; what is not given has its default.
+
+    Raises
+    ------
+    PipelineError
+        A setting is unknown or out of range.
+    """
+    known = default_settings()
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise PipelineError(
+            f'unknown setting "{unknown[0]}" of the flair pipeline; it has: {", ".join(sorted(known))}'
+        )
+    values = {**known, **given}
+    threshold, members, flips = values["threshold"], values["members"], values["flips"]
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0.0 < threshold < 1.0:
+        raise PipelineError(f"threshold of the flair pipeline must be between 0 and 1, not {threshold!r}")
+    if isinstance(members, bool) or not isinstance(members, int) or members < 1:
+        raise PipelineError(f"members of the flair pipeline must be 1 or more, not {members!r}")
+    if not isinstance(flips, bool):
+        raise PipelineError(f"flips of the flair pipeline must be true or false, not {flips!r}")
+    return Settings(float(threshold), members, flips)
+
+
+def weights_used(folder: Path = weights.FOLDER) -> tuple[str, ...]:
+    """Return the names of the weights that the pipeline uses, as far as they are installed; the joint network's always."""
+    there = weights.installed(folder)
+    optional = (*MASK_WEIGHTS, FIVE_SLICES_WEIGHTS)
+    return (*(name for name in optional if name in there), JOINT_WEIGHTS)
+
+
+def weights_digest(folder: Path = weights.FOLDER) -> str:
+    """Return one digest (sha256, hex) for all weights that the pipeline uses.
+
+    Raises
+    ------
+    WeightsError
+        A model card is missing or unreadable.
+    """
+    lines = sorted(f"{name}:{weights.card(name, folder).digest}" for name in weights_used(folder))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
