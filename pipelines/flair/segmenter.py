@@ -106,7 +106,8 @@ def probability_map(
     network: nn.Module, cube: FloatArray, *, device: str = "cpu", flips: bool = False
 ) -> FloatArray:
     """Return the mean of `probability_maps`."""
-    return np.mean(probability_maps(network, cube, device=device, flips=flips), axis=0, dtype=np.float32)
+    maps = probability_maps(network, cube, device=device, flips=flips)
+    return np.asarray(np.mean(maps, axis=0), dtype=np.float32)
 
 
 @dataclass(frozen=True)
