@@ -20,8 +20,8 @@ from pipelines.errors import DataSetError
 from pipelines.training.cube import CUBE, SPACING_MM, lps_affine, to_cube
 from pipelines.types import BoolArray, FloatArray
 
-MNI_BRAIN_LPS = ((-70.0, 70.0), (-73.0, 106.0), (-66.0, 80.0))
-"""Extent of the MNI152 brain along L, P and S, in mm: 1st to 99.9th percentile of its tissue."""
+MNI_BRAIN_LPS = ((-66.6, 66.6), (-66.4, 99.2), (-59.2, 74.0))
+"""Extent of the MNI152 brain along L, P and S, in mm: 0.5th to 99.5th percentile of its tissue's voxels."""
 
 Labels = npt.NDArray[np.uint8]
 
@@ -119,13 +119,27 @@ def _tract(superior: FloatArray, posterior: FloatArray, left: FloatArray) -> Boo
     return np.asarray(inside & (superior <= points[:, 2].max()) & (superior >= points[:, 2].min()))
 
 
+def mni_extents(brain: BoolArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return scale and origin, shape (3,), that match a brain's extents with those of the MNI152 brain.
+
+    MNI152 position in mm, LPS, is ``origin + scale * (i, j, k)``; nothing is turned.
+
+    Parameters
+    ----------
+    brain : bool array, shape (k, j, i)
+        On a cube whose axes are those of MNI152; at least one voxel is true.
+    """
+    index = np.argwhere(brain)[:, ::-1]
+    low, high = np.percentile(index, 0.5, axis=0), np.percentile(index, 99.5, axis=0)
+    extent = np.array(MNI_BRAIN_LPS)
+    scale = (extent[:, 1] - extent[:, 0]) / np.maximum(high - low, 1.0)
+    return scale, extent[:, 0] - scale * low
+
+
 def _finish(name: str, labels: Labels, insula: BoolArray | None = None) -> Anatomy:
     """Add what depends on the whole head: brain mask, distances, the tissues that are normally bright."""
     tissue = np.isin(labels, _BRAIN)
-    index = np.argwhere(tissue)[:, ::-1]
-    low, high = np.percentile(index, 0.5, axis=0), np.percentile(index, 99.5, axis=0)
-    extent = np.array(MNI_BRAIN_LPS)
-    scale = (extent[:, 1] - extent[:, 0]) / (high - low)
+    scale, origin = mni_extents(tissue)
     anatomy = Anatomy(
         name=name,
         labels=labels,
@@ -133,7 +147,7 @@ def _finish(name: str, labels: Labels, insula: BoolArray | None = None) -> Anato
         ventricle_mm=_near(labels, (Tissue.VENTRICLE,)),
         cortex_mm=_near(labels, (Tissue.CORTEX,)),
         mni_scale=scale,
-        mni_origin=extent[:, 0] - scale * low,
+        mni_origin=origin,
     )
     superior, posterior, left = anatomy.mni_axes()
     if insula is None:

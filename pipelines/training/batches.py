@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipelines.flair.intensity import BACKGROUND, LIMIT
-from pipelines.training.pool import Sample, unpack
+from pipelines.training.sample import Sample, unpack
 from pipelines.types import FloatArray
 
 ON_LESIONS = 0.6

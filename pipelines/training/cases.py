@@ -9,6 +9,9 @@ flair      NIfTI file, relative to the folder; brain-extracted (0 outside), or w
 brain      NIfTI mask on the same grid, may be empty or left out
 lesions    NIfTI mask on the same grid, may be empty where the lesions are unknown
 label      MS, NMOSD or none (none: not known, or no lesions)
+t1         NIfTI file on the same grid, may be empty or left out; the networks here take FLAIR alone
+age        years at the scan, 0 to 120, may be empty or left out
+sex        M, F or O, may be empty or left out
 =========  ========================================================================================================
 
 Further columns are ignored. Heads must be upright within some 20 degrees: the axes of the file are taken as they are.
@@ -23,15 +26,18 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from nibabel.filebasedimages import ImageFileError
 from scipy import ndimage
 
 from pipelines.errors import DataSetError
 from pipelines.flair.intensity import normalise
 from pipelines.training.cube import SPACING_MM, lps_affine, to_cube
-from pipelines.training.pool import CLASSES, NO_CLASS, Sample
+from pipelines.training.sample import CLASSES, Sample, target_of
 from pipelines.types import BoolArray, FloatArray
 
-COLUMNS = ("case", "patient", "flair", "brain", "lesions", "label")
+COLUMNS = ("case", "patient", "flair", "brain", "lesions", "label", "t1", "age", "sex")
+SEXES = ("M", "F", "O")
+AGES_YEARS = (0.0, 120.0)
 _NEEDED = ("case", "flair")
 _STRIPPED_SHARE = 0.3
 """A FLAIR with at least this share of zeros is taken as brain-extracted."""
@@ -47,6 +53,56 @@ class Entry:
     brain: Path | None
     lesions: Path | None
     label: str
+    t1: Path | None = None
+    age: float | None = None
+    sex: str | None = None
+
+
+def checked_label(text: str, where: str) -> str:
+    """Return MS, NMOSD or none; nothing is none.
+
+    Raises
+    ------
+    DataSetError
+        It is something else; ``where`` begins the message.
+    """
+    label = text or "none"
+    if label not in (*CLASSES, "none"):
+        raise DataSetError(f"{where}: label {label!r} is not MS, NMOSD or none")
+    return label
+
+
+def checked_age(text: str, where: str) -> float | None:
+    """Return an age in years, or None when there is none.
+
+    Raises
+    ------
+    DataSetError
+        No number from 0 to 120; ``where`` begins the message.
+    """
+    if not text:
+        return None
+    try:
+        age = float(text)
+    except ValueError:
+        age = float("nan")
+    low, high = AGES_YEARS
+    if not low <= age <= high:
+        raise DataSetError(f"{where}: age {text!r} is not a number of years from {low:g} to {high:g}")
+    return age
+
+
+def checked_sex(text: str, where: str) -> str | None:
+    """Return M, F or O, or None when there is none.
+
+    Raises
+    ------
+    DataSetError
+        It is something else; ``where`` begins the message.
+    """
+    if text and text not in SEXES:
+        raise DataSetError(f"{where}: sex {text!r} is not {', '.join(SEXES)}")
+    return text or None
 
 
 def read_index(folder: Path) -> list[Entry]:
@@ -55,7 +111,8 @@ def read_index(folder: Path) -> list[Entry]:
     Raises
     ------
     DataSetError
-        There is no index, a column or a file is missing, a label is unknown, or a case stands twice.
+        There is no index, a column or a file is missing, a label, age or sex is not as documented, or a case stands
+        twice.
     """
     path = folder / "index.csv"
     if not path.is_file():
@@ -87,15 +144,24 @@ def _entry(folder: Path, row: dict[str, str], number: int) -> Entry:
             raise DataSetError(f"{folder / 'index.csv'} line {number}: {column} {text} is not there")
         return path
 
-    flair = file_of("flair")
-    name = (row.get("case") or "").strip()
-    label = (row.get("label") or "none").strip()
+    def text_of(column: str) -> str:
+        return (row.get(column) or "").strip()
+
+    where = f"{folder / 'index.csv'} line {number}"
+    flair, name = file_of("flair"), text_of("case")
     if flair is None or not name:
-        raise DataSetError(f"{folder / 'index.csv'} line {number}: case and flair must be given")
-    if label not in (*CLASSES, "none"):
-        raise DataSetError(f"{folder / 'index.csv'} line {number}: label {label!r} is not MS, NMOSD or none")
-    patient = (row.get("patient") or "").strip() or name
-    return Entry(name, patient, flair, file_of("brain"), file_of("lesions"), label)
+        raise DataSetError(f"{where}: case and flair must be given")
+    return Entry(
+        case=name,
+        patient=text_of("patient") or name,
+        flair=flair,
+        brain=file_of("brain"),
+        lesions=file_of("lesions"),
+        label=checked_label(text_of("label"), where),
+        t1=file_of("t1"),
+        age=checked_age(text_of("age"), where),
+        sex=checked_sex(text_of("sex"), where),
+    )
 
 
 @dataclass(frozen=True)
@@ -109,14 +175,13 @@ class LoadedCase:
     def sample(self, label: str) -> Sample:
         """Return the case as the network takes it."""
         lesions = np.zeros(self.brain.shape, bool) if self.lesions is None else self.lesions
-        target = CLASSES.index(label) if label in CLASSES else NO_CLASS
-        return Sample(normalise(self.image, self.brain), lesions, target)
+        return Sample(normalise(self.image, self.brain), lesions, target_of(label))
 
 
 def _read(path: Path) -> nib.nifti1.Nifti1Image:
     try:
         image = nib.load(path)
-    except (OSError, nib.filebasedimages.ImageFileError) as error:
+    except (OSError, ImageFileError) as error:
         raise DataSetError(f"{path} is not a readable NIfTI file ({error})") from error
     if len(image.shape) != 3:
         raise DataSetError(f"{path} has {len(image.shape)} axes, not 3")
@@ -129,17 +194,18 @@ def load_case(entry: Entry) -> LoadedCase:
     Raises
     ------
     DataSetError
-        A file is unreadable, a mask has another grid, or the FLAIR is neither brain-extracted nor has a mask.
+        A file is unreadable, a mask or the T1 has another grid, or the FLAIR is neither brain-extracted nor has a mask.
     """
     flair = _read(entry.flair)
     array = np.asarray(flair.dataobj, dtype=np.float32)
     masks: dict[str, npt.NDArray[np.float32]] = {}
-    for name, path in (("brain", entry.brain), ("lesions", entry.lesions)):
+    for name, path in (("brain", entry.brain), ("lesions", entry.lesions), ("t1", entry.t1)):
         if path is not None:
             image = _read(path)
             if image.shape != flair.shape or not np.allclose(image.affine, flair.affine, atol=1e-2):
                 raise DataSetError(f"{path} is not on the grid of {entry.flair.name}")
-            masks[name] = (np.asarray(image.dataobj) > 0).astype(np.float32)
+            if name != "t1":
+                masks[name] = (np.asarray(image.dataobj) > 0).astype(np.float32)
     if "brain" not in masks:
         if (array == 0).mean() < _STRIPPED_SHARE:
             raise DataSetError(

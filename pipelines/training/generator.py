@@ -12,12 +12,16 @@ from scipy import ndimage
 
 from pipelines.flair.intensity import normalise
 from pipelines.training.anatomy import Anatomy, Tissue, load_anatomies
-from pipelines.training.contrast import draw_acquisition, paint, scan, smooth_field
+from pipelines.training.artefacts import bent_coordinates, jittered_mask, remaining_skull
+from pipelines.training.contrast import draw_acquisition, paint, scan
 from pipelines.training.priors import Label, draw_lesions, places, read_masks, transplant
 from pipelines.types import BoolArray, FloatArray
 
 TRANSPLANT_SHARE = 0.4
 """Share of cases with a real patient's lesion pattern, where masks are at hand; they carry no class label."""
+
+SKULL_SHARE = 0.25
+"""Share of cases with patches of skull or scalp left at the border of the brain mask."""
 
 RIM = 0.6
 """Normalised intensity above which a voxel beside a lesion is taken in: 1.12 times the brain's mode."""
@@ -93,7 +97,9 @@ class Generator:
         image = scan(painted, draw_acquisition(rng), rng)
         if not (labels >= Tissue.SOFT).any():
             image *= ndimage.binary_dilation(brain, iterations=2)
-        mask = extraction(brain, rng)
+        mask = jittered_mask(brain, rng)
+        if rng.random() < SKULL_SHARE:
+            image, mask = remaining_skull(image, mask, rng)
         return Case(image, mask, outline(lesions > 0, normalise(image, mask)), label, anatomy.name)
 
     def cases(self, seed: int) -> Iterator[Case]:
@@ -113,29 +119,12 @@ def make_generator(data: Path | None, leave_out: tuple[str, ...] = ()) -> Genera
 def deform(
     anatomy: Anatomy, lesions: npt.NDArray[np.int16], rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int16], BoolArray]:
-    """Turn, scale, shear and bend a head: rotation 12 degrees, scale 0.12, shear 0.012 (SD or range), elastic 3 mm."""
+    """Turn, scale, shear and bend a head with its lesions and its brain mask; see `artefacts.bent_coordinates`."""
     shape = anatomy.labels.shape
-    angles = np.deg2rad(rng.uniform(-12, 12, 3) * (rng.random() < 0.7))
-    matrix = np.eye(3)
-    for axis, angle in enumerate(angles):
-        a, b = [n for n in range(3) if n != axis]
-        turn = np.eye(3)
-        turn[a, a] = turn[b, b] = np.cos(angle)
-        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
-        matrix = matrix @ turn
-    matrix = matrix @ np.diag(rng.uniform(0.9, 1.14, 3)) @ (np.eye(3) + rng.normal(0, 0.012, (3, 3)))
-    if rng.random() < 0.5:
-        matrix[:, 2] *= -1
-    centre = (np.array(shape) - 1) / 2
-    offset = centre - matrix @ (centre + rng.uniform(-4, 4, 3))
-    nodes = int(rng.integers(4, 9))
-    amplitude = rng.uniform(0, 2.2)
-    axes = np.meshgrid(*[np.arange(n, dtype=np.float32) for n in shape], indexing="ij", sparse=True)
-    index = []
-    for row in range(3):
-        line = sum(np.float32(matrix[row, a]) * axes[a] for a in range(3)) + np.float32(offset[row])
-        moved = np.rint(line + amplitude * smooth_field(shape, nodes, rng)).astype(np.int32)
-        index.append(np.clip(moved, 0, shape[row] - 1))
+    index = [
+        np.clip(np.rint(c).astype(np.int32), 0, n - 1)
+        for c, n in zip(bent_coordinates(shape, rng), shape, strict=True)
+    ]
     flat = np.ravel_multi_index(tuple(index), shape)
     return anatomy.labels.ravel()[flat], lesions.ravel()[flat], anatomy.brain.ravel()[flat]
 
@@ -153,10 +142,3 @@ def outline(lesions: BoolArray, image: FloatArray) -> BoolArray:
     """
     grown = ndimage.binary_dilation(lesions)
     return np.asarray(lesions | (grown & (image > RIM)))
-
-
-def extraction(brain: BoolArray, rng: np.random.Generator) -> BoolArray:
-    """Return a brain mask with a jittered border: up to 2.5 mm too tight here, up to 4 mm too wide there."""
-    soft = ndimage.gaussian_filter(brain.astype(np.float32), 2.0)
-    level = rng.uniform(0.25, 0.6) + rng.uniform(0, 0.12) * smooth_field(brain.shape, 10, rng)
-    return np.asarray(soft > np.clip(level, 0.06, 0.85))

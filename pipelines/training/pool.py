@@ -9,84 +9,77 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
-import numpy as np
-
-from pipelines.flair.intensity import BACKGROUND
 from pipelines.training.generator import Case, make_generator
-from pipelines.types import BoolArray, FloatArray
+from pipelines.training.mixing import real_cases
+from pipelines.training.sample import Sample, pack_sample, target_of, unpack
 
-STEPS_PER_UNIT = 16
-"""Grey values per unit of the normalised volume: [-5, 10] in a byte."""
-CLASSES = ("MS", "NMOSD")
-NO_CLASS = -1
+__all__ = ["Sample", "fill", "filling", "pack", "pack_sample", "ready", "unpack", "wait_for"]
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A case as the network takes it.
+class PackedSamples(Sequence[Sample]):
+    """Packed cases of a folder, read when they are asked for; hundreds of them do not fit into memory."""
 
-    Parameters
-    ----------
-    image : float32 array, shape (k, j, i)
-        Normalised; the background is exactly `BACKGROUND`.
-    lesions : bool array, shape (k, j, i)
-    target : int
-        0 MS, 1 NMOSD, -1 not known or neither.
-    ignore : bool array, shape (k, j, i), optional
-        Voxels whose truth is not known: no loss is taken there.
-    """
+    def __init__(self, folder: Path) -> None:
+        self._files = sorted(folder.glob("*.npz"))
 
-    image: FloatArray
-    lesions: BoolArray
-    target: int
-    ignore: BoolArray | None = None
+    def __len__(self) -> int:
+        return len(self._files)
 
-
-def pack_sample(sample: Sample, path: Path) -> None:
-    """Write a sample in 5 MB; the file appears whole or not at all."""
-    grey = np.round((sample.image - BACKGROUND) * STEPS_PER_UNIT).astype(np.uint8)
-    arrays = {"grey": grey, "lesions": np.packbits(sample.lesions), "target": np.int8(sample.target)}
-    if sample.ignore is not None:
-        arrays["ignore"] = np.packbits(sample.ignore)
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-    part.replace(path)
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        """Read one case, or several."""
+        if isinstance(index, slice):
+            return [unpack(path) for path in self._files[index]]
+        return unpack(self._files[index])
 
 
 def pack(case: Case, path: Path) -> None:
     """Write a generated case."""
-    target = CLASSES.index(case.label) if case.label in CLASSES else NO_CLASS
-    pack_sample(Sample(case.network_input(), case.lesions, target), path)
-
-
-def unpack(path: Path) -> Sample:
-    """Read what `pack_sample` wrote."""
-    with np.load(path) as stored:
-        grey = stored["grey"]
-        image = grey.astype(np.float32) / STEPS_PER_UNIT + np.float32(BACKGROUND)
-        bits = {
-            key: np.unpackbits(stored[key], count=grey.size).reshape(grey.shape).astype(bool)
-            for key in ("lesions", "ignore")
-            if key in stored
-        }
-        return Sample(image, bits["lesions"], int(stored["target"]), bits.get("ignore"))
+    pack_sample(Sample(case.network_input(), case.lesions, target_of(case.label)), path)
 
 
 def fill(
-    folder: Path, data: Path | None, leave_out: tuple[str, ...], size: int, seed: int, pause_s: float = 0.0
+    folder: Path,
+    data: Path | None,
+    leave_out: tuple[str, ...],
+    size: int,
+    seed: int,
+    pause_s: float = 0.0,
+    given: Path | None = None,
+    real_share: float = 0.0,
 ) -> None:
-    """Write cases into a ring of ``size`` files without end."""
+    """Write cases into a ring of ``size`` files without end.
+
+    Parameters
+    ----------
+    given : Path, optional
+        Folder of packed real cases, of the training fold only, that varied ones are made from.
+    real_share : float
+        Share of the varied real cases, in [0, 1]; the others are synthetic. Without real cases all are.
+    """
     os.nice(5)
     generator = make_generator(data, leave_out)
-    for number, case in enumerate(generator.cases(seed)):
-        pack(case, folder / f"case{number % size:05d}.npz")
-        if number >= size:
+    real = PackedSamples(given) if given is not None else ()
+    share = real_share if len(real) else 0.0
+    varied, synthetic = real_cases(real, generator.masks, seed), generator.cases(seed)
+    number = 0
+    while True:
+        path = folder / f"case{number % size:05d}.npz"
+        # Spread evenly: of 10 cases at a share of 0.3 the 4th, 7th and 10th are real.
+        if int((number + 1) * share) > int(number * share):
+            pack_sample(next(varied), path)
+        else:
+            pack(next(synthetic), path)
+        number += 1
+        if number > size:
             time.sleep(pause_s)
 
 
@@ -100,14 +93,17 @@ def filling(
     seed: int,
     pause_s: float,
     workers: int = 1,
+    given: Path | None = None,
+    real_share: float = 0.0,
 ) -> Iterator[None]:
-    """Keep processes filling ``folder`` while the block runs; each of them has its own ring and seed."""
+    """Keep processes filling ``folder`` while the block runs; each of them has its own ring and seed; see `fill`."""
     context = multiprocessing.get_context("spawn")
     processes = []
     for worker in range(workers):
         ring = folder / f"ring{worker}"
         ring.mkdir(parents=True, exist_ok=True)
-        arguments = (ring, data, leave_out, max(1, size // workers), seed + 7919 * worker, pause_s)
+        rings = max(1, size // workers)
+        arguments = (ring, data, leave_out, rings, seed + 7919 * worker, pause_s, given, real_share)
         processes.append(context.Process(target=fill, args=arguments, daemon=True))
     for process in processes:
         process.start()

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from pipelines.training.anatomy import Anatomy, Tissue
+from pipelines.training.anatomy import MNI_BRAIN_LPS, Anatomy, Tissue
+from pipelines.training.artefacts import smooth_field
 from pipelines.training.cube import SPACING_MM, lps_affine
 from pipelines.types import BoolArray, FloatArray
 
@@ -32,6 +33,7 @@ REGIONS = (
     "medulla",
     "cerebellum",
     "grey",
+    "tract",
 )
 
 
@@ -42,39 +44,94 @@ class Prior:
     Parameters
     ----------
     count : float
-        Mean number of lesions of a patient.
-    shares : mapping of region to share of lesions
+        Mean number of lesions of a patient that has any, as a radiologist counts them.
+    periventricular, deep : float
+        Shares of the lesions; the others lie in the regions of ``sites``.
+    any_lesion : float
+        Share of patients with a brain lesion. Drawn cases have one: [ours] a scan without lesions tells no disease, and must
+        not be learnt as one.
+    sites : mapping of region to (share of all patients with a lesion there, mean lesions there of those that have any)
     extensive : float
         Probability of one large hemispheric lesion.
     periependymal : float
         Probability of a thin band along the ventricles.
+    corticospinal : float
+        Probability of a long lesion in a corticospinal tract.
     perpendicular : float
         Probability that a periventricular lesion stands at a right angle to the ventricle (a Dawson finger).
     """
 
     count: float
-    shares: dict[str, float]
+    periventricular: float
+    deep: float
+    any_lesion: float
+    sites: dict[str, tuple[float, float]]
     extensive: float
     periependymal: float
+    corticospinal: float
     perpendicular: float
 
 
 PRIORS: dict[Label, Prior] = {
     "MS": Prior(
         count=19.0,
-        shares=dict(zip(REGIONS, (0.36, 0.08, 0.16, 0.26, 0.04, 0.01, 0.01, 0.05, 0.03), strict=True)),
+        periventricular=0.41,
+        deep=0.42,
+        any_lesion=0.97,
+        sites={
+            "juxtacortical": (0.81, 2.2),
+            "callosal": (0.53, 1.5),
+            "pons": (0.31, 1.2),
+            "midbrain": (0.08, 1.1),
+            "medulla": (0.11, 1.1),
+            "cerebellum": (0.17, 1.3),
+            "grey": (0.10, 1.2),
+        },
         extensive=0.02,
         periependymal=0.03,
+        corticospinal=0.01,
         perpendicular=0.8,
     ),
     "NMOSD": Prior(
         count=11.5,
-        shares=dict(zip(REGIONS, (0.13, 0.04, 0.05, 0.64, 0.02, 0.04, 0.05, 0.0, 0.03), strict=True)),
+        periventricular=0.17,
+        deep=0.68,
+        any_lesion=0.61,
+        sites={
+            "juxtacortical": (0.26, 2.0),
+            "callosal": (0.17, 1.3),
+            "pons": (0.09, 1.1),
+            "midbrain": (0.22, 1.2),
+            "medulla": (0.17, 1.2),
+            "cerebellum": (0.0, 0.0),
+            "grey": (0.10, 1.2),
+        },
         extensive=0.147,
         periependymal=0.385,
+        corticospinal=0.101,
         perpendicular=0.1,
     ),
 }
+
+SATELLITES = 5.5
+"""Mean number of specks around each counted lesion. A radiologist counts 19 lesions where an expert's mask in three
+dimensions has 85 components: most of these are small and lie beside others [ours]."""
+
+_LOAD = ((0.0, 0.25, 0.5, 0.75, 1.0), (0.08, 0.42, 1.0, 1.41, 2.6))
+"""Patients' load: quantiles of the number of components over its median, 34, 85 and 121 at the quartiles."""
+_LOAD_MEAN = 1.04
+_SIZE_POWER = 1.3
+"""Sizes rise with the load, as volumes spread wider (1.8, 14, 28.5 mL at the quartiles) than numbers do [ours]."""
+
+_HEIGHTS_MM = (-80.0, -20.0, 0.0, 15.0, 30.0, 45.0, 90.0)
+_HEIGHT_SHARES = (0.09, 0.07, 0.12, 0.26, 0.33, 0.13)
+"""Shares of the lesions' centres in cerebral white matter between those MNI z, in the space of the masks (see
+`MASK_BRAIN_LPS`). They make the volume of MS lesions stand as in real masks: 4, 13, 24, 34, 20, 5 %; the large lesions at the
+ventricles weigh more there than their number."""
+
+MASK_BRAIN_LPS = ((-58.0, 59.0), (-51.0, 91.0), (-46.5, 62.5))
+"""Extent of the brains that the masks of ``open_ms/lesions_mni`` belong to, along L, P and S, in mm, as `MNI_BRAIN_LPS`: mean
+of the two with images. They lie in MNI152 space smaller than its template does, so that their extents are matched, too."""
 
 
 def places(anatomy: Anatomy) -> dict[str, npt.NDArray[np.int32]]:
@@ -91,12 +148,13 @@ def places(anatomy: Anatomy) -> dict[str, npt.NDArray[np.int32]]:
         "periventricular": periventricular,
         "callosal": callosal,
         "juxtacortical": juxtacortical,
-        "deep": white & ~periventricular & ~callosal & ~juxtacortical & (superior > -20),
+        "deep": white & ~periventricular & ~callosal & ~juxtacortical & (superior > -40),
         "midbrain": stem & (superior > -18),
         "pons": stem & (superior <= -18) & (superior > -40),
         "medulla": stem & (superior <= -40),
         "cerebellum": labels == Tissue.CEREBELLAR_WHITE,
         "grey": labels == Tissue.DEEP_GREY,
+        "tract": labels == Tissue.BRIGHT_TRACT,
     }
     return {name: np.flatnonzero(mask).astype(np.int32) for name, mask in masks.items()}
 
@@ -130,26 +188,129 @@ def _ellipsoid(
     return box, np.asarray(radius + 0.18 * noise < 1)
 
 
-def _sizes_mm3(n: int, rng: np.random.Generator) -> FloatArray:
-    """Return lesion volumes: the percentiles of 2465 real lesions, without those below the cube's resolution."""
-    percentiles = [0, 25, 50, 75, 90, 95, 99, 100]
-    volumes = np.log([3.0, 8.0, 22.0, 60.0, 170.0, 400.0, 2600.0, 7000.0])
-    return np.exp(np.interp(rng.uniform(0, 100, n), percentiles, volumes)).astype(np.float32)
+def _sizes_mm3(n: int, load: float, rng: np.random.Generator) -> FloatArray:
+    """Return volumes of counted lesions: those of the upper fifth of 2465 real components, the specks being the others."""
+    percentiles = [0, 20, 50, 75, 90, 94, 97, 100]
+    volumes = np.log([20.0, 42.0, 85.0, 230.0, 800.0, 1500.0, 3000.0, 40000.0])
+    drawn = np.exp(np.interp(rng.uniform(0, 100, n), percentiles, volumes))
+    return np.asarray(drawn * load**_SIZE_POWER, dtype=np.float32)
+
+
+def _speck_sizes_mm3(n: int, rng: np.random.Generator) -> FloatArray:
+    """Return volumes of the specks beside counted lesions, from a voxel of the cube on."""
+    return np.exp(rng.normal(np.log(13.0), 0.95, n)).astype(np.float32)
 
 
 def _band(anatomy: Anatomy, rng: np.random.Generator) -> BoolArray:
     """Return a band of 2 to 5 mm along a part of the ventricles."""
     edge = anatomy.ventricle_mm
-    wave = ndimage.zoom(rng.standard_normal((5, 5, 5)), np.array(edge.shape) / 5, order=1)
+    wave = smooth_field(edge.shape, 5, rng)
     thickness = rng.uniform(2, 5)
     return np.asarray(
         (edge > 0) & (edge < thickness * (0.6 + 0.6 * (wave > 0.3))) & (wave > rng.uniform(-0.2, 0.6))
     )
 
 
+_SOLID = np.array(
+    [Tissue.VENTRICLE < tissue < Tissue.SOFT and tissue != Tissue.CHOROID for tissue in Tissue], dtype=bool
+)
+"""Whether a lesion may lie in each tissue: not in air, fluid, choroid plexus or outside the brain."""
+
+
 def _allowed(anatomy: Anatomy) -> BoolArray:
-    fluid = (Tissue.AIR, Tissue.FLUID, Tissue.VENTRICLE, Tissue.CHOROID, Tissue.SOFT, Tissue.BONE, Tissue.FAT)
-    return ~np.isin(anatomy.labels, fluid)
+    return _SOLID[anatomy.labels]
+
+
+def mask_height(superior: FloatArray) -> FloatArray:
+    """Return heights in MNI152, mm, as heights in the space of the real masks: extents of the brains matched."""
+    low, high = MNI_BRAIN_LPS[2]
+    mask_low, mask_high = MASK_BRAIN_LPS[2]
+    return mask_low + (superior - low) * np.float32((mask_high - mask_low) / (high - low))
+
+
+def _height_weights(anatomy: Anatomy, indices: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+    """Return the probability of each voxel of a region, so that its heights are those of real MS lesions."""
+    n_k = anatomy.labels.shape[0]
+    height = mask_height(anatomy.mni_axes()[0].ravel())
+    slab = np.clip(np.digitize(height, _HEIGHTS_MM) - 1, 0, len(_HEIGHT_SHARES) - 1)
+    of = slab[indices // (anatomy.labels.size // n_k)]
+    present = np.bincount(of, minlength=len(_HEIGHT_SHARES))
+    weights = (np.array(_HEIGHT_SHARES) / np.maximum(present, 1))[of]
+    return np.asarray(weights / weights.sum())
+
+
+def load_at(quantile: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the load at quantiles, in [0, 1], of all patients; 1 is the median."""
+    return np.interp(np.asarray(quantile, dtype=np.float64), *_LOAD)
+
+
+def count_of(prior: Prior, load: float) -> int:
+    """Return how many lesions a radiologist counts at a load."""
+    return round(prior.count * load / _LOAD_MEAN)
+
+
+def _draw_regions(prior: Prior, count: int, available: set[str], rng: np.random.Generator) -> list[str]:
+    """Draw the region of each lesion of a patient: sites first, the others periventricular or deep."""
+    names: list[str] = []
+    for site, (share, mean) in prior.sites.items():
+        if site in available and rng.random() < share / prior.any_lesion:
+            names += [site] * (1 + int(rng.poisson(mean - 1)))
+    left = max(0 if names else 1, count - len(names))
+    among = prior.periventricular / (prior.periventricular + prior.deep)
+    return names + list(rng.choice(["periventricular", "deep"], left, p=[among, 1 - among]))
+
+
+class _Drawing:
+    """The lesions of one patient while they are drawn."""
+
+    def __init__(
+        self, anatomy: Anatomy, regions: dict[str, npt.NDArray[np.int32]], rng: np.random.Generator
+    ) -> None:
+        self.anatomy, self.regions, self.rng = anatomy, regions, rng
+        self.lesions = np.zeros(anatomy.labels.shape, np.int16)
+        self._weights: dict[str, npt.NDArray[np.float64]] = {}
+
+    def centre(self, region: str) -> npt.NDArray[np.int64]:
+        """Draw a place: by height in the cerebral white matter, evenly elsewhere."""
+        indices = self.regions[region]
+        if region in ("periventricular", "deep", "juxtacortical") and region not in self._weights:
+            self._weights[region] = _height_weights(self.anatomy, indices)
+        return np.array(
+            np.unravel_index(self.rng.choice(indices, p=self._weights.get(region)), self.lesions.shape)
+        )
+
+    def blob(
+        self, centre: npt.NDArray[np.int64], volume_mm3: float, axis: FloatArray | None, number: int
+    ) -> None:
+        """Draw one blob."""
+        where, inside = _ellipsoid(self.lesions.shape, centre, volume_mm3, axis, self.rng)
+        self.lesions[where][inside] = number
+
+    def lesion(self, region: str, size_mm3: float, perpendicular: float, number: int) -> None:
+        """Draw a counted lesion with its specks."""
+        rng, centre, axis = self.rng, self.centre(region), None
+        if region in ("periventricular", "callosal") and rng.random() < perpendicular:
+            box = tuple(slice(max(c - 1, 0), c + 2) for c in centre)
+            slope = np.array([g.mean() for g in np.gradient(self.anatomy.ventricle_mm[box])], np.float32)
+            axis = slope if float(np.linalg.norm(slope)) > 0.1 else None
+        self.blob(centre, size_mm3 * (1.6 if axis is not None else 1.0), axis, number)
+        reach = (3 * size_mm3 / (4 * np.pi)) ** (1 / 3) / SPACING_MM
+        for size in _speck_sizes_mm3(int(rng.poisson(SATELLITES)), rng):
+            beside = self._beside(centre, reach)
+            if beside is not None:
+                self.blob(beside, float(size), None, number)
+
+    def _beside(self, centre: npt.NDArray[np.int64], reach: float) -> npt.NDArray[np.int64] | None:
+        """Return a place outside a lesion, in the same tissue; None when a few tries find none."""
+        labels = self.anatomy.labels
+        for _ in range(4):
+            direction = self.rng.normal(size=3)
+            direction *= (1.3 * reach + self.rng.uniform(3, 15)) / np.linalg.norm(direction)
+            beside = np.rint(centre + direction).astype(np.int64)
+            inside = ((beside >= 0) & (beside < labels.shape)).all()
+            if inside and labels[tuple(beside)] == labels[tuple(centre)] and not self.lesions[tuple(beside)]:
+                return beside
+        return None
 
 
 def draw_lesions(
@@ -157,42 +318,43 @@ def draw_lesions(
     label: Label,
     regions: dict[str, npt.NDArray[np.int32]],
     rng: np.random.Generator,
+    load: float | None = None,
 ) -> npt.NDArray[np.int16]:
     """Draw the lesions of one patient.
+
+    Parameters
+    ----------
+    regions : mapping of region to flat indices
+        See `places`.
+    load : float, optional
+        Number of lesions over that of the median patient; drawn as in real patients by default.
 
     Returns
     -------
     int16 array, shape (k, j, i)
-        0, or the number of the lesion, from 1.
+        0, or the number of the counted lesion, from 1; its specks have its number.
     """
-    shape = anatomy.labels.shape
-    drawn = np.zeros(shape, np.int16)
+    drawing = _Drawing(anatomy, regions, rng)
     if label == "none":
-        return drawn
+        return drawing.lesions
     prior = PRIORS[label]
-    n = max(1, round(prior.count * float(np.exp(rng.normal(-0.25, 0.7)))))
-    names = [name for name in REGIONS if len(regions[name])]
-    weights = np.array([prior.shares[name] for name in names])
-    scale = float(np.exp(rng.normal(0.4, 0.6)))
+    load = float(load_at(rng.random())) if load is None else load
+    extensive, band, tract = rng.random(3) < (prior.extensive, prior.periependymal, prior.corticospinal)
+    count = count_of(prior, load) - int(extensive) - int(band) - int(tract)
+    names = _draw_regions(prior, count, {name for name, indices in regions.items() if len(indices)}, rng)
     for number, (name, size) in enumerate(
-        zip(rng.choice(names, n, p=weights / weights.sum()), _sizes_mm3(n, rng), strict=True), start=1
+        zip(names, _sizes_mm3(len(names), load, rng), strict=True), start=1
     ):
-        centre = np.array(np.unravel_index(rng.choice(regions[name]), shape))
-        axis = None
-        if name in ("periventricular", "callosal") and rng.random() < prior.perpendicular:
-            box = tuple(slice(max(c - 1, 0), c + 2) for c in centre)
-            slope = np.array([g.mean() for g in np.gradient(anatomy.ventricle_mm[box])], np.float32)
-            axis = slope if float(np.linalg.norm(slope)) > 0.1 else None
-        where, blob = _ellipsoid(
-            shape, centre, float(size) * scale * (1.6 if axis is not None else 1.0), axis, rng
-        )
-        drawn[where][blob] = number
-    if rng.random() < prior.extensive and len(regions["deep"]):
-        centre = np.array(np.unravel_index(rng.choice(regions["deep"]), shape))
-        where, blob = _ellipsoid(shape, centre, rng.uniform(4_000, 20_000), None, rng)
-        drawn[where][blob] = n + 1
-    if rng.random() < prior.periependymal:
-        drawn[_band(anatomy, rng)] = n + 2
+        drawing.lesion(name, float(size), prior.perpendicular, number)
+    n = len(names)
+    if extensive and len(regions["deep"]):
+        drawing.blob(drawing.centre("deep"), rng.uniform(4_000, 20_000), None, n + 1)
+    if band:
+        drawing.lesions[_band(anatomy, rng)] = n + 2
+    if tract and len(regions["tract"]):
+        upwards = np.array([1.0, 0.0, 0.0], np.float32)
+        drawing.blob(drawing.centre("tract"), rng.uniform(200, 1500), upwards, n + 3)
+    drawn = drawing.lesions
     drawn[~_allowed(anatomy)] = 0
     cortical = np.isin(anatomy.labels, (Tissue.CORTEX, Tissue.BRIGHT_CORTEX)) & (anatomy.cortex_mm < 0.1)
     if rng.random() < 0.7:
@@ -203,30 +365,63 @@ def draw_lesions(
 def read_masks(
     folder: Path, leave_out: tuple[str, ...]
 ) -> dict[str, tuple[BoolArray, npt.NDArray[np.float64]]]:
-    """Read lesion masks in MNI152 space, (x, y, z) with their LPS affine, without those of the named patients."""
+    """Read lesion masks, (x, y, z) with their affine to MNI152 in LPS, without those of the named patients.
+
+    The affine takes the extents of the masks' brains (`MASK_BRAIN_LPS`) to those of the template.
+    """
+    template, masked = np.array(MNI_BRAIN_LPS), np.array(MASK_BRAIN_LPS)
+    stretch = np.eye(4)
+    factor = (template[:, 1] - template[:, 0]) / (masked[:, 1] - masked[:, 0])
+    stretch[:3, :3] = np.diag(factor)
+    stretch[:3, 3] = template[:, 0] - factor * masked[:, 0]
     masks = {}
     for path in sorted(folder.glob("*.nii.gz")):
         name = path.name.split(".")[0]
         if name in leave_out:
             continue
         image = nib.load(path)
-        lps = lps_affine(image.affine)
+        lps = stretch @ lps_affine(image.affine)
         masks[name] = (np.asarray(image.dataobj) > 0, lps)
     return masks
+
+
+def carried(
+    mask: BoolArray,
+    lps: npt.NDArray[np.float64],
+    mni: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+) -> FloatArray:
+    """Carry a real patient's lesions from MNI152 space to a head, shifted by up to 4 mm, half of them mirrored.
+
+    Parameters
+    ----------
+    mask : bool array, shape (x, y, z)
+    lps : float64 array, shape (4, 4)
+        Takes (x, y, z, 1) to MNI152, mm, LPS.
+    mni : two float64 arrays, shape (3,)
+        The head's scale and origin; see `anatomy.mni_extents`.
+
+    Returns
+    -------
+    float32 array, shape (k, j, i)
+        How much of each voxel is lesion, in [0, 1].
+    """
+    inverse = np.linalg.inv(lps)
+    scale, origin = mni[0].copy(), mni[1] + rng.uniform(-4, 4, 3)
+    if rng.random() < 0.5:
+        origin[0], scale[0] = -origin[0], -scale[0]
+    matrix = inverse[:3, :3] * scale
+    offset = inverse[:3, :3] @ origin + inverse[:3, 3]
+    soft = ndimage.affine_transform(mask.astype(np.float32), matrix, offset, shape[::-1], order=1)
+    return np.ascontiguousarray(soft.transpose(2, 1, 0))
 
 
 def transplant(
     anatomy: Anatomy, mask: BoolArray, lps: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> npt.NDArray[np.int16]:
     """Carry a real patient's lesions, in MNI152 space, over to a head; lesions numbered from 1, thresholds varied."""
-    inverse = np.linalg.inv(lps)
-    origin = anatomy.mni_origin + rng.uniform(-4, 4, 3)
-    scale = anatomy.mni_scale.copy()
-    if rng.random() < 0.5:
-        origin[0], scale[0] = -origin[0], -scale[0]
-    matrix = inverse[:3, :3] * scale
-    offset = inverse[:3, :3] @ origin + inverse[:3, 3]
-    soft = ndimage.affine_transform(mask.astype(np.float32), matrix, offset, anatomy.labels.shape, order=1)
-    here = (soft.transpose(2, 1, 0) > rng.uniform(0.25, 0.5)) & _allowed(anatomy)
+    soft = carried(mask, lps, (anatomy.mni_scale, anatomy.mni_origin), anatomy.labels.shape, rng)
+    here = (soft > rng.uniform(0.25, 0.5)) & _allowed(anatomy)
     numbered, _ = ndimage.label(here, np.ones((3, 3, 3)))
     return np.asarray(numbered, dtype=np.int16)

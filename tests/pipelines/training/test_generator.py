@@ -5,10 +5,11 @@ import pytest
 
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.training.anatomy import Anatomy, Tissue, from_template
-from pipelines.training.contrast import Acquisition, paint, scan, smooth_field, tissue_means
+from pipelines.training.artefacts import jittered_mask, smooth_field
+from pipelines.training.contrast import Acquisition, paint, scan, tissue_means
 from pipelines.training.cube import CUBE, SPACING_MM
-from pipelines.training.generator import Generator, extraction, outline
-from pipelines.training.priors import PRIORS, REGIONS, draw_lesions, places, transplant
+from pipelines.training.generator import Generator, outline
+from pipelines.training.priors import REGIONS, draw_lesions, places, transplant
 
 ML = SPACING_MM**3 / 1000
 
@@ -28,6 +29,13 @@ def test_template_head_has_a_plausible_brain_on_the_cube() -> None:
     assert np.abs(centre - (CUBE - 1) / 2).max() < 8
 
 
+def test_template_is_where_mni152_has_it() -> None:
+    anatomy = head()
+    assert anatomy.mni_scale == pytest.approx([SPACING_MM] * 3, abs=0.01)
+    middle = anatomy.mni_origin + anatomy.mni_scale * (CUBE - 1) / 2
+    assert middle == pytest.approx([0, 17, 5], abs=1)
+
+
 def test_axes_point_to_superior_and_posterior() -> None:
     anatomy = head()
     k, j, _ = np.argwhere(anatomy.labels == Tissue.CEREBELLAR_CORTEX).mean(0)
@@ -44,21 +52,12 @@ def test_regions_are_where_their_names_say() -> None:
     assert anatomy.cortex_mm.ravel()[regions["juxtacortical"]].max() < 3
 
 
-def test_ms_has_more_lesions_and_more_of_them_at_the_ventricles_than_nmosd() -> None:
+def test_lesions_keep_to_the_tissue_of_the_brain() -> None:
     anatomy, regions = head(), places(head())
-    counts: dict[str, float] = {}
-    near: dict[str, float] = {}
     for label in ("MS", "NMOSD"):
-        drawn = [draw_lesions(anatomy, label, regions, np.random.default_rng(n)) for n in range(10)]
-        counts[label] = float(np.mean([len(np.unique(d)) - 1 for d in drawn]))
-        near[label] = PRIORS[label].shares["periventricular"]
-        assert all((d[anatomy.labels == Tissue.VENTRICLE] == 0).all() for d in drawn)
-        assert all((d[~anatomy.brain] == 0).all() for d in drawn)
-        volumes = [(d > 0).sum() * ML for d in drawn]
-        assert 0.3 < np.median(volumes) < 20
-    assert 10 < counts["MS"] < 28
-    assert 6 < counts["NMOSD"] < 18
-    assert near["MS"] > 2 * near["NMOSD"]
+        drawn = draw_lesions(anatomy, label, regions, np.random.default_rng(3))
+        assert (drawn[anatomy.labels == Tissue.VENTRICLE] == 0).all()
+        assert (drawn[~anatomy.brain] == 0).all()
 
 
 def test_no_disease_no_lesions() -> None:
@@ -124,7 +123,7 @@ def test_outline_takes_in_bright_neighbours_only() -> None:
 
 def test_extraction_errs_by_little() -> None:
     brain = head().brain
-    jittered = extraction(brain, np.random.default_rng(2))
+    jittered = jittered_mask(brain, np.random.default_rng(2))
     assert 2 * (jittered & brain).sum() / (jittered.sum() + brain.sum()) > 0.93
     assert (jittered != brain).any()
 
