@@ -70,7 +70,7 @@ FINGER_ELONGATION = 1.5
 """Dawson's finger: an ovoid longer than wide by this factor,"""
 FINGER_LENGTH_MM = (6.0, 30.0)
 """of such a length,"""
-FINGER_FULLNESS = 0.75
+FINGER_FULLNESS = 0.6
 """that fills this much of its ellipsoid (no bent or branching thing),"""
 FINGER_ANGLE_DEGREES = 35.0
 """and whose long axis is this near to the normal of the ventricle's wall, as the medullary veins run."""

@@ -1,0 +1,168 @@
+"""Matthews' rule on lesions painted by hand in MNI152 space; all places are L, P, S in mm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from pipelines.brain.grid import Grid
+from pipelines.brain.mni_space import CUBE_SPACING_MM, Alignment, coarse_grid
+from pipelines.flair.matthews import (
+    DAWSON,
+    U_FIBRE,
+    VENTRICLE_AND_TEMPORAL,
+    fluid_in_mni,
+    lesion_points,
+    matthews_rule,
+    shape_of,
+)
+from pipelines.flair.preprocess import Cube
+
+Solid = Callable[[np.ndarray], np.ndarray]
+"""Takes points, shape (..., 3), to whether they are inside."""
+
+IN_MNI = Alignment(np.eye(4), 0.0)
+AXIAL = Grid((130, 130, 130), np.array([[1.0, 0, 0, -65], [0, 1, 0, -55], [0, 0, 1, -50], [0, 0, 0, 1]]))
+
+
+def ovoid(centre: tuple[float, ...], half_axes: tuple[float, ...]) -> Solid:
+    return lambda points: (((points - centre) / np.array(half_axes)) ** 2).sum(axis=-1) <= 1
+
+
+def half_ring(centre: tuple[float, ...], radius: float, thick: float) -> Solid:
+    """In the L-S plane, open downwards."""
+
+    def inside(points: np.ndarray) -> np.ndarray:
+        left, posterior, superior = np.moveaxis(points - np.array(centre), -1, 0)
+        across = np.hypot(np.hypot(left, superior) - radius, posterior)
+        return (across <= thick) & (superior >= 0)
+
+    return inside
+
+
+AT_BODY = ovoid((18, 15, 22), (3, 3, 3))
+TEMPORAL = ovoid((50, 20, -25), (4, 4, 4))
+FINGER = ovoid((25, 10, 28), (6.5, 2.5, 2.5))
+ALONG_THE_WALL = ovoid((19.5, 10, 28), (2.5, 6.5, 2.5))
+U_LESION = half_ring((25, -30, 33), 7, 2)
+CORTICAL_ROD = ovoid((25, -30, 36), (11, 2, 2))
+DEEP_RING = half_ring((26, 12, 34), 7, 2)
+
+
+def paint(solids: tuple[Solid, ...], grid: Grid = AXIAL, alignment: Alignment = IN_MNI) -> np.ndarray:
+    """Return labels 1, 2, ... on a patient's grid."""
+    voxels = np.moveaxis(np.indices(grid.shape_kji), 0, -1)
+    inverse = np.linalg.inv(alignment.mni_to_patient)
+    mni = grid.positions_lps(voxels) @ inverse[:3, :3].T + inverse[:3, 3]
+    labels = np.zeros(grid.shape_kji, dtype=np.int32)
+    for number, solid in enumerate(solids, start=1):
+        labels[solid(mni)] = number
+    return labels
+
+
+def criteria(*solids: Solid, fluid: np.ndarray | None = None) -> dict[str, tuple[int, ...]]:
+    rule = matthews_rule(paint(solids), AXIAL, IN_MNI, fluid)
+    return {criterion.name: criterion.lesions for criterion in rule.criteria}
+
+
+def test_ventricle_and_temporal_lobe_only_count_together() -> None:
+    assert criteria(AT_BODY, TEMPORAL)[VENTRICLE_AND_TEMPORAL] == (1, 2)
+    assert criteria(AT_BODY)[VENTRICLE_AND_TEMPORAL] == ()
+    assert criteria(TEMPORAL)[VENTRICLE_AND_TEMPORAL] == ()
+
+
+def test_other_side_of_the_head_counts_alike() -> None:
+    right = (ovoid((-18, 15, 22), (3, 3, 3)), ovoid((-50, 20, -25), (4, 4, 4)))
+    assert criteria(*right)[VENTRICLE_AND_TEMPORAL] == (1, 2)
+
+
+@pytest.mark.parametrize("place", [(16, -32, 8), (28, 15, 22), (18, 15, -25), (50, 60, -25), (50, 20, 10)])
+def test_lesions_elsewhere_do_not_count(place: tuple[float, ...]) -> None:
+    """Frontal horn, 10 mm lateral of the body, brainstem, cerebellum, upper temporal lobe."""
+    elsewhere = ovoid(place, (3, 3, 3))
+    assert criteria(AT_BODY, elsewhere)[VENTRICLE_AND_TEMPORAL] == ()
+    assert criteria(TEMPORAL, elsewhere)[VENTRICLE_AND_TEMPORAL] == ()
+
+
+def test_finger_stands_at_a_right_angle_to_the_ventricle() -> None:
+    assert criteria(FINGER)[DAWSON] == (1,)
+    assert criteria(ALONG_THE_WALL)[DAWSON] == ()
+    assert criteria(AT_BODY)[DAWSON] == ()
+    away = ovoid((36, 10, 28), (6.5, 2.5, 2.5))
+    assert criteria(away)[DAWSON] == ()
+
+
+def test_u_fibre_lesion_is_curved_and_at_the_cortex() -> None:
+    assert criteria(U_LESION)[U_FIBRE] == (1,)
+    assert criteria(CORTICAL_ROD)[U_FIBRE] == ()
+    assert criteria(DEEP_RING)[U_FIBRE] == ()
+
+
+def test_no_lesion_and_lesions_without_a_criterion_do_not_meet_the_rule() -> None:
+    assert not matthews_rule(paint(()), AXIAL, IN_MNI).met
+    rule = matthews_rule(paint((ovoid((28, 15, 32), (3, 3, 3)),)), AXIAL, IN_MNI)
+    assert not rule.met
+    assert rule.disease == "MS"
+    assert matthews_rule(paint((FINGER,)), AXIAL, IN_MNI).met
+
+
+def test_turned_and_stretched_patient_on_an_oblique_anisotropic_grid_gives_the_same() -> None:
+    to_patient = np.eye(4)
+    to_patient[:3, :3] = Rotation.from_euler("xyz", [9, -6, 14], degrees=True).as_matrix() * 0.92
+    to_patient[:3, 3] = [12.0, -30.0, 44.0]
+    alignment = Alignment(to_patient, 0.0)
+    affine = np.eye(4)
+    # sagittal: i runs anterior, j inferior, k left, slightly turned
+    axes = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
+    axes = Rotation.from_euler("z", 8, degrees=True).as_matrix() @ axes
+    affine[:3, :3] = axes * [0.8, 0.8, 2.0]
+    affine[:3, 3] = to_patient[:3] @ [0, 10, 0, 1] - affine[:3, :3] @ [100, 100, 40]
+    grid = Grid((80, 200, 200), affine)
+    solids = (AT_BODY, TEMPORAL, FINGER, U_LESION)
+    rule = matthews_rule(paint(solids, grid, alignment), grid, alignment)
+    assert {criterion.name: criterion.lesions for criterion in rule.criteria} == {
+        VENTRICLE_AND_TEMPORAL: (1, 2, 3),
+        U_FIBRE: (4,),
+        DAWSON: (3,),
+    }
+
+
+def test_wide_ventricles_of_a_patient_reach_further_than_the_templates() -> None:
+    beside = ovoid((28, 15, 22), (3, 3, 3))
+    grid = coarse_grid()
+    points = grid.positions_lps(np.moveaxis(np.indices(grid.shape_kji), 0, -1))
+    wide = ovoid((10, 15, 22), (14, 20, 8))(points)
+    assert criteria(beside, TEMPORAL)[VENTRICLE_AND_TEMPORAL] == ()
+    assert criteria(beside, TEMPORAL, fluid=wide)[VENTRICLE_AND_TEMPORAL] == (1, 2)
+    apart = ovoid((24, 12, 22), (1.5, 8, 6))(points)
+    assert criteria(beside, TEMPORAL, fluid=apart)[VENTRICLE_AND_TEMPORAL] == ()
+
+
+def test_fluid_is_what_is_dark_within_the_brain() -> None:
+    affine = np.diag([CUBE_SPACING_MM, CUBE_SPACING_MM, CUBE_SPACING_MM, 1.0])
+    affine[:3, 3] = -20.0
+    shape = (40, 40, 40)
+    values = np.zeros(shape, np.float32)
+    values[:20], values[20:24] = -4.0, -5.0
+    mask = np.ones(shape, dtype=bool)
+    mask[20:24] = False
+    fluid = fluid_in_mni(Cube(values, mask, Grid(shape, affine)), IN_MNI)
+    heights = coarse_grid().positions_lps(np.argwhere(fluid))[:, 2]
+    assert heights.min() == pytest.approx(-20, abs=2)
+    assert heights.max() == pytest.approx(-20 + 20 * CUBE_SPACING_MM, abs=2)
+
+
+def test_shape_of_an_ovoid_is_its_axes_whatever_the_slices_thickness() -> None:
+    solid = ovoid((0.0, 10.0, 5.0), (9, 4, 3))
+    for spacing in ((1.0, 1.0, 1.0), (0.7, 0.7, 3.0)):
+        affine = np.diag([*spacing, 1.0])
+        affine[:3, 3] = [-12, 0, -5]
+        count = [int(24 / step) for step in spacing[::-1]]
+        grid = Grid((count[0], count[1], count[2]), affine)
+        shape = shape_of(*lesion_points(paint((solid,), grid) == 1, grid), grid)
+        assert shape.axes_mm == pytest.approx((18, 8, 6), rel=0.15)
+        assert abs(shape.direction[0]) > 0.98
+        assert shape.fullness == pytest.approx(1.0, abs=0.07)
