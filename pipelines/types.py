@@ -229,7 +229,8 @@ class Findings:
 
     ``status`` is "findings" or "none" when the analysis ran, "unsuitable" when the input was refused and "failed" when the
     analysis broke; ``reason`` then says why, in one line. ``no_differential`` says why there are no hypotheses although
-    there are lesions; ``rules`` stand beside the hypotheses, or in their place.
+    there are lesions; ``rules`` stand beside the hypotheses, or in their place. ``models`` are all that were asked, the one
+    that drew the masks first.
     """
 
     status: Status

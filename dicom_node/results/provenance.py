@@ -79,10 +79,7 @@ def model_named(findings: Findings, name: str) -> ModelCard | None:
 
 
 def segmenting_model(findings: Findings) -> ModelCard | None:
-    """Return the model that made the masks: the first whose purpose says so, else the first."""
-    for model in findings.models:
-        if "segment" in model.purpose.lower():
-            return model
+    """Return the model that made the masks: the first."""
     return findings.models[0] if findings.models else None
 
 

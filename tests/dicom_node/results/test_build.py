@@ -12,7 +12,7 @@ from result_factories import CONTEXT, REAL, SYNTHETIC, Case, findings_on, tool
 from dicom_node.errors import ResultError
 from dicom_node.results.build import build_results
 from dicom_node.series.volume import load_sources
-from pipelines.types import Findings, Segment
+from pipelines.types import Criterion, Findings, Interval, Rule, Segment
 
 NOTHING = {"segments": (), "lesions": (), "measurements": (), "heatmaps": (), "hypotheses": ()}
 ALLOWED = "Error - Missing attribute Type 2C Conditional Element=<Laterality> Module=<GeneralSeries>"
@@ -145,6 +145,40 @@ def test_regions_changes_and_sides_are_valid(tmp_path: Path) -> None:
     )
     changed = Case.make(tmp_path / "changed", findings={"lesions": lesions})
     check(changed)
+
+
+def test_intervals_two_models_and_three_maps_are_valid(tmp_path: Path) -> None:
+    first = Case.make(tmp_path / "1").findings
+    volume = replace(first.measurements[1], interval=Interval(300.0, 410.0, "over 4 predictions"))
+    lesions = tuple(
+        replace(item, probability_interval=Interval(0.1, 0.9, "over 4 predictions")) for item in first.lesions
+    )
+    mask_model = replace(SYNTHETIC, name="nnunet-1", device_uid="1.2.3.5", purpose="Lesions on FLAIR")
+    second = replace(SYNTHETIC, name="five-slices", device_uid="1.2.3.6", purpose="MS or NMOSD")
+    maps = tuple(
+        replace(first.heatmaps[0], name=name, model="five-slices", class_name="NMOSD")
+        for name in ("Grad-CAM", "slice map")
+    )
+    also = tuple(replace(item, model="five-slices") for item in first.hypotheses)
+    changes = {
+        "measurements": (first.measurements[0], volume),
+        "lesions": lesions,
+        "models": (mask_model, SYNTHETIC, second),
+        "heatmaps": (*first.heatmaps, *maps),
+        "hypotheses": (*first.hypotheses, *also),
+        "rules": (Rule("A rule", "a journal", "MS", (Criterion("a criterion", (1,)),)),),
+    }
+    case = Case.make(tmp_path / "2", findings=changes)
+    check(case)
+    images = [dcmread(path) for path in case.paths("heatmap")]
+    assert sorted({int(ds.SeriesNumber) for ds in images}) == [9004, 9005, 9006]
+    assert {str(ds.ContributingEquipmentSequence[-1].ManufacturerModelName) for ds in images} == {
+        "joint",
+        "five-slices",
+    }
+    assert all("trained on synthetic data" in ds.ImageComments for ds in images)
+    segment = case.read("seg").SegmentSequence[0]
+    assert segment.SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == "nnunet-1"
 
 
 def check(case: Case) -> None:
