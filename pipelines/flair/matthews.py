@@ -11,6 +11,8 @@ no measures. [ours] Every number below is our reading of it in mm, on two kinds 
 
 What this cannot see: S shapes and fingers within confluent lesions (one component has one shape), and thin lesions on
 thick slices. So a rule that is not met says little; each criterion names its lesions for a reader to look at.
+In the two MS patients with images at hand the first two criteria are met; no scans of NMOSD were at hand, so how often
+these readings are met without MS is not known.
 
 References
 ----------
