@@ -14,13 +14,13 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from pipelines.training.anatomy import Labels, Tissue
-from pipelines.training.artefacts import bias_field, gamma, ghosting, rician, smooth_field, thick_slices
+from pipelines.training.artefacts import bias_field, flow, gamma, ghosting, rician, smooth_field, thick_slices
 from pipelines.training.cube import SPACING_MM
 from pipelines.types import FloatArray
 
 FLAIR_ORDER_SHARE = 0.7
 """Share of images whose tissues stand in the order of FLAIR: fluid < white < grey < lesion."""
-LESION_RATIO = (1.52, 0.15)
+LESION_RATIO = (1.57, 0.15)
 """Mean and SD over patients of the intensity at a lesion's core over white matter's; its edge, slices and noise take that
 to the 1.37 to 1.43 that real masks show."""
 
@@ -49,7 +49,7 @@ def tissue_means(rng: np.random.Generator) -> FloatArray:
     means[Tissue.CEREBELLAR_CORTEX] = grey * rng.uniform(0.92, 1.1)
     means[Tissue.CEREBELLAR_WHITE] = rng.uniform(0.92, 1.1)
     means[Tissue.BRAINSTEM] = rng.uniform(0.95, 1.15)
-    means[Tissue.CHOROID] = rng.uniform(0.5, 1.45)
+    means[Tissue.CHOROID] = rng.uniform(0.5, 1.6)
     means[Tissue.CAP] = rng.uniform(1.0, 1.3)
     means[Tissue.BRIGHT_CORTEX] = grey * rng.uniform(1.0, 1.22)
     means[Tissue.BRIGHT_TRACT] = rng.uniform(1.0, 1.18)
@@ -72,6 +72,14 @@ def _lesion_layer(
     return np.minimum(1.4 * share, 1), spread / np.maximum(share, 1e-3)
 
 
+def bright_patches(image: FloatArray, cortex: npt.NDArray[np.bool_], rng: np.random.Generator) -> FloatArray:
+    """Brighten thin patches of cortex until they are nearly as bright as a lesion; no expert marks them."""
+    patches = smooth_field(image.shape, int(rng.integers(24, 48)), rng) > rng.uniform(1.0, 2.0)
+    return np.asarray(
+        image * (1 + np.float32(rng.uniform(0.05, 0.25)) * (cortex & patches)), dtype=np.float32
+    )
+
+
 def paint(labels: Labels, lesions: npt.NDArray[np.int16], rng: np.random.Generator) -> FloatArray:
     """Return the intensities of a head with lesions before it is scanned; white matter is about 1.
 
@@ -88,6 +96,10 @@ def paint(labels: Labels, lesions: npt.NDArray[np.int16], rng: np.random.Generat
         (labels == Tissue.CORTEX) | (labels == Tissue.BRIGHT_CORTEX) | (labels == Tissue.CEREBELLAR_CORTEX)
     )
     image = image * (1 + cortex * (rng.uniform(0, 0.14) * smooth_field(shape, 12, rng)))
+    if rng.random() < 0.6:
+        image = bright_patches(image, cortex, rng)
+    if rng.random() < 0.3:
+        image = flow(image, (labels == Tissue.VENTRICLE) | (labels == Tissue.FLUID), rng)
     if rng.random() < 0.7:
         # A bright rim and bright caps at the ventricles are normal.
         rim = ndimage.gaussian_filter((labels == Tissue.VENTRICLE).astype(np.float32), rng.uniform(0.8, 1.6))
@@ -103,7 +115,7 @@ def paint(labels: Labels, lesions: npt.NDArray[np.int16], rng: np.random.Generat
             # Dirty white matter around lesions belongs to no expert's mask.
             halo = ndimage.gaussian_filter(share, rng.uniform(1.5, 4.0))
             image = image * (1 + rng.uniform(0, 0.2) * halo * (1 - share))
-    for nodes, most in ((80, 0.05), (32, 0.05), (12, 0.06)):
+    for nodes, most in ((80, 0.08), (32, 0.08), (12, 0.09)):
         image = image * (1 + rng.uniform(0, most) * smooth_field(shape, nodes, rng))
     return np.asarray(np.maximum(image, 0), dtype=np.float32)
 

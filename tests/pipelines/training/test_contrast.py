@@ -1,0 +1,79 @@
+"""Painted and scanned tissue against real FLAIR: the contrast of lesions and grey matter, the spread of white matter."""
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from pipelines.training.anatomy import Tissue, from_template
+from pipelines.training.contrast import Acquisition, bright_patches, draw_acquisition, paint, scan
+from pipelines.training.priors import draw_lesions, places
+
+BOX = (slice(56, 136), slice(40, 120), slice(40, 120))
+"""The middle of the head, an eighth of the cube."""
+
+
+@lru_cache(maxsize=1)
+def scanned() -> np.ndarray:
+    """For each of 24 images: lesion over white, its 5th and 95th percentile, CV of white, grey over white."""
+    anatomy = from_template()
+    regions, labels = places(anatomy), anatomy.labels[BOX]
+    white = ndimage.binary_erosion(labels == Tissue.WHITE)
+    grey = np.isin(labels, (Tissue.CORTEX, Tissue.BRIGHT_CORTEX))
+    rows = []
+    for patient in range(3):
+        lesions = draw_lesions(anatomy, "MS", regions, np.random.default_rng(patient), 1.0)[BOX]
+        away = white & ~ndimage.binary_dilation(lesions > 0, iterations=2)
+        for take in range(8):
+            rng = np.random.default_rng((patient, take))
+            # 3 mm slices and a noise of 4 %: the middle of what is drawn, and near the real images.
+            image = scan(paint(labels, lesions, rng), Acquisition(3.0, 0, 0.04), rng)
+            level = np.median(image[away])
+            ratio = image[lesions > 0] / level
+            low, high = np.percentile(ratio, [5, 95])
+            rows.append(
+                (
+                    ratio.mean(),
+                    low,
+                    high,
+                    image[away].std() / image[away].mean(),
+                    np.median(image[grey]) / level,
+                )
+            )
+    return np.array(rows)
+
+
+def test_lesions_are_as_bright_over_white_matter_as_real_ones() -> None:
+    mean, low, high = np.median(scanned()[:, :3], axis=0)
+    # 1.37 to 1.43 in real masks; the SD over drawn images is 0.12, so two standard errors at n = 24 are 0.05.
+    assert 1.32 < mean < 1.48
+    # Voxels 1.1 to 1.76.
+    assert low == pytest.approx(1.1, abs=0.1)
+    assert high == pytest.approx(1.76, abs=0.15)
+
+
+def test_white_matter_varies_as_on_real_images() -> None:
+    assert 0.085 < np.median(scanned()[:, 3]) < 0.16  # 0.10 to 0.15 on real ones
+
+
+def test_grey_over_white_is_that_of_flair() -> None:
+    assert 1.06 < np.median(scanned()[:, 4]) < 1.2  # 1.06 to 1.16 on real ones, wider by intent
+
+
+def test_patches_of_cortex_are_bright_and_small() -> None:
+    image, cortex = np.ones((40, 40, 40), np.float32), np.zeros((40, 40, 40), bool)
+    cortex[:, :20] = True
+    for seed in range(5):
+        changed = bright_patches(image, cortex, np.random.default_rng(seed))
+        assert (changed[:, 20:] == 1).all()
+        assert 0 < (changed > 1).mean() < 0.2
+        assert 1.05 <= changed.max() <= 1.25
+
+
+def test_slices_reach_eight_millimetres_and_are_mostly_axial() -> None:
+    drawn = [draw_acquisition(np.random.default_rng(n)) for n in range(400)]
+    thick = [one.thickness_mm for one in drawn]
+    assert 7 < max(thick) <= 8
+    assert 0.05 < np.mean(np.array(thick) > 6) < 0.15
+    assert np.mean([one.axis == 0 for one in drawn]) > 0.75
