@@ -50,6 +50,18 @@ IdArgument = Annotated[
 ]
 
 
+@models.command("import-dicom")
+def import_dicom(
+    folder: Annotated[Path, typer.Argument(help="Folder with studies.csv and the DICOM studies that it names.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Where the data set goes.")],
+) -> None:
+    """Turn DICOM studies, FLAIR series with SEG masks of lesions, into a data set to train on."""
+    from worker.dataset import import_dicom as import_studies
+
+    cases = import_studies(folder, out_folder, out.print)
+    out.print(f"{len(cases)} cases in {out_folder / 'index.csv'}")
+
+
 def main() -> None:
     """Run the command line; what a person can mend ends in one line and status 1."""
     os.umask(0o077)
