@@ -85,7 +85,9 @@ def _dyn_unet(small: bool) -> nn.Module:
         strides=[1] + [2] * (levels - 1),
         upsample_kernel_size=[2] * (levels - 1),
         filters=filters,
-        norm_name=("INSTANCE", {"affine": True}),
+        # [ours] nnU-Net has instance norm. It stretches each image to the same spread, so that the brightest cortex of a brain
+        # without lesions looks like a lesion; the volume comes on an absolute scale, and batch norm keeps it.
+        norm_name="BATCH",
         deep_supervision=True,
         deep_supr_num=2,
     )
@@ -142,8 +144,8 @@ def segmentation_network(name: str, *, small: bool = False) -> SegmentationNetwo
     ============== ============================================================================== ==========
     name           MONAI's                                                                        parameters
     ============== ============================================================================== ==========
-    nnunet         DynUNet: nnU-Net's plain U-Net of five levels (16 to 192 channels), instance         4.6 M
-                   norm, two deep-supervision heads, [ours] half of nnU-Net's widths
+    nnunet         DynUNet: nnU-Net's plain U-Net of five levels (16 to 192 channels),                  4.6 M
+                   two deep-supervision heads, [ours] batch norm, half of nnU-Net's widths
     unet3d         UNet: five levels (16 to 256 channels), two residual units each, instance norm       4.9 M
     vnet           VNet: 5x5x5 convolutions, residual, 16 to 256 channels                              45.6 M
     attention-unet AttentionUnet: five levels (16 to 256 channels), gated skip connections              5.9 M

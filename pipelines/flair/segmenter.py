@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +13,12 @@ from torch import Tensor, nn
 from pipelines.errors import PipelineError, WeightsError
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.flair.networks import segmentation_network
+from pipelines.flair.settings import MASK_WEIGHTS
 from pipelines.types import FloatArray, ModelCard
-from pipelines.weights import FOLDER, card, card_details, load_weights
+from pipelines.weights import FOLDER, card_details, load_weights
 
-MEMBERS = ("nnunet-1", "nnunet-2")
-"""Weights of the ensemble, the best first."""
+MEMBERS = MASK_WEIGHTS
+"""Names that the weights of the ensemble may have, the best first; one is an ensemble too."""
 NETWORK = "nnunet"
 MARGIN = 4
 """Voxels kept around the brain."""
@@ -63,8 +63,8 @@ def probability_maps(
 ) -> list[FloatArray]:
     """Return the lesion probability of a cube, once for each way of looking at it.
 
-    The brain is seen whole, in one pass: the norm layers of a U-Net take their statistics from what they see, and windows
-    that hold parts of the brain have others.
+    The brain is seen whole, in one pass: nothing is computed twice, and norm layers that take their statistics from what they
+    see get those of the brain, not of a window.
 
     Parameters
     ----------
@@ -182,8 +182,3 @@ def _load(name: str, device: str, folder: Path) -> tuple[nn.Module, ModelCard]:
         raise WeightsError(f'weights "{name}" do not fit the network of this version') from error
     network = network.eval().to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return network, described
-
-
-def installed_members(folder: Path = FOLDER) -> Sequence[str]:
-    """Return the names of the ensemble's weights that are installed, the best first; needs their cards only."""
-    return tuple(card(name, folder).name for name in MEMBERS if (folder / f"{name}.json").exists())

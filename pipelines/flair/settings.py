@@ -10,7 +10,7 @@ from pathlib import Path
 from pipelines import weights
 from pipelines.errors import PipelineError
 
-MASK_WEIGHTS = ("nnunet-1", "nnunet-2")
+MASK_WEIGHTS = ("nnunet", "nnunet-2")
 """The ensemble that draws the mask, the best first; where none of it is installed, the joint network draws it."""
 JOINT_WEIGHTS = "joint"
 FIVE_SLICES_WEIGHTS = "five-slices"

@@ -108,7 +108,7 @@ def test_nnunet_is_the_network_whose_weights_ship() -> None:
         strides=[1, 2, 2, 2, 2],
         upsample_kernel_size=[2] * 4,
         filters=(16, 32, 64, 128, 192),
-        norm_name=("INSTANCE", {"affine": True}),
+        norm_name="BATCH",
         deep_supervision=True,
         deep_supr_num=2,
     )

@@ -55,7 +55,7 @@ class Spot(torch.nn.Module):
 class Ensemble:
     """Two networks of which the second sees its lesions a voxel larger on the left, or nothing at all."""
 
-    cards = (replace(CARD, name="nnunet-1"), replace(CARD, name="nnunet-2", trained_on="real"))
+    cards = (replace(CARD, name="nnunet"), replace(CARD, name="nnunet-2", trained_on="real"))
 
     def __init__(self, lesions: int = 3) -> None:
         self.lesions = lesions
@@ -174,7 +174,7 @@ def test_all_three_models_give_mask_two_opinions_and_three_maps(volume: Volume) 
     given = Models(joint, ensemble, SecondOpinion(), Calibration(1.0, True))  # type: ignore[arg-type]
     findings, _ = analyse(given, volume, members=2, flips=True)
     assert ensemble.asked == [(2, True)]
-    assert [card.name for card in findings.models] == ["nnunet-1", "nnunet-2", "joint", "five-slices"]
+    assert [card.name for card in findings.models] == ["nnunet", "nnunet-2", "joint", "five-slices"]
     # odds of 4 at temperature 2 are odds of 2
     assert [(h.model, h.calibrated) for h in findings.hypotheses] == [
         ("joint", True),
@@ -210,7 +210,7 @@ def test_too_few_lesions_have_no_differential_and_say_why(volume: Volume) -> Non
     assert findings.no_differential == "2 lesions found, at least 3 are needed"
     assert len(findings.rules) == 1
     assert [m.class_name for m in findings.heatmaps] == ["lesion"]
-    assert [card.name for card in findings.models] == ["nnunet-1", "nnunet-2"]
+    assert [card.name for card in findings.models] == ["nnunet", "nnunet-2"]
 
 
 @pytest.mark.usefixtures("all_is_brain")
@@ -218,7 +218,7 @@ def test_one_member_is_asked_for_and_named_alone(volume: Volume) -> None:
     ensemble = Ensemble(lesions=1)
     findings, _ = analyse(models(Spot(), mask=ensemble), volume, members=1)
     assert ensemble.asked == [(1, False)]
-    assert [card.name for card in findings.models] == ["nnunet-1"]
+    assert [card.name for card in findings.models] == ["nnunet"]
 
 
 @pytest.mark.usefixtures("all_is_brain")
