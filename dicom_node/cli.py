@@ -124,7 +124,7 @@ def _run_node(config: Path | None, *, with_worker: bool) -> None:
     verify()
     on_record = _print_record if sys.stdout.isatty() else None  # a service's journal stays short
     stop = stop_on_signals()
-    run(settings, installed(), config=config, with_worker=with_worker, stop=stop, on_record=on_record)
+    run(settings, settings.configured(installed()), config=config, with_worker=with_worker, stop=stop, on_record=on_record)
 
 
 def _print_record(record: Record) -> None:
@@ -285,7 +285,7 @@ def analyse(
     manifest = analyse_files(
         sorted(series[chosen[0]]),
         load(name, settings.worker.device),
-        installed()[name],
+        settings.configured(installed())[name],
         out_folder,
         settings.results,
         tell,

@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from dicom_node.errors import ConfigError
 from dicom_node.routing.rules import Rule
+from pipelines.types import PipelineInfo
 
 ENV_PREFIX = "DICOM_NODE__"
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -117,6 +119,14 @@ class ResultsSection(Section):
     series_number: Annotated[int, Field(ge=1, le=2_000_000_000)] = 9001
 
 
+class FlairSection(Section):
+    """``[flair]``: settings of the FLAIR pipeline; each is part of a job's identity."""
+
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    members: Annotated[int, Field(ge=1, le=32)] = 2
+    flips: bool = False
+
+
 class StorageSection(Section):
     """``[storage]``: how full the disk may get, and how long series that are done with are kept (0: for ever)."""
 
@@ -148,6 +158,7 @@ class Settings(BaseSettings):
     broker: BrokerSection = BrokerSection()
     worker: WorkerSection = WorkerSection()
     results: ResultsSection = ResultsSection()
+    flair: FlairSection = FlairSection()
     storage: StorageSection = StorageSection()
     destination: tuple[Destination, ...] = ()
     route: tuple[Rule, ...] = ()
@@ -179,6 +190,14 @@ class Settings(BaseSettings):
     def spool(self) -> Path:
         """The data folder as this host sees it."""
         return Path(self.worker.spool) if self.worker.spool else self.node.data
+
+    def configured(self, installed: Mapping[str, PipelineInfo]) -> dict[str, PipelineInfo]:
+        """Return the pipelines with the settings that the file or the environment gives them."""
+        given = {"flair": self.flair.model_dump(exclude_unset=True)}
+        return {
+            name: replace(info, default_settings={**info.default_settings, **given.get(name, {})})
+            for name, info in installed.items()
+        }
 
 
 def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -5,6 +5,8 @@ import pytest
 
 from dicom_node.config import load_settings
 from dicom_node.errors import ConfigError
+from pipelines.flair.settings import default_settings
+from pipelines.types import PipelineInfo
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -100,3 +102,22 @@ def test_unknown_section_in_the_environment_is_refused(monkeypatch: pytest.Monke
 def test_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none.toml: can't be read: No such file"):
         load_settings(tmp_path / "none.toml")
+
+
+def test_settings_of_a_pipeline_come_from_the_file_and_else_from_the_pipeline(tmp_path: Path) -> None:
+    info = PipelineInfo("flair", "FLAIR", "1.0.0", "ab", {"threshold": 0.4, "members": 2, "flips": False})
+    other = PipelineInfo("fatsat", "FAT-SAT", "1.0.0", "cd", {"members": 32})
+    configured = load_settings(write(tmp_path, "[flair]\nflips = true")).configured(
+        {"flair": info, "fatsat": other}
+    )
+    assert configured["flair"].default_settings == {"threshold": 0.4, "members": 2, "flips": True}
+    assert configured["fatsat"] == other
+
+
+def test_defaults_of_the_flair_section_are_those_of_the_pipeline() -> None:
+    assert load_settings().flair.model_dump() == default_settings()
+
+
+def test_threshold_outside_its_range_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape("[flair] threshold = 1.5")):
+        load_settings(write(tmp_path, "[flair]\nthreshold = 1.5"))
