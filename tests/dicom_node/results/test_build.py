@@ -153,7 +153,7 @@ def test_intervals_two_models_and_three_maps_are_valid(tmp_path: Path) -> None:
     lesions = tuple(
         replace(item, probability_interval=Interval(0.1, 0.9, "over 4 predictions")) for item in first.lesions
     )
-    mask_model = replace(SYNTHETIC, name="nnunet-1", device_uid="1.2.3.5", purpose="Lesions on FLAIR")
+    mask_model = replace(SYNTHETIC, name="nnunet", device_uid="1.2.3.5", purpose="Lesions on FLAIR")
     second = replace(SYNTHETIC, name="five-slices", device_uid="1.2.3.6", purpose="MS or NMOSD")
     maps = tuple(
         replace(first.heatmaps[0], name=name, model="five-slices", class_name="NMOSD")
@@ -178,7 +178,7 @@ def test_intervals_two_models_and_three_maps_are_valid(tmp_path: Path) -> None:
     }
     assert all("trained on synthetic data" in ds.ImageComments for ds in images)
     segment = case.read("seg").SegmentSequence[0]
-    assert segment.SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == "nnunet-1"
+    assert segment.SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == "nnunet"
 
 
 def check(case: Case) -> None:
