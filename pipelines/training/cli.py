@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pipelines.errors import DataSetError
 
+if TYPE_CHECKING:
+    from pipelines.training.recipes import Phase
+
 models = typer.Typer(
-    help="Models: list, train, evaluate, and phantoms with known truth.", no_args_is_help=True
+    help="Models: list, train, evaluate, compare, and phantoms with known truth.", no_args_is_help=True
 )
 console = Console(highlight=False, soft_wrap=True)
 
@@ -20,11 +27,35 @@ DataOption = Annotated[
     Path | None,
     typer.Option("--data", help="A data set, or a folder with head_labels/; else the MNI152 template alone."),
 ]
+IndexOption = Annotated[Path, typer.Option("--data", help="A data set with index.csv.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda:0.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
+MinutesOption = Annotated[
+    float | None, typer.Option(help="How long a training lasts at most; the recipe's time by default.")
+]
+StepsOption = Annotated[
+    int | None, typer.Option(help="How many steps a training has; the recipe's by default.")
+]
+ShareOption = Annotated[
+    float, typer.Option(help="Share of the cases that are made from those of the data set, 0 to 1.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option(help="Processes that make cases; 1 beside a CPU training.", min=1)
+]
+FlipsOption = Annotated[bool, typer.Option("--flips", help="Take the mean with the mirrored case.")]
+_NAME_HELP = "The network; 'dicom-node models list --networks' names them all."
 
 
 @models.command("list")
-def list_models() -> None:
+def list_models(
+    networks: Annotated[
+        bool, typer.Option("--networks", help="List what can be trained, with its recipes, instead.")
+    ] = False,
+) -> None:
     """List the weights that are installed, what they were trained on, and whether their files are whole."""
+    if networks:
+        _list_networks()
+        return
     from pipelines.weights import card, verify
     from pipelines.weights import installed as installed_weights
 
@@ -36,6 +67,18 @@ def list_models() -> None:
         table.add_row(name, entry.version, f"{entry.trained_on} data", entry.digest[:12], entry.purpose)
     console.print(table)
     verify()
+
+
+def _list_networks() -> None:
+    from pipelines.training.recipes import NAMES, check_name, recipe
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("network", "kind", "on a CPU", "on a GPU"):
+        table.add_column(heading, overflow="fold")
+    for name in NAMES:
+        said = ["; ".join(phase.text() for phase in recipe(name, device)) for device in ("cpu", "cuda:0")]
+        table.add_row(name, check_name(name), *said)
+    console.print(table)
 
 
 @models.command()
@@ -53,52 +96,181 @@ def phantom(
 
 @models.command()
 def train(
-    name: Annotated[str, typer.Argument(help="The network: joint.")],
+    name: Annotated[str, typer.Argument(help=_NAME_HELP)],
     folder: Annotated[
-        Path, typer.Option("--out", help="Where checkpoints, history, weights and model card go.")
+        Path, typer.Option("--out", help="Results: checkpoints, curves, metrics, weights and model card.")
     ],
     data: DataOption = None,
-    minutes: Annotated[float | None, typer.Option(help="How long; 75 on a CPU, 360 on a GPU.")] = None,
-    steps: Annotated[int | None, typer.Option(help="How many steps of the first phase.")] = None,
+    minutes: MinutesOption = None,
+    steps: StepsOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the checkpoint in --out.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
     leave_out: Annotated[str, typer.Option(help="Patients to leave out, separated by commas.")] = "",
+    init: Annotated[
+        Path | None, typer.Option(help="Folder of weights of the same network to start from.")
+    ] = None,
+    weights_name: Annotated[
+        str | None, typer.Option("--name", help="Name of the weights; that of the network by default.")
+    ] = None,
+    given_share: ShareOption = 0.5,
+    pool_size: Annotated[int, typer.Option(help="Cases at hand at any time; an epoch.", min=1)] = 400,
+    fixed_pool: Annotated[
+        bool, typer.Option("--fixed-pool", help="Make the cases once: the same seed gives the same network.")
+    ] = False,
+    workers: WorkersOption = None,
+    early_stop: Annotated[
+        int | None,
+        typer.Option(help="Epochs without a better validation score that end a phase; 0: never.", min=0),
+    ] = None,
 ) -> None:
     """Train a network on synthetic cases and on those of a data set; resumable."""
     from pipelines.training.commands import train as train_network
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataSetError(f"cannot make {folder}: {error.strerror}; give --out another folder") from error
-    patients = tuple(patient.strip() for patient in leave_out.split(",") if patient.strip())
-    weights = train_network(
-        name,
-        data,
-        folder,
-        steps=steps,
-        minutes=minutes,
-        resume=resume,
-        device=device,
-        seed=seed,
-        leave_out=patients,
-        progress=console.print,
-    )
-    console.print(f"weights: {weights}", markup=False)
+    _make(folder)
+    with _progress() as (report, watch):
+        card = train_network(
+            name,
+            data,
+            folder,
+            steps=steps,
+            minutes=minutes,
+            resume=resume,
+            device=device,
+            seed=seed,
+            leave_out=tuple(patient.strip() for patient in leave_out.split(",") if patient.strip()),
+            workers=workers,
+            pool_size=pool_size,
+            given_share=given_share,
+            fixed_pool=fixed_pool,
+            init=init,
+            weights=weights_name,
+            early_stop=early_stop,
+            progress=report,
+            watch=watch,
+        )
+    console.print(f"model card: {card}", markup=False)
 
 
 @models.command()
 def evaluate(
-    name: Annotated[str, typer.Argument(help="The network: joint.")],
-    data: Annotated[Path, typer.Option("--data", help="A data set with index.csv.")],
+    name: Annotated[str, typer.Argument(help=_NAME_HELP)],
+    data: IndexOption,
     weights: Annotated[
         Path | None, typer.Option(help="Folder of the weights; the installed ones by default.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0.")] = "auto",
+    device: DeviceOption = "auto",
+    flips: FlipsOption = False,
+    degrade: Annotated[
+        str, typer.Option(help="Score again with slices of so many mm, separated by commas: 3,5.")
+    ] = "",
+    file: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
 ) -> None:
-    """Score a network on a data set: every case, the mean, and the classes."""
-    from pipelines.training.commands import evaluate as evaluate_network
+    """Score a network on a data set: every case and the mean, real and synthetic ones apart, beside what is asked."""
+    from pipelines.training.evaluation import evaluate as evaluate_network
+    from pipelines.training.results import write_json
 
-    scores = evaluate_network(name, data, weights=weights, device=device, progress=console.print)
-    console.print_json(data={key: scores[key] for key in ("mean", "classes")})
+    try:
+        thicknesses = [float(text) for text in degrade.split(",") if text.strip()]
+    except ValueError:
+        raise DataSetError(f"--degrade takes thicknesses in mm such as 3,5, not {degrade!r}") from None
+    scores: Any = evaluate_network(
+        name,
+        data,
+        weights=weights,
+        device=device,
+        flips=flips,
+        degrade=thicknesses,
+        progress=_line,
+    )
+    if file is not None:
+        _make(file.parent)
+        write_json(file, scores)
+    for heading, group in scores["groups"].items():
+        _line(f"\n{heading}, {len(group['cases'])}")
+        for part in ("mean", "classes"):
+            _figures(part, group[part])
+        for thickness, means in group["degraded"].items():
+            _figures(f"mean at {thickness}", means)
+    if scores["targets"]:
+        _line("\ntargets, cases never seen in training")
+    for target in scores["targets"]:
+        _line(target["text"])
+
+
+@models.command()
+def compare(
+    names: Annotated[list[str], typer.Argument(help="The networks.")],
+    data: IndexOption,
+    folder: Annotated[
+        Path, typer.Option("--out", help="Results: tables, and a folder for each network and fold.")
+    ],
+    folds: Annotated[
+        str, typer.Option(help="A number of folds by patient, 'patients' (each left out), 'draws' (paper 1).")
+    ] = "5",
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of weights to load; nothing is trained then.")
+    ] = None,
+    device: DeviceOption = "auto",
+    minutes: MinutesOption = None,
+    steps: StepsOption = None,
+    seed: SeedOption = 0,
+    given_share: ShareOption = 0.5,
+    workers: WorkersOption = None,
+    flips: FlipsOption = False,
+) -> None:
+    """Train or load several networks on the same folds and print the papers' tables with ours beside them; resumable."""
+    from pipelines.training.comparison import compare as compare_networks
+
+    _make(folder)
+    with _progress() as (report, watch):
+        tables = compare_networks(
+            names,
+            data,
+            folder,
+            folds=folds,
+            weights=weights,
+            device=device,
+            seed=seed,
+            flips=flips,
+            progress=report,
+            minutes=minutes,
+            steps=steps,
+            given_share=given_share,
+            workers=workers,
+            watch=watch,
+        )
+    _line(tables)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataSetError(f"cannot make {folder}: {error.strerror}; give another folder") from error
+
+
+def _line(text: str) -> None:
+    console.print(text, markup=False)
+
+
+def _figures(heading: str, figures: dict[str, float]) -> None:
+    known = [f"{name} {value:.3f}" for name, value in figures.items() if math.isfinite(value)]
+    if known:
+        _line(f"  {heading}: {', '.join(known)}")
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[Phase, int, dict[str, float]], None]]]:
+    """Give what prints a line above the bar, and what moves the bar."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[loss]}"), console=console) as progress:
+        bar = progress.add_task("", total=None, visible=False, loss="")
+
+        def watch(phase: Phase, step: int, parts: dict[str, float]) -> None:
+            loss = " ".join(f"{name} {value:.3f}" for name, value in parts.items())
+            progress.update(
+                bar, description=phase.name, total=phase.steps, completed=step, loss=loss, visible=True
+            )
+
+        yield lambda text: progress.console.print(text, markup=False), watch

@@ -1,37 +1,47 @@
-"""What ``dicom-node models`` calls: make phantom cases, train, evaluate."""
+"""What ``dicom-node models`` calls to make phantom cases and to train."""
 
 from __future__ import annotations
 
 import csv
-import json
-import math
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from pipelines.device import resolve_device
 from pipelines.errors import DataSetError, WeightsError
-from pipelines.flair.joint.model import JointModel
-from pipelines.flair.joint.network import JointNetwork
-from pipelines.training.cases import COLUMNS, load_case, read_index, write_cube
+from pipelines.flair.calibration import fit_temperature
+from pipelines.training.cases import write_cube
 from pipelines.training.cube import SPACING_MM
-from pipelines.training.export import export, sources_of
+from pipelines.training.export import export, fit, sources_of, weights_of
 from pipelines.training.generator import make_generator
-from pipelines.training.loop import Phase, Trainer
-from pipelines.training.metrics import class_scores, score_mask
-from pipelines.training.pool import filling, pack_sample, ready, wait_for
+from pipelines.training.loop import Trainer, Watch
+from pipelines.training.material import Material, Plan, prepare
+from pipelines.training.memory import keep_freed_memory
+from pipelines.training.recipes import POOL_CASES, Phase, check_name, recipe
+from pipelines.training.results import (
+    CONFIG,
+    CURVES,
+    HISTORY,
+    METRICS,
+    draw_curves,
+    read_json,
+    software,
+    write_json,
+)
+from pipelines.training.sample import Sample, unpack
+from pipelines.training.tasks import make_task
+from pipelines.weights import load_weights
 
-NETWORKS = ("joint",)
 VOXEL_MM3 = SPACING_MM**3
+MIN_CALIBRATION_CASES = 4
+"""Of each class."""
+INDEX_COLUMNS = ("case", "patient", "flair", "brain", "lesions", "label", "origin")
 Report = Callable[[str], None]
-
-
-def _check_name(name: str) -> None:
-    if name not in NETWORKS:
-        raise WeightsError(f"no network {name!r}; there is {', '.join(NETWORKS)}")
 
 
 def phantom_cases(
@@ -79,31 +89,14 @@ def phantom_cases(
             write_cube(
                 array.astype(np.float32 if part == "flair" else np.uint8), out / f"{name}_{part}.nii.gz"
             )
-        rows.append([name, name, *(f"{name}_{part}.nii.gz" for part in arrays), label])
+        rows.append([name, name, *(f"{name}_{part}.nii.gz" for part in arrays), label, "synthetic"])
         written.append(out / f"{name}_flair.nii.gz")
         if progress:
             ml = case.lesions.sum() * VOXEL_MM3 / 1000
             progress(f"{name}: {label}, {ml:.1f} mL of lesions, head {case.anatomy}")
     with (out / "index.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
+        csv.writer(file).writerows([INDEX_COLUMNS, *rows])
     return written
-
-
-def recipe(device: str, minutes: float | None = None, steps: int | None = None) -> list[Phase]:
-    """Return the phases of a training: crops for the segmentation, then whole volumes for everything.
-
-    On a GPU about 6 hours unless told otherwise, on a CPU 75 minutes.
-    """
-    gpu = device.startswith("cuda")
-    # Counted in steps alone, a training anneals its learning rate the same way however fast the machine is.
-    total = minutes or (math.inf if steps is not None else 360.0 if gpu else 75.0)
-    crops, volumes = (60_000, 12_000) if gpu else (2600, 400)
-    if steps is not None:
-        crops, volumes = steps, max(1, steps // 6)
-    return [
-        Phase("crops", 80, 8 if gpu else 2, crops, 0.55 * total, 2e-3, joint=False),
-        Phase("volumes", 160, 2 if gpu else 1, volumes, 0.45 * total, 1e-3, joint=True),
-    ]
 
 
 def train(
@@ -116,125 +109,209 @@ def train(
     resume: bool = False,
     device: str = "auto",
     seed: int = 0,
-    leave_out: tuple[str, ...] = (),
+    leave_out: Sequence[str] = (),
     workers: int | None = None,
-    pool_size: int = 400,
-    phases: list[Phase] | None = None,
+    pool_size: int = POOL_CASES,
+    given_share: float = 0.5,
+    fixed_pool: bool = False,
+    pool: Path | None = None,
+    init: Path | None = None,
+    weights: str | None = None,
+    phases: Sequence[Phase] | None = None,
+    early_stop: int | None = None,
+    small: bool = False,
     progress: Report = print,
+    watch: Watch | None = None,
 ) -> Path:
     """Train a network and write its weights with a model card.
+
+    The folder ``out`` then holds ``config.json`` (what was asked for), ``checkpoint.pt`` and ``best.pt``, ``history.json``,
+    ``curves.png``, ``metrics.json`` (the validation), ``pool/`` and ``validation/`` (cases), and the weights with their card
+    as JSON and Markdown. It may be killed at any time; ``resume`` goes on from the last checkpoint.
+
+    The same seed gives the same batches from the same pool. The pool itself is refreshed all the time, so two trainings are the
+    same only with ``fixed_pool`` or a ``pool`` that is given; on a GPU up to its rounding.
 
     Parameters
     ----------
     name : str
-        "joint".
+        One of `recipes.NAMES`.
     data : Path, optional
         Folder that may hold ``head_labels/``, ``open_ms/lesions_mni/`` (sources of the generator) and ``index.csv`` with
         cases to learn from beside the synthetic ones. Without it the MNI152 template alone is used.
     out : Path
-        Results: ``checkpoint.pt``, ``history.json``, ``pool/`` and the weights with their cards.
     steps, minutes : optional
-        Length; see `recipe`.
+        Length; see `recipes.recipe`.
     resume : bool
-        Go on with the checkpoint in ``out``.
+        Go on with the checkpoint in ``out``: phases, seed and patients to leave out are those of its ``config.json``.
     device : str
         "auto", "cpu", "cuda:0".
-    leave_out : tuple of str
+    leave_out : sequence of str
         Patients whose lesion masks and cases are not used.
     workers : int, optional
         Processes that make cases; one beside a CPU training, most cores beside a GPU.
+    pool_size : int
+        Cases in the pool.
+    given_share : float
+        Share of the pool that is made from the cases of the index; the rest is generated.
+    fixed_pool : bool
+        Fill the pool once, before the first step.
+    pool : Path, optional
+        Folder with rings of packed synthetic cases, used as it is; nothing is generated.
+    init : Path, optional
+        Folder with weights of the same network to start from.
+    weights : str, optional
+        Name of the weights, "nnunet"; that of the network by default.
+    phases : sequence of Phase, optional
+        In place of the recipe.
+    early_stop : int, optional
+        Epochs without a better validation score after which a phase ends, 0 for never; the recipe's by default.
+    small : bool
+        The tiny variant, for tests.
+    progress : callable
+        Takes lines.
+    watch : callable, optional
+        Told of each step.
 
     Returns
     -------
     Path
-        The weight file.
+        The card of the weights.
 
     Raises
     ------
     DataSetError, WeightsError
         The data are not as documented; the network is unknown; ``out`` has a checkpoint and ``resume`` is not set.
     """
-    _check_name(name)
+    check_name(name)
     if data is not None and not data.is_dir():
         raise DataSetError(f"no folder {data}")
+    if not 0 <= given_share <= 1:
+        raise DataSetError(f"a share lies between 0 and 1, not at {given_share:g}")
     used = resolve_device(device)
+    if (out / "checkpoint.pt").exists() and not resume:
+        raise WeightsError(f"{out / 'checkpoint.pt'} exists; resume it, or give another folder")
+    going_on = resume and (out / CONFIG).exists()
+    if going_on:
+        phases, seed, leave_out, small = _as_before(name, out)
+    else:
+        phases = list(phases or recipe(name, used, cases=pool_size, steps=steps, minutes=minutes))
+        if early_stop is not None:
+            phases = [replace(phase, stop=early_stop) for phase in phases]
+    if used == "cpu":
+        keep_freed_memory()
     torch.manual_seed(seed)
-    trainer = Trainer(
-        JointNetwork(), phases or recipe(used, minutes, steps), out, seed=seed, device=used, report=progress
-    )
-    if trainer.checkpoint.exists() and not resume:
-        raise WeightsError(f"{trainer.checkpoint} exists; resume it, or give another folder")
-    if resume and trainer.resume():
-        progress(f"going on with phase {trainer.state.phase + 1}, step {trainer.state.step}")
-    if workers is None:
-        workers = 1 if used == "cpu" else max(1, (os.cpu_count() or 2) - 4)
-    pool = out / "pool"
-    given = 0 if data is None else _pack_given(data, pool / "ring-given", leave_out)
-    with filling(pool, data, leave_out, size=pool_size, seed=seed, pause_s=0.0, workers=workers):
-        wait_for(pool, given + min(8, pool_size), progress)
-        trainer.run(pool)
-    (out / "history.json").write_text(json.dumps(trainer.state.history, indent=1), encoding="utf-8")
-    provenance = "real and synthetic" if given else "synthetic"
-    return export(
-        trainer.best,
+    task = make_task(name, small=small)
+    if init is not None and not going_on:
+        start = weights_of(name, init)[0]
+        fit(task, load_weights(start, init)[0], start)
+        progress(f"starting from {start} in {init}")
+    trainer = Trainer(task, phases, out, seed=seed, device=used, report=progress, watch=watch)
+    plan = Plan(
+        data,
         out,
-        provenance=provenance,
-        sources=sources_of(data, leave_out, given),
-        figures={},
+        tuple(leave_out),
+        seed,
+        validation_cases=task.validated[1],
+        classifies=task.classifies,
+        pool_size=pool_size,
+        workers=workers,
+        given_share=given_share,
+        fixed_pool=fixed_pool,
+        pool=pool,
+    )
+    with prepare(plan, used, progress) as material:
+        task.class_weight = material.class_weight
+        if not going_on:
+            write_json(out / CONFIG, _config(name, phases, plan, material, small))
+        if resume and trainer.resume():
+            progress(f"going on with phase {trainer.state.phase + 1}, step {trainer.state.step}")
+        scored = material.validation[: task.validated[0]]
+        trainer.run(material.pool, validate=_validation(trainer, scored, out, phases))
+    write_json(out / HISTORY, trainer.state.history)
+    draw_curves(trainer.state.history, phases, out / CURVES)
+    return _finish(trainer, material, out, weights, plan)
+
+
+def _as_before(name: str, out: Path) -> tuple[list[Phase], int, list[str], bool]:
+    config = read_json(out / CONFIG)
+    if config["name"] != name:
+        raise WeightsError(f"{out} holds a training of {config['name']}, not of {name}; give another folder")
+    phases = [Phase.from_dict(phase) for phase in config["phases"]]
+    return phases, int(config["seed"]), list(config["leave_out"]), bool(config["small"])
+
+
+def _config(
+    name: str, phases: Sequence[Phase], plan: Plan, material: Material, small: bool
+) -> dict[str, object]:
+    return {
+        "name": name,
+        "seed": plan.seed,
+        "small": small,
+        "leave_out": plan.leave_out,
+        "seen_patients": material.seen_patients,
+        "pool_size": plan.pool_size,
+        "given_share": plan.given_share,
+        "fixed_pool": plan.fixed_pool,
+        "phases": [phase.as_dict() for phase in phases],
+        "software": software(),
+    }
+
+
+def _validation(
+    trainer: Trainer, files: Sequence[Path], out: Path, phases: Sequence[Phase]
+) -> Callable[[nn.Module, Phase], float] | None:
+    if not files:
+        return None
+
+    def validate(network: nn.Module, phase: Phase) -> float:
+        samples: Sequence[Sample] = [unpack(path) for path in files]
+        score = trainer.task.score(network, samples, device=trainer.device, mask_only=not phase.joint)
+        write_json(out / HISTORY, trainer.state.history)
+        draw_curves(trainer.state.history, phases, out / CURVES)
+        return score
+
+    return validate
+
+
+def _finish(trainer: Trainer, material: Material, out: Path, weights: str | None, plan: Plan) -> Path:
+    """Score the trained network on its validation cases, fit its temperature, and write weights and card."""
+    task, network = trainer.task, trainer.best.eval()
+    samples = [unpack(path) for path in material.validation]
+    score = task.score(network, samples, device=trainer.device) if samples else None
+    temperature = _temperature(trainer, samples) if task.classifies else None
+    kind = material.validation_origin
+    write_json(
+        out / METRICS,
+        {"validation": {"cases": len(samples), "origin": kind, "score": score, "temperature": temperature}},
+    )
+    figures: dict[str, dict[str, object]] = {}
+    if score is not None:
+        figures[f"{kind} cases, validation (the best epoch was chosen by them)"] = {
+            f"score, {len(samples)} cases": round(score, 4)
+        }
+    return export(
+        network,
+        out,
+        name=task.name,
+        weights=weights,
+        provenance=material.provenance,
+        sources=sources_of(plan.data, plan.leave_out, material.given),
+        figures=figures,
+        temperature=temperature,
+        calibrated_on=f"fitted on {len(samples)} {kind} cases kept out of the training",
+        real_classes=material.real_classes,
+        small=task.small,
     )
 
 
-def _pack_given(data: Path, ring: Path, leave_out: tuple[str, ...]) -> int:
-    """Bring the cases of an index to the pool; return how many."""
-    if not (data / "index.csv").is_file():
-        return 0
-    ring.mkdir(parents=True, exist_ok=True)
-    entries = [e for e in read_index(data) if e.lesions is not None and e.patient not in leave_out]
-    for number, entry in enumerate(entries):
-        pack_sample(load_case(entry).sample(entry.label), ring / f"case{number:05d}.npz")
-    return len(ready(ring.parent))
-
-
-def evaluate(
-    name: str, data: Path, *, weights: Path | None = None, device: str = "auto", progress: Report = print
-) -> dict[str, object]:
-    """Score a network on a data set: each case and the mean, masks and classes.
-
-    Parameters
-    ----------
-    name : str
-        "joint".
-    data : Path
-        Folder with ``index.csv``; see `pipelines.training.cases`.
-    weights : Path, optional
-        Folder with the weights; those that are installed by default.
-    progress : callable
-        Takes a line for each case.
-
-    Returns
-    -------
-    dict
-        ``cases`` (name to scores), ``mean`` (of each score, over the cases that define it) and ``classes``.
-
-    Raises
-    ------
-    DataSetError, WeightsError
-    """
-    _check_name(name)
-    model = JointModel(resolve_device(device), *(() if weights is None else (weights,)))
-    scored: dict[str, dict[str, float]] = {}
-    said: list[tuple[str, float]] = []
-    for entry in read_index(data):
-        case = load_case(entry)
-        answer = model(case.sample(entry.label).image)
-        line = f"{entry.case}: NMOSD {answer.nmosd:.2f}"
-        if entry.label in ("MS", "NMOSD"):
-            said.append((entry.label, answer.nmosd))
-        if case.lesions is not None:
-            scores = score_mask(answer.mask, case.lesions, VOXEL_MM3).as_dict()
-            scored[entry.case] = scores
-            line += "".join(f", {key} {value:.3f}" for key, value in scores.items())
-        progress(line)
-    keys = next(iter(scored.values())).keys() if scored else ()
-    mean = {key: float(np.nanmean([s[key] for s in scored.values()])) for key in keys}
-    return {"cases": scored, "mean": mean, "classes": class_scores(said)}
+def _temperature(trainer: Trainer, samples: Sequence[Sample]) -> float | None:
+    """Return the temperature that fits the validation's classes; None where a class has fewer than four cases."""
+    known = [s for s in samples if s.target >= 0]
+    targets = [s.target for s in known]
+    if min(targets.count(0), targets.count(1)) < MIN_CALIBRATION_CASES:
+        return None
+    logits: list[Any] = [
+        trainer.task.predict(trainer.best, s.image, device=trainer.device).logits for s in known
+    ]
+    return fit_temperature(np.stack(logits), targets)

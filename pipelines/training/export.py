@@ -1,20 +1,48 @@
-"""A trained joint network as weights with a model card that says plainly what they are."""
+"""A trained network as weights with a model card that says plainly what they are, and back."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from pipelines.flair.joint.model import WEIGHTS
-from pipelines.weights import save_weights
+from pipelines.errors import WeightsError
+from pipelines.training.recipes import JOINT, Kind, ablation_of, check_name
+from pipelines.training.tasks import Task, make_task
+from pipelines.weights import card_details, load_weights, save_weights
 
 VERSION = "0.1.0"
 DEVICE_UID = "2.25.252966868961854504304752943661995248082"
-"""Identifies this model in DICOM objects; one for the model, whatever its version."""
-PURPOSE = "White matter lesions on brain FLAIR, MS versus NMOSD; research use only"
+"""Identifies the joint model in DICOM objects; one for the model, whatever its version."""
+_NAMESPACE = uuid.UUID("6b1d6cf2-4d0c-4ac5-9f5c-3f4b1f0a0d57")
+_MASK = "White matter lesions on brain FLAIR"
+_CLASS = "MS versus NMOSD"
+PURPOSES: dict[Kind, str] = {
+    "joint": f"{_MASK}, {_CLASS}; research use only",
+    "segmentation": f"{_MASK}; research use only",
+    "classification": f"{_CLASS} on brain FLAIR; research use only",
+    "five-slices": f"{_CLASS} from five slices of a brain FLAIR; research use only",
+}
+_PAPER_THREE = "Front Neurosci 2024, doi:10.3389/fnins.2024.1351387"
+REFERENCES: dict[Kind, str] = {
+    "joint": _PAPER_THREE,
+    "segmentation": f"compared in {_PAPER_THREE}; MONAI's implementation",
+    "classification": f"compared in {_PAPER_THREE}; MONAI's implementation",
+    "five-slices": "ResNet18 on five FLAIR slices, in the protocol of paper 1; MONAI's implementation",
+}
+_CUBE_INPUT = (
+    "FLAIR, brain-extracted, bias-corrected, 160 voxels of 1.2 mm towards Superior, Posterior, Left, normalised by "
+    "`pipelines.flair.intensity.normalise`"
+)
+INPUTS: dict[Kind, str] = {
+    "joint": _CUBE_INPUT,
+    "segmentation": f"{_CUBE_INPUT}; the brain's box of it",
+    "classification": f"{_CUBE_INPUT}; averaged over 2x2x2 voxels",
+    "five-slices": "five axial slices of 128x128 pixels, `pipelines.flair.five_slices.slices`",
+}
 
 TEMPLATE = {
     "what": "MNI152 template with its grey and white matter maps",
@@ -33,8 +61,9 @@ LESION_MASKS = {
 }
 CLASSIFIER_LIMIT = (
     "The classification has learnt written priors of where MS and NMOSD lesions lie, not patients: it is trained on "
-    "synthetic data, its probabilities are not calibrated, and no clinical accuracy is known."
+    "synthetic data, and no clinical accuracy is known."
 )
+NOT_CALIBRATED = "Its class probabilities are not calibrated."
 SYNTHETIC_LIMIT = "Every training image is synthetic. No real FLAIR image was seen."
 
 
@@ -57,25 +86,38 @@ def sources_of(data: Path | None, leave_out: tuple[str, ...], given: int) -> lis
     return sources
 
 
+def weights_name(name: str) -> str:
+    """Return the name under which a network's weights lie, if not told otherwise."""
+    return name.replace(":", "-")
+
+
+def device_uid(name: str) -> str:
+    """Return what identifies a network in DICOM objects, the same for each of its versions (PS3.5 B.2)."""
+    return DEVICE_UID if name == JOINT else f"2.25.{uuid.uuid5(_NAMESPACE, name).int}"
+
+
 def readme(details: Mapping[str, Any]) -> str:
-    """Return the model card for people, in Markdown."""
+    """Return the model card for people, in Markdown; ``details`` with the name of the weights."""
+    kind = check_name(details["network"])
     lines = [
-        f"# {WEIGHTS} {details['version']}",
+        f"# {details['name']} {details['version']}",
         "",
-        f"{details['purpose']}. Joint segmentation and classification network after Front Neurosci 2024,",
-        "10.3389/fnins.2024.1351387, in its published shape (5.3 M parameters, half precision).",
+        f"{details['purpose']}. Network `{details['network']}`, {details['parameters'] / 1e6:.1f} M parameters in half",
+        f"precision; {details['reference']}.",
         "",
         f"**Trained on {details['trained_on']} data; no clinical accuracy known.**",
         "",
-        f"- File `{WEIGHTS}.safetensors`, sha256 `{{digest}}`",
+        f"- Weights `{details['name']}*.safetensors`, sha256 `{{digest}}`",
         f"- Device UID {details['device_uid']}",
-        "- Input: FLAIR, brain-extracted, bias-corrected, 160 voxels of 1.2 mm towards Superior, Posterior, Left, normalised",
-        "  by `pipelines.flair.intensity.normalise`",
-        f"- Lesion where the probability exceeds {details['threshold']}",
-        "",
-        "## Data",
-        "",
+        f"- Input: {INPUTS[kind]}",
     ]
+    if "threshold" in details:
+        lines.append(f"- Lesion where the probability exceeds {details['threshold']}")
+    if "temperature" in details:
+        lines.append(
+            f"- Class logits are divided by {details['temperature']:.3g}, {details['calibrated_on']}"
+        )
+    lines += ["", "## Data", ""]
     lines += [f"- {s['what']}: {s['licence']}. {s['citation']}" for s in details["sources"]]
     for heading, figures in details["figures"].items():
         lines += ["", f"## Figures: {heading}", ""]
@@ -103,12 +145,18 @@ def export(
     limitations: Sequence[str] = (),
     threshold: float = 0.5,
     version: str = VERSION,
+    name: str = JOINT,
+    weights: str | None = None,
+    temperature: float | None = None,
+    calibrated_on: str = "",
+    real_classes: bool = False,
+    small: bool = False,
 ) -> Path:
     """Write weights and cards.
 
     Parameters
     ----------
-    network : JointNetwork
+    network : Module
     folder : Path
     provenance : "synthetic", "real" or "real and synthetic"
     sources : sequence of mappings
@@ -118,33 +166,112 @@ def export(
     limitations : sequence of str
         Beside those that hold for every training here.
     threshold : float
+        Of the lesion probability; stated where the network segments.
+    name : str
+        Of the network; see `recipes.NAMES`.
+    weights : str, optional
+        Name of the weights, "nnunet"; that of the network by default.
+    temperature : float, optional
+        See `pipelines.flair.calibration`; None: not calibrated.
+    calibrated_on : str
+        "fitted on 40 synthetic cases that it has not learnt from".
+    real_classes : bool
+        The classes come from labelled patients, not from priors.
+    small : bool
+        The tiny variant for tests.
 
     Returns
     -------
     Path
-        The weight file.
+        The card for programs.
 
     Raises
     ------
     WeightsError
-        The file would be too large.
+        There is no such network, or a file would be too large.
     """
-    details = {
+    kind = check_name(name)
+    segments, classifies = _abilities(name, kind)
+    limits = [*limitations]
+    if provenance == "synthetic":
+        limits.append(SYNTHETIC_LIMIT)
+    if classifies and not real_classes:
+        limits.append(CLASSIFIER_LIMIT)
+    if classifies and temperature is None:
+        limits.append(NOT_CALIBRATED)
+    weights = weights or weights_name(name)
+    details: dict[str, Any] = {
         "version": version,
-        "device_uid": DEVICE_UID,
+        "device_uid": device_uid(name),
+        "network": name,
+        "parameters": sum(p.numel() for p in network.parameters()),
         "trained_on": provenance,
-        "purpose": PURPOSE,
-        "threshold": threshold,
-        "calibrated": False,
+        "purpose": PURPOSES[kind],
+        **({"threshold": threshold} if segments else {}),
+        **({"calibrated": temperature is not None} if classifies else {}),
+        **({} if temperature is None else {"temperature": temperature, "calibrated_on": calibrated_on}),
+        **({"small": True} if small else {}),
         "licence": "Apache-2.0",
-        "reference": "Front Neurosci 2024, doi:10.3389/fnins.2024.1351387",
+        "reference": REFERENCES[kind],
         "sources": list(sources),
         "figures": figures,
-        "limitations": [
-            *limitations,
-            *([SYNTHETIC_LIMIT] if provenance == "synthetic" else []),
-            CLASSIFIER_LIMIT,
-        ],
+        "limitations": limits,
     }
-    save_weights(WEIGHTS, network.state_dict(), details, readme(details), folder)
-    return folder / f"{WEIGHTS}.safetensors"
+    save_weights(weights, network.state_dict(), details, readme({**details, "name": weights}), folder)
+    return folder / f"{weights}.json"
+
+
+def _abilities(name: str, kind: Kind) -> tuple[bool, bool]:
+    only = ablation_of(name)
+    segments = kind in {"joint", "segmentation"} and only != "only-classification"
+    return segments, kind != "segmentation" and only != "only-segmentation"
+
+
+def restore(weights: str, folder: Path, device: str) -> tuple[Task, dict[str, Any]]:
+    """Return the task with its network, on a device in eval mode, from weights that `export` wrote; and their card.
+
+    Raises
+    ------
+    WeightsError
+        Weights or card are missing or damaged, or do not fit their network.
+    """
+    state, _ = load_weights(weights, folder)
+    details = card_details(weights, folder)
+    name = str(details.get("network", weights))
+    task = make_task(name, small=bool(details.get("small", False)))
+    fit(task, state, weights)
+    task.network.eval().requires_grad_(False).to(device)
+    return task, details
+
+
+def fit(task: Task, state: Mapping[str, Any], weights: str) -> None:
+    """Put parameters into a task's network.
+
+    Raises
+    ------
+    WeightsError
+        They are of another network.
+    """
+    try:
+        task.network.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise WeightsError(f'weights "{weights}" do not fit the network {task.name}') from error
+
+
+def weights_of(name: str, folder: Path) -> list[str]:
+    """Return the weights in a folder that are of a network: one set, or the members of an ensemble.
+
+    Raises
+    ------
+    WeightsError
+        There is no such network, or the folder has no weights of it.
+    """
+    check_name(name)
+    # A results folder holds other JSON; a card has its Markdown beside it.
+    stems = sorted(path.stem for path in folder.glob("*.json") if path.with_suffix(".md").exists())
+    found = [s for s in stems if card_details(s, folder).get("network", s) == name]
+    if not found:
+        raise WeightsError(
+            f"no weights of {name} in {folder}; make them with 'dicom-node models train {name} --out FOLDER'"
+        )
+    return found

@@ -1,4 +1,4 @@
-"""The training loop of the joint network: phases, checkpoints, a running mean of the weights."""
+"""The training loop of every network: phases, checkpoints, a running mean of the weights, an early stop."""
 
 from __future__ import annotations
 
@@ -15,106 +15,104 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipelines.flair.joint.network import JointNetwork
-from pipelines.training.batches import draw_batch
-from pipelines.training.losses import (
-    CLASS_WEIGHT,
-    CROSS_WEIGHT,
-    classification_loss,
-    cross_task_loss,
-    segmentation_loss,
-)
 from pipelines.training.pool import ready
+from pipelines.training.recipes import Phase
+from pipelines.training.tasks import HALF_EDGE, Batch, Task
 
-AVERAGE_DECAY = 0.99
+AVERAGE_DECAY = 0.995
 CLIP_NORM = 1.0
+WEIGHT_DECAY = 1e-4
+WARM_STEPS = 40
 GPU_LOADERS = 8
 """Threads that read batches ahead of a GPU; one beside a CPU."""
+SAVE_EVERY_S = 60.0
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One part of a training.
-
-    Parameters
-    ----------
-    name : str
-    edge : int
-        Of the crops, in voxels; 160: whole volumes.
-    batch : int
-    steps : int
-    minutes : float
-        The phase ends, with its learning rate annealed, when either is used up.
-    rate : float
-        Peak learning rate of AdamW; [ours] warmed up over 40 steps and annealed by a half cosine.
-    joint : bool
-        False trains the segmentation alone.
-    """
-
-    name: str
-    edge: int
-    batch: int
-    steps: int
-    minutes: float
-    rate: float
-    joint: bool
+Watch = Callable[[Phase, int, dict[str, float]], None]
+"""Told of every step: the phase, how many of its steps are done, the parts of the loss."""
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+Validate = Callable[[nn.Module, Phase], float]
+"""Scores the averaged network in eval mode; higher is better."""
 
 
 @dataclass
 class State:
-    """Everything that a resumed training needs."""
+    """Everything that a resumed training needs beside weights.
+
+    Parameters
+    ----------
+    factor : float
+        Of the learning rate, halved by the schedule "halve".
+    best : float or None
+        Best validation score of the phase.
+    since_best, since_halved : int
+        Epochs.
+    """
 
     phase: int = 0
     step: int = 0
     used_s: float = 0.0
+    factor: float = 1.0
+    best: float | None = None
+    since_best: int = 0
+    since_halved: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def joint_loss(
-    model: JointNetwork, batch: tuple[Tensor, Tensor, Tensor], *, joint: bool
-) -> tuple[Tensor, dict[str, float]]:
-    """Return the loss of a batch and its parts."""
-    image, truth, target = batch
-    if not joint:
-        output = model(image, segmentation_only=True)
-        loss = segmentation_loss(output.logit, truth)
-        return loss, {"mask": loss.item()}
-    true_class = target.clamp_min(0)
-    output = model(image, classes=true_class)
-    mask = segmentation_loss(output.logit, truth)
-    label = classification_loss(output.classes, target)
-    known = target >= 0
-    cross = (
-        cross_task_loss([v[known] for v in output.localisation], [u[known] for u in output.scales])
-        if bool(known.any())
-        else mask * 0
-    )
-    total = mask + CLASS_WEIGHT * label + CROSS_WEIGHT * cross
-    return total, {"mask": mask.item(), "class": label.item(), "cross": cross.item()}
+def _averaged(averages: _Tensors, weights: _Tensors, number: Tensor | int) -> None:
+    """Move a running mean of parameters and statistics towards the latest; the first steps are soon forgotten."""
+    steps = float(number)
+    decay = min(AVERAGE_DECAY, (1 + steps) / (10 + steps))
+    for average, weight in zip(averages, weights, strict=True):
+        if average.is_floating_point():
+            average.lerp_(weight, 1 - decay)
+        else:
+            average.copy_(weight)
 
 
 class Trainer:
-    """Trains through phases; `run` may be called again on the same folder to go on where it stopped."""
+    """Trains through phases; `run` may be called again on the same folder to go on where it stopped.
+
+    Parameters
+    ----------
+    task : Task
+        With its network.
+    phases : sequence of Phase
+    folder : Path
+        For ``checkpoint.pt`` and ``best.pt``; made if it is not there.
+    seed : int
+        Of the batches. The caller seeds torch before it makes the network.
+    device : str
+        "cpu", "cuda:0".
+    report : callable
+        Takes a line now and then.
+    watch : callable, optional
+        Told of every step.
+    """
 
     def __init__(
         self,
-        model: JointNetwork,
+        task: Task,
         phases: Sequence[Phase],
         folder: Path,
         *,
         seed: int,
         device: str,
         report: Report,
+        watch: Watch | None = None,
     ) -> None:
-        self.model = model.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.average = torch.optim.swa_utils.AveragedModel(
-            self.model,
-            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE_DECAY),  # type: ignore[no-untyped-call]
+        self.task = task
+        flat = task.kind == "five-slices"
+        self.model = task.network.to(device).to(  # type: ignore[call-overload]
+            memory_format=torch.channels_last if flat else torch.channels_last_3d
         )
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, weight_decay=1e-4)
-        self.phases, self.folder, self.seed, self.device, self.report = phases, folder, seed, device, report
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.model, multi_avg_fn=_averaged, use_buffers=True
+        )
+        self.phases, self.folder, self.seed, self.device = phases, folder, seed, device
+        self.report, self.watch = report, watch
         self.state = State()
+        self._optimizer = self._optimizer_of(phases[0])
+        self._saved_at = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -124,20 +122,27 @@ class Trainer:
 
     @property
     def best(self) -> nn.Module:
-        """The averaged network."""
+        """The averaged network; behind a validated phase, that of its best epoch."""
         return self.average.module
+
+    def _optimizer_of(self, phase: Phase) -> torch.optim.Optimizer:
+        if phase.decay:
+            return torch.optim.AdamW(self.model.parameters(), lr=phase.rate, weight_decay=WEIGHT_DECAY)
+        return torch.optim.Adam(self.model.parameters(), lr=phase.rate)
 
     def save(self) -> None:
         """Write a checkpoint; it appears whole or not at all."""
-        part = self.checkpoint.with_suffix(".part")
         stored: dict[str, Any] = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
             "state": asdict(self.state),
+            "random": torch.get_rng_state(),
         }
-        torch.save(stored, part)
-        part.replace(self.checkpoint)
+        if self.device.startswith("cuda"):
+            stored["random_gpu"] = torch.cuda.get_rng_state(self.device)
+        _write(stored, self.checkpoint)
+        self._saved_at = time.monotonic()
 
     def resume(self) -> bool:
         """Load the checkpoint if there is one."""
@@ -146,80 +151,150 @@ class Trainer:
         stored = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         self.model.load_state_dict(stored["model"])
         self.average.load_state_dict(stored["average"])
-        self.optimizer.load_state_dict(stored["optimizer"])
         self.state = State(**stored["state"])
+        if self.state.phase < len(self.phases):
+            self._optimizer = self._optimizer_of(self.phases[self.state.phase])
+            self._optimizer.load_state_dict(stored["optimizer"])
+        torch.set_rng_state(stored["random"].cpu())
+        if self.device.startswith("cuda") and "random_gpu" in stored:
+            torch.cuda.set_rng_state(stored["random_gpu"].cpu(), self.device)
         return True
 
-    def _rate(self, phase: Phase) -> float:
-        done = max(self.state.step / phase.steps, self.state.used_s / (60 * phase.minutes))
-        warm = min(1.0, (self.state.step + 1) / 40)
-        return phase.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+    def run(self, pool: Path, *, every: int = 50, validate: Validate | None = None) -> None:
+        """Train through the phases that are left.
 
-    def _step(self, phase: Phase, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
-        image, truth, target = (t.to(self.device) for t in batch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(phase)
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
-            loss, parts = joint_loss(self.model, (image, truth, target), joint=phase.joint)
-        if not bool(torch.isfinite(loss)):
-            self.report(f"step {self.state.step} of {phase.name} skipped: its loss is not finite")
-            return parts
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
-        self.optimizer.step()
-        self.average.update_parameters(self.model)
-        return parts
-
-    def run(self, pool: Path, *, every: int = 50, validate: Callable[[nn.Module], str] | None = None) -> None:
-        """Train through the phases that are left, with a checkpoint and a line of report now and then."""
+        Parameters
+        ----------
+        pool : Path
+            Folder with rings of packed cases; see `pipelines.training.pool`.
+        every : int
+            Steps between two lines of report.
+        validate : callable, optional
+            Called at the end of each epoch; without it no phase stops early, and its last average counts.
+        """
         while self.state.phase < len(self.phases):
             phase = self.phases[self.state.phase]
             self._phase(phase, pool, every, validate)
-            self.state.phase, self.state.step, self.state.used_s = self.state.phase + 1, 0, 0.0
+            if self.state.best is not None:
+                self._take_best()
+            history = self.state.history
+            self.state = State(phase=self.state.phase + 1, history=history)
+            if self.state.phase < len(self.phases):
+                self._optimizer = self._optimizer_of(self.phases[self.state.phase])
             self.save()
 
-    def _batches(self, phase: Phase, pool: Path) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _take_best(self) -> None:
+        kept = torch.load(self.folder / "best.pt", map_location=self.device, weights_only=True)
+        self.average.module.load_state_dict(kept)
+        self.model.load_state_dict(kept)
+
+    def _rate(self, phase: Phase) -> float:
+        if phase.schedule != "cosine":
+            return phase.rate * self.state.factor
+        done = max(self.state.step / phase.steps, self.state.used_s / (60 * phase.minutes))
+        warm = min(1.0, (self.state.step + 1) / WARM_STEPS)
+        return phase.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+    def _step(self, phase: Phase, batch: Batch) -> dict[str, float]:
+        optimizer = self._optimizer
+        image, lesions, weight, target = (t.to(self.device, non_blocking=True) for t in batch)
+        for group in optimizer.param_groups:
+            group["lr"] = self._rate(phase)
+        optimizer.zero_grad(set_to_none=True)
+        kind = torch.device(self.device).type
+        half = kind == "cuda" or (self.task.half_on_cpu and phase.edge >= HALF_EDGE)
+        with torch.autocast(kind, torch.bfloat16, enabled=half):
+            loss, parts = self.task.loss(self.model, (image, lesions, weight, target), phase)
+        values = {name: part.item() for name, part in parts.items()}
+        if not bool(torch.isfinite(loss)):
+            self.report(f"step {self.state.step} of {phase.name} skipped: its loss is not finite")
+            return {}
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        optimizer.step()
+        self.average.update_parameters(self.model)
+        return values
+
+    def _batches(self, phase: Phase, pool: Path) -> Iterator[Batch]:
         """Draw the batches of a phase from the step that it stands at, some ahead; each step has its own seed."""
         index, first = self.state.phase, self.state.step
 
-        def draw(step: int) -> tuple[Tensor, Tensor, Tensor]:
-            rng = np.random.default_rng((self.seed, index, step))
-            image, truth, _, target = draw_batch(
-                ready(pool), phase.batch, phase.edge, rng, labelled=phase.joint
-            )
-            return image, truth, target
+        def draw(step: int) -> Batch:
+            return self.task.draw(ready(pool), phase, np.random.default_rng((self.seed, index, step)))
 
         threads = 1 if self.device == "cpu" else GPU_LOADERS
         with ThreadPoolExecutor(threads) as executor:
-            ahead: deque[Future[tuple[Tensor, Tensor, Tensor]]] = deque()
-            for step in range(first, phase.steps):
-                ahead.append(executor.submit(draw, step))
-                if len(ahead) > threads:
+            ahead: deque[Future[Batch]] = deque()
+            try:
+                for step in range(first, phase.steps):
+                    ahead.append(executor.submit(draw, step))
+                    if len(ahead) > threads:
+                        yield ahead.popleft().result()
+                while ahead:
                     yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+            finally:
+                executor.shutdown(wait=True, cancel_futures=True)
 
-    def _phase(
-        self, phase: Phase, pool: Path, every: int, validate: Callable[[nn.Module], str] | None
-    ) -> None:
+    def _phase(self, phase: Phase, pool: Path, every: int, validate: Validate | None) -> None:
         state = self.state
         sums: dict[str, list[float]] = {}
         batches = self._batches(phase, pool)
-        while state.step < phase.steps and state.used_s < 60 * phase.minutes:
+        stopped = self._out_of_patience(phase)
+        while not stopped and state.step < phase.steps and state.used_s < 60 * phase.minutes:
             began = time.monotonic()
             self.model.train()
-            for name, value in self._step(phase, next(batches)).items():
+            parts = self._step(phase, next(batches))
+            for name, value in parts.items():
                 sums.setdefault(name, []).append(value)
             state.step += 1
             state.used_s += time.monotonic() - began
-            if state.step % every == 0 or state.step == phase.steps:
-                means = {name: float(np.mean(values)) for name, values in sums.items()}
-                state.history.append({"phase": state.phase, "step": state.step, **means})
-                text = " ".join(f"{name} {value:.3f}" for name, value in means.items())
-                self.report(f"{phase.name} {state.step}/{phase.steps} {state.used_s:.0f} s: {text}")
+            if self.watch:
+                self.watch(phase, state.step, parts)
+            ended = state.step == phase.steps or state.used_s >= 60 * phase.minutes
+            epoch = ended or state.step % phase.epoch == 0
+            if epoch or state.step % every == 0:
+                self._record(phase, sums)
                 sums = {}
-                if state.step % (2 * every) == 0:
+                if epoch and validate:
+                    stopped = self._validated(phase, validate)
+                if epoch or time.monotonic() - self._saved_at > SAVE_EVERY_S:
                     self.save()
-                    if validate:
-                        self.report(validate(self.best.eval()))
+        batches.close()  # type: ignore[attr-defined]
+
+    def _record(self, phase: Phase, sums: dict[str, list[float]]) -> None:
+        state = self.state
+        means = {name: float(np.mean(values)) for name, values in sums.items()}
+        state.history.append({"phase": state.phase, "step": state.step, **means})
+        text = " ".join(f"{name} {value:.3f}" for name, value in means.items())
+        self.report(f"{phase.name} {state.step}/{phase.steps} {state.used_s:.0f} s: {text}")
+
+    def _validated(self, phase: Phase, validate: Validate) -> bool:
+        """Score the averaged network, keep the best, halve the learning rate; return whether the phase stops."""
+        state = self.state
+        began = time.monotonic()
+        score = validate(self.best.eval(), phase)
+        state.used_s += time.monotonic() - began
+        state.history[-1]["score"] = score
+        self.report(f"{phase.name} {state.step}/{phase.steps}: validation score {score:.3f}")
+        if state.best is None or score > state.best:
+            state.best, state.since_best, state.since_halved = score, 0, 0
+            _write(self.best.state_dict(), self.folder / "best.pt")
+            return False
+        state.since_best += 1
+        state.since_halved += 1
+        if phase.schedule == "halve" and state.since_halved >= phase.patience:
+            state.factor, state.since_halved = state.factor / 2, 0
+            self.report(f"learning rate halved to {self._rate(phase):.2g}")
+        if self._out_of_patience(phase):
+            self.report(f"{phase.name} ends: {state.since_best} epochs without a better score")
+            return True
+        return False
+
+    def _out_of_patience(self, phase: Phase) -> bool:
+        return 0 < phase.stop <= self.state.since_best
+
+
+def _write(stored: object, path: Path) -> None:
+    part = path.with_suffix(".part")
+    torch.save(stored, part)
+    part.replace(path)

@@ -1,4 +1,4 @@
-"""Losses of the joint network.
+"""Losses of the joint network and of those that it is compared with.
 
 Reference: Front Neurosci 2024, 10.3389/fnins.2024.1351387: 1 Dice + 0.8 cross-entropy of the class + 1 cross-task.
 """
@@ -21,6 +21,8 @@ CROSS_SCALE_WEIGHTS = (0.25, 0.25, 0.5)
 LESION_WEIGHT = 3.0
 """[ours] Weight of a lesion's voxel over any other in it."""
 SMOOTH = 1.0
+HEAD_WEIGHTS = (4 / 7, 2 / 7, 1 / 7)
+"""Of the full-size head and the deep-supervision heads below it: halved from one to the next (Isensee 2021)."""
 
 
 def dice_loss(probability: Tensor, truth: Tensor) -> Tensor:
@@ -29,24 +31,52 @@ def dice_loss(probability: Tensor, truth: Tensor) -> Tensor:
     return 1 - (2 * both + SMOOTH) / (probability.sum() + truth.sum() + SMOOTH)
 
 
-def segmentation_loss(logit: Tensor, truth: Tensor) -> Tensor:
-    """Return Dice plus the weighted voxel cross-entropy, in float32."""
+def segmentation_loss(logit: Tensor, truth: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return Dice plus the weighted voxel cross-entropy, in float32.
+
+    Parameters
+    ----------
+    logit, truth : Tensor, shape (B, 1, D, D, D)
+    weight : float32 Tensor, shape (B, 1, D, D, D), optional
+        0 where the truth is not known: those voxels have no part in either term.
+    """
     logit = logit.float()
+    weight = torch.ones_like(truth) if weight is None else weight
     voxel = functional.binary_cross_entropy_with_logits(
-        logit, truth, pos_weight=torch.tensor(LESION_WEIGHT, device=logit.device)
-    )
-    return DICE_WEIGHT * dice_loss(torch.sigmoid(logit), truth) + VOXEL_WEIGHT * voxel
+        logit, truth, weight, pos_weight=torch.tensor(LESION_WEIGHT, device=logit.device), reduction="sum"
+    ) / weight.sum().clamp_min(1)
+    dice = dice_loss(torch.sigmoid(logit) * weight, truth * weight)
+    return DICE_WEIGHT * dice + VOXEL_WEIGHT * voxel
 
 
-def classification_loss(logits: Tensor, target: Tensor) -> Tensor:
+def deep_supervision_loss(heads: Sequence[Tensor], truth: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return the weighted sum of the `segmentation_loss` of each head, the full-size one first.
+
+    [ours] Every head is compared at full size: a truth shrunk to an eighth would lose the small lesions. Heads beyond those of
+    `HEAD_WEIGHTS` are left out; the weights of fewer are scaled to add up to 1.
+    """
+    shares = HEAD_WEIGHTS[: len(heads)]
+    terms = [
+        share * segmentation_loss(head, truth, weight) for share, head in zip(shares, heads, strict=False)
+    ]
+    return torch.stack(terms).sum() / sum(shares)
+
+
+def classification_loss(logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
     """Return the cross-entropy over cases whose class is known (target >= 0); 0 without one.
 
-    The paper's binary cross-entropy, over two outputs.
+    The binary cross-entropy of paper 3, over two outputs; with weights that of paper 1.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (B, 2)
+    target : int64 Tensor, shape (B,)
+    class_weight : float32 Tensor, shape (2,), optional
     """
     known = target >= 0
     if not bool(known.any()):
         return logits.sum() * 0
-    return functional.cross_entropy(logits[known].float(), target[known])
+    return functional.cross_entropy(logits[known].float(), target[known], class_weight)
 
 
 def unit_range(x: Tensor) -> Tensor:

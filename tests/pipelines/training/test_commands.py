@@ -1,45 +1,21 @@
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pipelines.errors import DataSetError, WeightsError
-from pipelines.flair.joint.network import JointConfig, JointNetwork
 from pipelines.training.batches import draw_batch
 from pipelines.training.cases import load_case, read_index
-from pipelines.training.commands import evaluate, phantom_cases, recipe, train
-from pipelines.training.loop import Phase, Trainer
-from pipelines.training.pool import Sample, pack_sample, ready, unpack
-
-SMALL = JointConfig(
-    shared=4, segmentation=(4, 6, 8), last=4, classification=(4, 6, 8), embedding=6, heads=3, window=2
-)
-
-
-@pytest.fixture
-def pool(tmp_path: Path) -> Path:
-    """Four cases of 32 cubed with one bright ball each."""
-    ring = tmp_path / "pool" / "ring0"
-    ring.mkdir(parents=True)
-    grid = np.stack(np.meshgrid(*[np.arange(32)] * 3, indexing="ij"))
-    for number in range(4):
-        rng = np.random.default_rng(number)
-        centre = rng.integers(10, 22, 3).reshape(3, 1, 1, 1)
-        lesions = ((grid - centre) ** 2).sum(0) < 25
-        image = (2.5 * lesions + 0.2 * rng.standard_normal(lesions.shape)).astype(np.float32)
-        pack_sample(Sample(image, lesions, number % 2), ring / f"case{number:05d}.npz")
-    return tmp_path / "pool"
-
-
-def trainer(folder: Path, steps: int, lines: list[str]) -> Trainer:
-    torch.manual_seed(0)
-    phases = [
-        Phase("crops", 32, 2, steps, 5.0, 5e-3, joint=False),
-        Phase("volumes", 32, 2, 4, 5.0, 1e-3, joint=True),
-    ]
-    return Trainer(JointNetwork(SMALL), phases, folder, seed=1, device="cpu", report=lines.append)
+from pipelines.training.commands import phantom_cases, train
+from pipelines.training.pool import ready, unpack
+from pipelines.training.recipes import Phase
+from pipelines.weights import load_weights
 
 
 def test_packed_case_comes_back(pool: Path) -> None:
@@ -55,30 +31,89 @@ def test_batches_are_the_same_for_the_same_seed(pool: Path) -> None:
     assert one[0].shape == one[1].shape == (2, 1, 32, 32, 32)
 
 
-def test_loss_falls_in_a_few_steps_and_both_phases_run(pool: Path, tmp_path: Path) -> None:
+ONE = Phase("crops", 32, 1, 3, 5.0, 5e-3, joint=False, schedule="constant", epoch=2)
+
+
+def short(name: str, pool: Path, out: Path, **more: Any) -> Path:
+    """Train the tiny variant of a network for three steps."""
+    return train(name, None, out, pool=pool, phases=[ONE], small=True, device="cpu", progress=str, **more)
+
+
+def test_training_leaves_a_results_folder(pool: Path, tmp_path: Path) -> None:
+    card = short("nnunet", pool, tmp_path / "out", weights="nnunet", leave_out=("patient07",), seed=5)
+    assert card.name == "nnunet.json"
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names >= {"config.json", "checkpoint.pt", "history.json", "curves.png", "metrics.json"}
+    assert names >= {"nnunet.json", "nnunet.md", "nnunet.safetensors"}
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["name"], config["seed"], config["leave_out"]) == ("nnunet", 5, ["patient07"])
+    assert [h["step"] for h in json.loads((tmp_path / "out" / "history.json").read_text())] == [2, 3]
+    with Image.open(tmp_path / "out" / "curves.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.size == (900, 600)
+    details = json.loads(card.read_text())
+    assert details["network"] == "nnunet"
+    assert "temperature" not in details
+    assert details["trained_on"] == "synthetic"
+    assert "no clinical accuracy known" in card.with_suffix(".md").read_text()
+
+
+def same(one: Path, other: Path) -> bool:
+    """Return whether two cards describe the same parameters."""
+    states = [load_weights(card.stem, card.parent)[0] for card in (one, other)]
+    return all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_same_seed_gives_the_same_network(pool: Path, tmp_path: Path) -> None:
+    first, again, other = (
+        short("nnunet", pool, tmp_path / str(n), seed=seed) for n, seed in enumerate((3, 3, 4))
+    )
+    assert same(first, again)
+    assert not same(first, other)
+
+
+def test_training_starts_from_given_weights(pool: Path, tmp_path: Path) -> None:
+    short("unet3d", pool, tmp_path / "first")
+    frozen = [replace(ONE, rate=0.0)]
+    again = train(
+        "unet3d", None, tmp_path / "second", pool=pool, phases=frozen, small=True, init=tmp_path / "first",
+        device="cpu", progress=str,
+    )  # fmt: skip
+    assert same(again, tmp_path / "first" / "unet3d.json")
+    with pytest.raises(WeightsError, match="no weights of nnunet in"):
+        short("nnunet", pool, tmp_path / "third", init=tmp_path / "first")
+
+
+def test_resumed_training_keeps_its_plan(pool: Path, tmp_path: Path) -> None:
+    short("nnunet", pool, tmp_path / "out", seed=5)
     lines: list[str] = []
-    training = trainer(tmp_path / "out", 40, lines)
-    training.run(pool, every=10)
-    losses = [entry["mask"] for entry in training.state.history if entry["phase"] == 0]
-    assert losses[-1] < 0.7 * losses[0]
-    assert "class" in training.state.history[-1]
-    assert training.state.phase == 2
-    assert training.checkpoint.exists()
+    train(
+        "nnunet", None, tmp_path / "out", pool=pool, resume=True, steps=7, device="cpu", progress=lines.append
+    )
+    assert lines == ["going on with phase 2, step 0"]
+    with pytest.raises(WeightsError, match="holds a training of nnunet, not of unet3d"):
+        train("unet3d", None, tmp_path / "out", pool=pool, resume=True, device="cpu", progress=str)
 
 
-def test_training_goes_on_from_its_checkpoint(pool: Path, tmp_path: Path) -> None:
-    whole = trainer(tmp_path / "whole", 4, [])
-    whole.run(pool, every=2)
-    again = trainer(tmp_path / "whole", 4, [])
-    assert again.resume()
-    assert again.state.phase == 2
-    for a, b in zip(whole.best.parameters(), again.best.parameters(), strict=True):
-        assert torch.equal(a, b)
+def test_classes_are_calibrated_on_cases_that_were_kept_out(pool: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "validation").mkdir(parents=True)
+    for number in range(8):
+        of = ready(pool)[number % 4]
+        (tmp_path / "out" / "validation" / f"case{number:05d}.npz").write_bytes(of.read_bytes())
+    card = json.loads(short("five-slices", pool, tmp_path / "out").read_text())
+    assert card["calibrated"] is True
+    assert card["temperature"] > 0
+    assert card["calibrated_on"] == "fitted on 8 synthetic cases kept out of the training"
+    assert any("written priors" in text for text in card["limitations"])
+    uncalibrated = json.loads(short("five-slices", pool, tmp_path / "other").read_text())
+    assert uncalibrated["calibrated"] is False
+    assert "Its class probabilities are not calibrated." in uncalibrated["limitations"]
 
 
-def test_recipe_is_longer_on_a_gpu() -> None:
-    assert recipe("cuda:0")[0].steps > 10 * recipe("cpu")[0].steps
-    assert [phase.edge for phase in recipe("cpu")] == [80, 160]
+def test_empty_pool_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pool").mkdir()
+    with pytest.raises(DataSetError, match=r"no cases in .*pool; a pool has folders ring\*"):
+        short("nnunet", tmp_path / "pool", tmp_path / "out")
 
 
 def test_phantom_cases_need_no_data_and_are_a_data_set(tmp_path: Path) -> None:
@@ -148,10 +183,13 @@ def test_mask_on_another_grid_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_network_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="no network 'vnet'; there is joint"):
-        evaluate("vnet", tmp_path)
-    with pytest.raises(WeightsError, match="no network 'vnet'"):
-        train("vnet", None, tmp_path)
+    with pytest.raises(WeightsError, match="no network 'unet'; there is joint"):
+        train("unet", None, tmp_path)
+
+
+def test_share_outside_its_range_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataSetError, match=r"a share lies between 0 and 1, not at 1\.5"):
+        train("nnunet", None, tmp_path, given_share=1.5)
 
 
 def test_existing_training_is_not_overwritten(tmp_path: Path) -> None:

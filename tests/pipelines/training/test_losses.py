@@ -7,7 +7,9 @@ from pipelines.training.losses import (
     DICE_WEIGHT,
     classification_loss,
     cross_task_loss,
+    deep_supervision_loss,
     dice_loss,
+    segmentation_loss,
     unit_range,
 )
 
@@ -52,3 +54,28 @@ def test_cases_without_a_class_do_not_teach_one() -> None:
     known = classification_loss(logits, torch.tensor([0, -1]))
     assert known.item() == pytest.approx(0.126928, abs=1e-5)  # log(1 + exp(-2))
     assert classification_loss(logits, torch.tensor([-1, -1])).item() == 0
+
+
+def test_weight_of_a_class_counts_by_hand() -> None:
+    logits = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+    target = torch.tensor([0, 1])
+    # log 2 for the first, log(1 + exp(2)) for the second, which counts three times
+    expected = (0.693147 + 3 * 2.126928) / 4
+    found = classification_loss(logits, target, torch.tensor([1.0, 3.0]))
+    assert found.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_voxels_without_weight_have_no_part_in_the_mask_loss() -> None:
+    logit, truth = torch.zeros(1, 1, 1, 1, 4), torch.tensor([1.0, 0, 1, 1]).reshape(1, 1, 1, 1, 4)
+    weight = torch.tensor([1.0, 1, 0, 0]).reshape(1, 1, 1, 1, 4)
+    # Dice of 0.5, 0.5 with 1, 0: 1 - (1 + 1) / (1 + 1 + 1); voxels: log 2 times (3 + 1) / 2, twice
+    assert segmentation_loss(logit, truth, weight).item() == pytest.approx(1 / 3 + 2 * 2 * 0.693147, abs=1e-5)
+
+
+def test_heads_count_as_in_deep_supervision() -> None:
+    truth = torch.ones(1, 1, 2, 2, 2)
+    heads = [torch.full_like(truth, value) for value in (1.0, 0.0, -1.0)]
+    parts = [segmentation_loss(head, truth).item() for head in heads]
+    expected = 4 / 7 * parts[0] + 2 / 7 * parts[1] + 1 / 7 * parts[2]
+    assert deep_supervision_loss(heads, truth).item() == pytest.approx(expected, rel=1e-5)
+    assert deep_supervision_loss(heads[:1], truth).item() == pytest.approx(parts[0], rel=1e-5)

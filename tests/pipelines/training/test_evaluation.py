@@ -1,0 +1,177 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.errors import DataSetError, WeightsError
+from pipelines.training.cases import read_index, write_cube
+from pipelines.training.comparison import compare
+from pipelines.training.evaluation import evaluate
+from pipelines.training.export import export, restore
+from pipelines.training.tables import Table, paper_table, targets_met
+from pipelines.training.tasks import make_task
+
+GRID = np.stack(np.meshgrid(*[np.arange(160)] * 3, indexing="ij"))
+BRAIN = ((GRID - 80) ** 2).sum(0) < 15**2
+
+
+def data_set(folder: Path) -> Path:
+    """A brain of 18 mm with a bright lesion, for three patients, and one without."""
+    rows = ["case,patient,flair,brain,lesions,label"]
+    write_cube(BRAIN.astype(np.uint8), folder / "brain.nii.gz")
+    for number, label in enumerate(("MS", "NMOSD", "MS", "none")):
+        lesions = ((GRID - 80 - number) ** 2).sum(0) < (9 if number < 3 else 0)
+        image = 100.0 * BRAIN + 60 * lesions
+        write_cube(image.astype(np.float32), folder / f"f{number}.nii.gz")
+        write_cube(lesions.astype(np.uint8), folder / f"l{number}.nii.gz")
+        rows.append(f"c{number},p{number},f{number}.nii.gz,brain.nii.gz,l{number}.nii.gz,{label}")
+    (folder / "index.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data_set(tmp_path_factory.mktemp("cases"))
+
+
+def save(name: str, folder: Path, *, seed: int = 0, weights: str | None = None) -> Path:
+    torch.manual_seed(seed)
+    task = make_task(name, small=True)
+    return export(
+        task.network, folder, name=name, weights=weights, provenance="synthetic", sources=[],
+        figures={"synthetic cases": {}}, small=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["nnunet", "joint:no-guidance", "squeezenet", "five-slices"])
+def test_saved_and_loaded_network_says_the_same(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    task = make_task(name, small=True)
+    task.network.half().float().eval()  # what half precision storage keeps
+    export(
+        task.network, tmp_path, name=name, provenance="synthetic", sources=[], figures={}, small=True,
+        temperature=None if name == "nnunet" else 1.5,
+    )  # fmt: skip
+    loaded, details = restore(name.replace(":", "-"), tmp_path, "cpu")
+    cube = np.full((64, 64, 64), -5, np.float32)
+    cube[8:56, 8:56, 8:56] = np.random.default_rng(0).normal(0, 1, (48, 48, 48))
+    said, again = (t.predict(t.network, cube, device="cpu") for t in (task, loaded))
+    assert (said.probability is None) == (name in {"squeezenet", "five-slices"})
+    assert (said.logits is None) == (name == "nnunet")
+    if said.probability is not None and again.probability is not None:
+        np.testing.assert_allclose(said.probability, again.probability, atol=1e-5)
+        assert (again.probability[:8] == 0).all()
+    if said.logits is not None and again.logits is not None:
+        np.testing.assert_allclose(said.logits, again.logits, atol=1e-5)
+        assert details["temperature"] == 1.5
+        assert "1.5" in (tmp_path / f"{details['name']}.md").read_text()
+
+
+def test_networks_have_uids_of_their_own(tmp_path: Path) -> None:
+    uids = {json.loads(save(name, tmp_path).read_text())["device_uid"] for name in ("nnunet", "unet3d")}
+    assert len(uids) == 2
+    assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in uids)
+
+
+def test_cases_are_scored_with_their_targets(cases: Path, tmp_path: Path) -> None:
+    save("unet3d", tmp_path, weights="unet3d-1")
+    save("unet3d", tmp_path, seed=1, weights="unet3d-2")
+    (tmp_path / "config.json").write_text('{"seen_patients": ["p1"]}')
+    lines: list[str] = []
+    scores = evaluate("unet3d", cases, weights=tmp_path, device="cpu", degrade=(3.0,), progress=lines.append)
+    assert scores["weights"] == ["unet3d-1", "unet3d-2"]
+    groups = scores["groups"]
+    assert isinstance(groups, dict)
+    assert list(groups) == ["real cases", "real cases, seen in training"]
+    assert list(groups["real cases"]["cases"]) == ["c0", "c2", "c3"]
+    # an untrained network starts at a bias of -4: it finds nothing
+    first = groups["real cases"]["cases"]["c0"]
+    assert first["dice"] == 0
+    assert first["truth_ml"] == pytest.approx(0.16, abs=0.02)
+    assert first["degraded"]["3 mm"]["dice"] == 0
+    targets = scores["targets"]
+    assert isinstance(targets, list)
+    asked = {(t["case"], t["asked"]): t["margin"] for t in targets}
+    assert asked["c0", "Dice at most 0.05 less at 3 mm slices"] == pytest.approx(0.05)
+    assert asked["c0", "volume 0.7 to 1.4 of the truth"] == pytest.approx(-0.7)
+    assert asked["c3", "at most 1.5 mL found without lesions"] == pytest.approx(1.5)
+    assert not any(case == "c1" for case, _ in asked)
+    assert lines[0].startswith("c0 (real cases), dice 0.000")
+
+
+def test_slices_thinner_than_the_cube_are_refused(cases: Path) -> None:
+    with pytest.raises(DataSetError, match=r"slices of 1 mm are not thicker than the cube's 1\.2 mm"):
+        evaluate("unet3d", cases, degrade=(1.0,))
+
+
+def test_missing_weights_are_named(cases: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        WeightsError, match=r"no weights of vnet in .*; make them with 'dicom-node models train"
+    ):
+        evaluate("vnet", cases, weights=tmp_path)
+
+
+def test_tables_of_two_networks_are_printed_and_not_computed_twice(cases: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    save("unet3d", weights / "unet3d")
+    save("squeezenet", weights)
+    out = tmp_path / "out"
+    lines: list[str] = []
+
+    def run() -> str:
+        names = ["unet3d", "squeezenet"]
+        return compare(names, cases, out, folds="2", weights=weights, device="cpu", progress=lines.append)
+
+    tables = run()
+    assert "## Real cases" in tables
+    assert "| network |  | DSC | PPV | TPR | VD | F1 | F1 <10 | F1 10-100 | F1 >100 |" in tables
+    assert "| unet3d | published | 70.64 | 74.11 | 65.25 | 36.38 | - | - | - | - |" in tables
+    assert "| unet3d | ours | 0.00 |" in tables
+    assert "| squeezenet | ours | " in tables
+    assert "there are fewer" in tables
+    assert (out / "tables.md").read_text() == tables
+    assert len([line for line in lines if "(real cases)" in line]) == 8
+    assert (
+        json.loads((out / "metrics.json").read_text())["figures"]["real cases"]["masks"]["unet3d"]["dice"]
+        == 0
+    )
+    lines.clear()
+    assert run() == tables
+    assert lines == []
+
+
+def test_wrong_name_or_fold_stops_a_comparison_at_once(cases: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no network 'unet'"):
+        compare(["nnunet", "unet"], cases, tmp_path)
+    with pytest.raises(DataSetError, match="9 folds need 9 patients or more and the data set has 4"):
+        compare(["nnunet"], cases, tmp_path, folds="9")
+    with pytest.raises(WeightsError, match="name one network or more"):
+        compare([], cases, tmp_path)
+
+
+def test_index_and_folds_use_the_same_cases(cases: Path) -> None:
+    assert [entry.case for entry in read_index(cases)] == ["c0", "c1", "c2", "c3"]
+
+
+def test_table_is_markdown() -> None:
+    table = paper_table(
+        "T", {"DSC": "dice"}, {"joint": (74.87,)}, {"joint": {"dice": 0.5}, "vnet": {"dice": math.nan}}
+    )
+    assert table == Table(
+        "T",
+        ("network", "", "DSC"),
+        (("joint", "published", "74.87"), ("joint", "ours", "50.00"), ("vnet", "ours", "-")),
+    )
+    assert table.markdown().splitlines()[2] == "| network |  | DSC |"
+
+
+def test_targets_of_the_two_patients() -> None:
+    scores = {"truth_ml": 50.0, "dice": 0.7, "lesion_f1": 0.5, "volume_ratio": 1.3}
+    targets = targets_met("case19", "patient19", "real", scores, {5.0: {"dice": 0.58}})
+    assert [target.met for target in targets] == [False, False, True, True]
+    assert targets[0].text() == "case19: Dice at least 0.75: 0.700, MISSED by 0.050"
+    assert targets[1].margin == pytest.approx(-0.02)
+    assert targets[2].margin == pytest.approx(0.1)

@@ -1,0 +1,141 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipelines.training.loop import Trainer
+from pipelines.training.pool import ready
+from pipelines.training.recipes import Phase
+from pipelines.training.sample import Sample, unpack
+from pipelines.training.tasks import make_task
+
+CROPS = Phase("crops", 32, 1, 16, 5.0, 5e-3, joint=False, schedule="constant", epoch=8)
+VOLUMES = replace(CROPS, name="volumes", joint=True)
+STEADY = replace(VOLUMES, batch=4, rate=1e-3, decay=False)
+
+
+def trainer(name: str, folder: Path, phases: Sequence[Phase], lines: list[str] | None = None) -> Trainer:
+    torch.manual_seed(0)
+    said = [] if lines is None else lines
+    return Trainer(make_task(name, small=True), phases, folder, seed=1, device="cpu", report=said.append)
+
+
+@pytest.mark.parametrize(
+    ("name", "phase", "part"),
+    [
+        ("nnunet", CROPS, "mask"),
+        ("unet3d", CROPS, "mask"),
+        ("joint", CROPS, "mask"),
+        ("joint", VOLUMES, "mask"),
+        ("joint:only-segmentation", VOLUMES, "mask"),
+        ("joint:only-classification", STEADY, "class"),
+        ("joint:no-cross-loss", VOLUMES, "mask"),
+        ("five-slices", STEADY, "class"),
+    ],
+)
+def test_loss_falls_in_a_few_steps(name: str, phase: Phase, part: str, pool: Path, tmp_path: Path) -> None:
+    training = trainer(name, tmp_path / "out", [phase])
+    training.run(pool, every=4)
+    losses = [entry[part] for entry in training.state.history]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_classification_network_learns_from_pooled_volumes(large_pool: Path, tmp_path: Path) -> None:
+    training = trainer("densenet121", tmp_path / "out", [replace(STEADY, rate=3e-3)])
+    training.run(large_pool, every=4)
+    losses = [entry["class"] for entry in training.state.history]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_parts_of_the_joint_loss_follow_the_ablation(pool: Path, tmp_path: Path) -> None:
+    parts = {}
+    for name in ("joint", "joint:no-cross-loss", "joint:only-segmentation", "joint:only-classification"):
+        training = trainer(name, tmp_path / name, [replace(VOLUMES, steps=1)])
+        training.run(pool)
+        parts[name] = set(training.state.history[0]) - {"phase", "step"}
+    assert parts["joint"] == {"mask", "class", "cross"}
+    assert parts["joint:no-cross-loss"] == {"mask", "class"}
+    assert parts["joint:only-segmentation"] == {"mask"}
+    assert parts["joint:only-classification"] == {"class"}
+
+
+def shrinking(network: nn.Module, phase: Phase) -> float:
+    return -float(sum(p.detach().abs().sum() for p in network.parameters()))
+
+
+@pytest.mark.parametrize("name", ["nnunet", "squeezenet"])
+def test_interrupted_training_ends_as_an_uninterrupted_one(name: str, pool: Path, tmp_path: Path) -> None:
+    first = replace(CROPS if name == "nnunet" else STEADY, steps=6, epoch=2, minutes=float("inf"))
+    phases = [first, replace(first, rate=1e-3, steps=4)]
+    whole = trainer(name, tmp_path / "whole", phases)
+    whole.run(pool, every=2, validate=shrinking)
+
+    def killing(phase: Phase, step: int, parts: dict[str, float]) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    cut = trainer(name, tmp_path / "cut", phases)
+    cut.watch = killing
+    with pytest.raises(KeyboardInterrupt):
+        cut.run(pool, every=2, validate=shrinking)
+    torch.manual_seed(99)
+    again = trainer(name, tmp_path / "cut", phases)
+    assert again.resume()
+    assert (again.state.phase, again.state.step) == (0, 4)
+    again.run(pool, every=2, validate=shrinking)
+    for a, b in zip(whole.best.state_dict().values(), again.best.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    # only the seconds that it took differ
+    assert whole.state.history == again.state.history
+
+
+def test_phase_stops_early_and_the_best_epoch_counts(pool: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    scores = iter([0.1, 0.7, 0.5, 0.6, 0.65])
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def validate(network: nn.Module, phase: Phase) -> float:
+        kept.append({key: value.clone() for key, value in network.state_dict().items()})
+        return next(scores)
+
+    training = trainer("nnunet", tmp_path / "out", [replace(CROPS, epoch=1, stop=2)], lines)
+    training.run(pool, validate=validate)
+    assert len(kept) == 4
+    assert "2 epochs without a better score" in lines[-1]
+    for key, value in training.best.state_dict().items():
+        assert torch.equal(value, kept[1][key])
+
+
+def test_learning_rate_is_halved_without_improvement(pool: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    phase = replace(CROPS, steps=7, epoch=1, schedule="halve", patience=2, rate=1e-3)
+    training = trainer("nnunet", tmp_path / "out", [phase], lines)
+    training.run(pool, validate=lambda network, phase: 0.5)
+    halved = [line for line in lines if "halved" in line]
+    assert halved == [f"learning rate halved to {rate}" for rate in ("0.0005", "0.00025", "0.00013")]
+
+
+def test_ignored_voxels_teach_nothing(pool: Path, tmp_path: Path) -> None:
+    task = make_task("nnunet", small=True)
+    image, truth = torch.randn(1, 1, 32, 32, 32), torch.zeros(1, 1, 32, 32, 32)
+    truth[..., :16] = torch.randint(0, 2, (16,))
+    weight = torch.ones_like(truth)
+    weight[..., :16] = 0
+    none = torch.tensor([-1])
+    one, _ = task.loss(task.network, (image, truth, weight, none), CROPS)
+    other, _ = task.loss(task.network, (image, torch.zeros_like(truth), weight, none), CROPS)
+    assert one.item() == other.item()
+
+
+def test_score_falls_with_false_lesions(pool: Path) -> None:
+    sample = unpack(ready(pool)[0])
+    task = make_task("nnunet", small=True)
+    task.network.eval()
+    whole = task.score(task.network, [Sample(sample.image, sample.lesions, 0)], device="cpu")
+    ignored = np.ones_like(sample.lesions)
+    assert -0.01 <= whole <= 1
+    assert np.isnan(task.score(task.network, [replace(sample, ignore=ignored)], device="cpu"))
