@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from pipelines.errors import DataSetError, WeightsError
 from pipelines.training.cases import read_index, write_cube
+from pipelines.training.cli import models
 from pipelines.training.comparison import compare
 from pipelines.training.evaluation import evaluate
 from pipelines.training.export import export, restore
+from pipelines.training.recipes import Phase
 from pipelines.training.tables import Table, paper_table, targets_met
 from pipelines.training.tasks import make_task
 
@@ -175,3 +178,33 @@ def test_targets_of_the_two_patients() -> None:
     assert targets[0].text() == "case19: Dice at least 0.75: 0.700, MISSED by 0.050"
     assert targets[1].margin == pytest.approx(-0.02)
     assert targets[2].margin == pytest.approx(0.1)
+
+
+def test_comparison_trains_each_fold_without_its_patients(cases: Path, pool: Path, tmp_path: Path) -> None:
+    phase = Phase("crops", 32, 1, 2, 5.0, 5e-3, joint=False, schedule="constant", epoch=2)
+    lines: list[str] = []
+    tables = compare(
+        ["unet3d"], cases, tmp_path / "out", folds="2", device="cpu", progress=lines.append,
+        pool=pool, phases=[phase], small=True,
+    )  # fmt: skip
+    assert "| unet3d | ours | " in tables
+    for fold in ("fold1", "fold2"):
+        folder = tmp_path / "out" / "unet3d" / fold
+        left_out = set(json.loads((folder / "config.json").read_text())["leave_out"])
+        tested = {result["patient"] for result in json.loads((folder / "tested.json").read_text())["results"]}
+        assert left_out == tested
+        assert (folder / "unet3d.safetensors").exists()
+        assert (folder / "curves.png").exists()
+
+
+def test_networks_and_recipes_are_listed() -> None:
+    said = CliRunner().invoke(models, ["list", "--networks"])
+    assert said.exit_code == 0
+    assert all(name in said.output for name in ("joint:no-guidance", "swin-unetr", "five-slices"))
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "compare", "list", "phantom"])
+def test_every_command_has_help(command: str) -> None:
+    said = CliRunner().invoke(models, [command, "--help"])
+    assert said.exit_code == 0
+    assert "--" in said.output
