@@ -155,7 +155,7 @@ def load_weights(name: str, folder: Path = FOLDER) -> tuple[dict[str, Tensor], M
 def _aliases(content: bytes) -> dict[str, str]:
     """Return the names under which a safetensors file's tensors are meant to stand a second time."""
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return dict(header.get("__metadata__", {}))
+    return dict(json.loads(header.get("__metadata__", {}).get("aliases", "{}")))
 
 
 def _stored(name: str, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -194,7 +194,9 @@ def _shards(name: str, tensors: Mapping[str, Tensor], aliases: Mapping[str, str]
         taken += cost
     contents = []
     for group in groups:
-        content = save(group, {alias: key for alias, key in aliases.items() if key in group} or None)
+        own = {alias: key for alias, key in aliases.items() if key in group}
+        # One entry: safetensors writes several in an order that differs from run to run, and the digest with it.
+        content = save(group, {"aliases": json.dumps(own)} if own else None)
         if len(content) > LARGEST_BYTES:
             largest = max(group, key=lambda key: group[key].nbytes)
             raise WeightsError(

@@ -111,7 +111,14 @@ def import_dicom(folder: Path, out: Path, progress: Report | None = None) -> lis
             raise DataSetError(f"{row.where}: {error}") from error
         written = _write_case(name, volume, lesions, out, row.where)
         names.append(name)
-        entry = {"case": name, "patient": row.patient, "label": row.label, "age": row.age, "sex": row.sex}
+        entry = {
+            "case": name,
+            "patient": row.patient,
+            "label": row.label,
+            "age": row.age,
+            "sex": row.sex,
+            "origin": "real",
+        }
         lines.append([{**entry, **written}.get(column, "") for column in COLUMNS])
         if progress:
             known = "lesions unknown" if lesions is None else f"{_ml(lesions, volume):.1f} mL of lesions"

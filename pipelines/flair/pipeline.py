@@ -47,6 +47,7 @@ from pipelines.flair.suitability import (
     check_protocol,
 )
 from pipelines.flair.uncertainty import Samples, lesions_with_intervals, volume_interval
+from pipelines.memory import keep_freed_memory
 from pipelines.types import (
     BoolArray,
     Findings,
@@ -168,6 +169,8 @@ class FlairPipeline:
         self.device = resolve_device(device)
         self.models = models
         limit_threads()
+        if self.device == "cpu":
+            keep_freed_memory()
 
     def __call__(self, volume: Volume, settings: Mapping[str, object], progress: Progress) -> Findings:
         """Analyse one volume; what cannot be analysed comes back as status "unsuitable" with its reason."""

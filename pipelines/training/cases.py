@@ -12,6 +12,7 @@ label      MS, NMOSD or none (none: not known, or no lesions)
 t1         NIfTI file on the same grid, may be empty or left out; the networks here take FLAIR alone
 age        years at the scan, 0 to 120, may be empty or left out
 sex        M, F or O, may be empty or left out
+origin     real or synthetic; empty or left out: real. Figures of both are never mixed
 =========  ========================================================================================================
 
 Further columns are ignored. Heads must be upright within some 20 degrees: the axes of the file are taken as they are.
@@ -35,7 +36,8 @@ from pipelines.training.cube import SPACING_MM, lps_affine, to_cube
 from pipelines.training.sample import CLASSES, Sample, target_of
 from pipelines.types import BoolArray, FloatArray
 
-COLUMNS = ("case", "patient", "flair", "brain", "lesions", "label", "t1", "age", "sex")
+COLUMNS = ("case", "patient", "flair", "brain", "lesions", "label", "t1", "age", "sex", "origin")
+ORIGINS = ("real", "synthetic")
 SEXES = ("M", "F", "O")
 AGES_YEARS = (0.0, 120.0)
 _NEEDED = ("case", "flair")
@@ -56,6 +58,7 @@ class Entry:
     t1: Path | None = None
     age: float | None = None
     sex: str | None = None
+    origin: str = "real"
 
 
 def checked_label(text: str, where: str) -> str:
@@ -105,13 +108,26 @@ def checked_sex(text: str, where: str) -> str | None:
     return text or None
 
 
+def checked_origin(text: str, where: str) -> str:
+    """Return real or synthetic; nothing is real.
+
+    Raises
+    ------
+    DataSetError
+        It is something else; ``where`` begins the message.
+    """
+    if text and text not in ORIGINS:
+        raise DataSetError(f"{where}: origin {text!r} is not {' or '.join(ORIGINS)}")
+    return text or ORIGINS[0]
+
+
 def read_index(folder: Path) -> list[Entry]:
     """Read and check ``index.csv``.
 
     Raises
     ------
     DataSetError
-        There is no index, a column or a file is missing, a label, age or sex is not as documented, or a case stands
+        There is no index, a column or a file is missing, a label, age, sex or origin is not as documented, or a case stands
         twice.
     """
     path = folder / "index.csv"
@@ -161,6 +177,7 @@ def _entry(folder: Path, row: dict[str, str], number: int) -> Entry:
         t1=file_of("t1"),
         age=checked_age(text_of("age"), where),
         sex=checked_sex(text_of("sex"), where),
+        origin=checked_origin(text_of("origin"), where),
     )
 
 

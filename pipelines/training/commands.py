@@ -15,13 +15,13 @@ from torch import nn
 from pipelines.device import resolve_device
 from pipelines.errors import DataSetError, WeightsError
 from pipelines.flair.calibration import fit_temperature
+from pipelines.memory import keep_freed_memory
 from pipelines.training.cases import write_cube
 from pipelines.training.cube import SPACING_MM
 from pipelines.training.export import export, fit, sources_of, weights_of
 from pipelines.training.generator import make_generator
 from pipelines.training.loop import Trainer, Watch
 from pipelines.training.material import Material, Plan, prepare
-from pipelines.training.memory import keep_freed_memory
 from pipelines.training.recipes import POOL_CASES, Phase, check_name, recipe
 from pipelines.training.results import (
     CONFIG,

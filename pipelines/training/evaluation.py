@@ -136,7 +136,7 @@ class Scorer:
             case=entry.case,
             patient=entry.patient,
             label=entry.label,
-            origin=getattr(entry, "origin", REAL) or REAL,
+            origin=entry.origin,
             seen=entry.patient in self._seen,
             scores=scores,
             nmosd=nmosd,

@@ -104,16 +104,16 @@ def prepare(plan: Plan, device: str, report: Report) -> Iterator[Material]:
     given = _pack_entries(learnt, plan.out / "given", labelled=both)
     validation = _pack_entries(kept, plan.out / "validation", labelled=True)
     validation = validation or _generated_or_kept(plan, report)
-    origins = {_origin(entry) for entry in learnt} if plan.given_share > 0 else set()
+    origins = {entry.origin for entry in learnt} if plan.given_share > 0 else set()
     if plan.given_share < 1 or not learnt:
         origins.add("synthetic")
     material = Material(
         plan.out / "pool",
         validation,
-        _origin(kept[0]) if kept else "synthetic",
+        kept[0].origin if kept else "synthetic",
         len(given) if plan.given_share > 0 else 0,
         sorted({entry.patient for entry in learnt} | _mask_patients(plan)),
-        both and all(_origin(entry) == "real" for entry in learnt) and plan.given_share > 0,
+        both and all(entry.origin == "real" for entry in learnt) and plan.given_share > 0,
         " and ".join(sorted(origins)),
         _expected_weight(learnt, plan.given_share) if both else None,
     )
@@ -156,10 +156,6 @@ def _entries(plan: Plan) -> list[Entry]:
         return []
     allowed = [entry for entry in read_index(plan.data) if entry.patient not in plan.leave_out]
     return [e for e in allowed if e.lesions is not None or (plan.classifies and e.label != "none")]
-
-
-def _origin(entry: Entry) -> str:
-    return str(getattr(entry, "origin", "") or "real")
 
 
 def _split(entries: Sequence[Entry], seed: int) -> tuple[list[Entry], list[Entry]]:

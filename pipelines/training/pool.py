@@ -56,7 +56,7 @@ def fill(
     given: Path | None = None,
     real_share: float = 0.0,
 ) -> None:
-    """Write cases into a ring of ``size`` files without end.
+    """Write cases into a ring of ``size`` files for as long as the process that started this one lives.
 
     Parameters
     ----------
@@ -71,7 +71,8 @@ def fill(
     share = real_share if len(real) else 0.0
     varied, synthetic = real_cases(real, generator.masks, seed), generator.cases(seed)
     number = 0
-    while True:
+    maker = multiprocessing.parent_process()
+    while maker is None or maker.is_alive():
         path = folder / f"case{number % size:05d}.npz"
         # Spread evenly: of 10 cases at a share of 0.3 the 4th, 7th and 10th are real.
         if int((number + 1) * share) > int(number * share):
