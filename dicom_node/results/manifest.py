@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -163,7 +163,11 @@ def manifest_of(
     objects: tuple[ResultObject, ...] | list[ResultObject],
     timings_s: Mapping[str, float] | None = None,
 ) -> Manifest:
-    """Return the manifest of one run; ``timings_s`` adds to the pipeline's own."""
+    """Return the manifest of one run; ``timings_s`` adds to the pipeline's own.
+
+    With the differential off the figures hold no probability of a disease.
+    """
+    told = replace(findings, hypotheses=()) if context.differential == "off" else findings
     return Manifest(
         job_id=context.job_id,
         run=context.run,
@@ -173,7 +177,7 @@ def manifest_of(
         created_at=context.created_at.isoformat(),
         objects=tuple(objects),
         timings_s={**findings.timings_s, **(timings_s or {})},
-        figures=figures_of(findings),
+        figures=figures_of(told),
         warnings=findings.warnings,
         models=tuple(asdict(model) for model in findings.models),
     )

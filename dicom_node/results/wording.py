@@ -160,7 +160,7 @@ def calibration_text(calibrated: bool, model: ModelCard | None) -> str:
 
 def rule_sentence(rule: Rule) -> str:
     """Return what a rule says of the lesions, with the criteria that are met and by which of them."""
-    head = f"{rule.name} ({rule.source}), read from the lesion mask"
+    head = f"{rule.name} ({rule.source}), read from the lesion mask by measures that are not validated"
     if not rule.met:
         return f"{head}: none of its criteria is met, so it does not point to {rule.disease}."
     met = [

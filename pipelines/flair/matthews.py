@@ -210,11 +210,19 @@ def _is_finger(shape: Shape, mni: Points, places: Places, alignment: Alignment) 
     if _values(places.ventricle_mm, mni).min() > ADJACENT_MM:
         return False
     normal_mni = np.array([_values(part, mni).mean() for part in places.away_from_ventricle])
-    normal = alignment.mni_to_patient[:3, :3] @ normal_mni
+    normal = normal_in_patient(normal_mni, alignment)
     length = np.linalg.norm(normal)
     if length == 0.0:
         return False
     return bool(abs(normal @ shape.direction) / length >= np.cos(np.radians(FINGER_ANGLE_DEGREES)))
+
+
+def normal_in_patient(normal_mni: Points, alignment: Alignment) -> Points:
+    """Return the normal of a surface, given in MNI space, in patient LPS, shape (3,), not of unit length.
+
+    The inverse transpose: a stretch or shear turns a normal otherwise than it turns the surface's points.
+    """
+    return np.asarray(np.linalg.inv(alignment.mni_to_patient[:3, :3]).T @ normal_mni)
 
 
 def _to_mni(points: Points, alignment: Alignment) -> Points:

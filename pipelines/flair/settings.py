@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ MASK_WEIGHTS = ("nnunet", "nnunet-2")
 """The ensemble that draws the mask, the best first; where none of it is installed, the joint network draws it."""
 JOINT_WEIGHTS = "joint"
 FIVE_SLICES_WEIGHTS = "five-slices"
+DECISIVE = ("network", "temperature", "calibrated")
+"""What a model card says beside the weights' digest that changes results."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,16 @@ def weights_used(folder: Path = weights.FOLDER) -> tuple[str, ...]:
 
 
 def weights_digest(folder: Path = weights.FOLDER) -> str:
-    """Return one digest (sha256, hex) for all weights that the pipeline uses.
+    """Return one digest (sha256, hex) for all weights that the pipeline uses, and for what their cards add to the numbers.
 
     Raises
     ------
     WeightsError
         A model card is missing or unreadable.
     """
-    lines = sorted(f"{name}:{weights.card(name, folder).digest}" for name in weights_used(folder))
+    lines = []
+    for name in sorted(weights_used(folder)):
+        details = weights.card_details(name, folder)
+        told = {key: details.get(key) for key in ("digest", *DECISIVE)}
+        lines.append(f"{name}:{json.dumps(told, sort_keys=True)}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

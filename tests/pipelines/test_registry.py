@@ -49,6 +49,17 @@ def test_digest_changes_with_any_of_the_weights_and_with_no_others(tmp_path: Pat
     assert settings.weights_digest(tmp_path) == digests[-1]
 
 
+def test_digest_changes_with_the_temperature_that_a_card_states(tmp_path: Path) -> None:
+    write_card(tmp_path, "joint", "ab12")
+    before = settings.weights_digest(tmp_path)
+    path = tmp_path / "joint.json"
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps({**card, "temperature": 1.7}))
+    fitted = settings.weights_digest(tmp_path)
+    path.write_text(json.dumps({**card, "figures": {"Dice": 0.5}}))
+    assert fitted != before == settings.weights_digest(tmp_path)
+
+
 def test_pipeline_without_the_joint_networks_card_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no model card"):
         settings.weights_digest(tmp_path)

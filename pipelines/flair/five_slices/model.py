@@ -1,4 +1,4 @@
-"""The ResNet18 with its weights, for scoring: slices in, probabilities and maps out, and the maps on the native grid."""
+"""The ResNet18 with its weights, for scoring: slices in, logits and maps out, and the maps on the native grid."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ class FiveSliceAnswer:
     Parameters
     ----------
     logits : float32 array, shape (2,)
-        Of MS and NMOSD.
-    ms, nmosd : float
-        Their softmax, not calibrated; they sum to 1.
+        Of MS and NMOSD, not calibrated.
     class_name : "MS" or "NMOSD"
         The more probable class, which both maps explain.
     grad_cam : float32 array, shape (128, 128)
@@ -51,8 +49,6 @@ class FiveSliceAnswer:
     """
 
     logits: FloatArray
-    ms: float
-    nmosd: float
     class_name: str
     grad_cam: FloatArray
     per_slice: FloatArray
@@ -102,13 +98,10 @@ class FiveSliceModel:
             logits = self._network(images)[0].float().cpu()
         if not torch.isfinite(logits).all():
             raise PipelineError(f"{self.card.name} gave values that are not numbers")
-        shares = torch.softmax(logits, 0).tolist()
         chosen = int(logits.argmax())
         cam = enlarged(grad_cam(self._network, slices.images, chosen))
         return FiveSliceAnswer(
             logits=logits.numpy(),
-            ms=shares[0],
-            nmosd=shares[1],
             class_name=CLASSES[chosen],
             grad_cam=np.where(slices.brain.any(axis=0), cam, np.float32(0)),
             per_slice=slice_maps(self._network, slices.images, chosen),

@@ -59,6 +59,12 @@ def test_two_models_keep_their_probabilities_apart_and_the_volume_its_interval()
     }
 
 
+def test_differential_that_is_off_leaves_no_probability_of_a_disease(tmp_path: Path) -> None:
+    case = Case.make(tmp_path)
+    off = manifest_of(case.findings, replace(CONTEXT, differential="off"), case.objects)
+    assert off.figures == {"lesions": 2, "volume_ml": 0.36}
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"objects": [{}]}'])
 def test_broken_manifest_is_one_clear_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)

@@ -144,7 +144,7 @@ def test_differential_that_does_not_apply_says_why_and_leaves_the_rule(tmp_path:
     changes = {"hypotheses": (), "no_differential": "2 lesions, fewer than 3", "rules": (rule,)}
     text = whole(Case.make(tmp_path / "1", findings=changes))
     assert "Probabilities of diseases: not applicable, 2 lesions, fewer than 3." in text
-    head = "Matthews' rule (Neurology 2013;80:1330), read from the lesion mask"
+    head = "Matthews' rule (Neurology 2013;80:1330), read from the lesion mask by measures that are not validated"
     assert f"{head}, supports MS: a Dawson's finger (lesion 2)." in text
     unmet = replace(rule, criteria=(Criterion("a Dawson's finger", ()),))
     changes["rules"] = (unmet,)

@@ -81,7 +81,7 @@ class SecondOpinion:
         per_slice = np.zeros((5, 128, 128), np.float32)
         per_slice[2, 60:68, 60:68] = 1.0
         logits = np.log(np.array([0.9, 0.1], np.float32))
-        return FiveSliceAnswer(logits, 0.9, 0.1, "MS", heat, per_slice)
+        return FiveSliceAnswer(logits, "MS", heat, per_slice)
 
 
 @pytest.fixture
