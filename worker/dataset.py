@@ -136,8 +136,11 @@ def _read_rows(folder: Path) -> list[_Row]:
     path = folder / INDEX
     if not path.is_file():
         raise DataSetError(f"no {path}; it has a line for each study, of {', '.join(INDEX_COLUMNS)}")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataSetError(f"{path} cannot be read ({error}); save it as CSV in UTF-8") from error
     if not lines:
         raise DataSetError(f"{path} has no studies")
     missing = [name for name in ("study", "patient") if name not in lines[0]]

@@ -21,6 +21,7 @@ Further columns are ignored. Heads must be upright within some 20 degrees: the a
 from __future__ import annotations
 
 import csv
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,8 +136,11 @@ def read_index(folder: Path) -> list[Entry]:
         raise DataSetError(
             f"no {path}; a data set is a folder with an index.csv of the columns {', '.join(COLUMNS)}"
         )
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataSetError(f"{path} cannot be read ({error}); save it as CSV in UTF-8") from error
     if not rows:
         raise DataSetError(f"{path} has no cases")
     missing = [name for name in _NEEDED if name not in rows[0]]
@@ -205,16 +209,27 @@ def _read(path: Path) -> nib.nifti1.Nifti1Image:
     return image
 
 
+def _values(image: nib.nifti1.Nifti1Image, path: Path) -> FloatArray:
+    try:
+        array = np.asarray(image.dataobj, dtype=np.float32)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataSetError(f"{path} is damaged or cut off ({error})") from error
+    if not np.isfinite(array).all():
+        raise DataSetError(f"{path} has voxels that are not numbers; set them to 0")
+    return array
+
+
 def load_case(entry: Entry) -> LoadedCase:
     """Bring a case to the cube around its brain.
 
     Raises
     ------
     DataSetError
-        A file is unreadable, a mask or the T1 has another grid, or the FLAIR is neither brain-extracted nor has a mask.
+        A file is unreadable or has voxels that are not numbers; a mask or the T1 has another grid;
+        the FLAIR is neither brain-extracted nor has a mask.
     """
     flair = _read(entry.flair)
-    array = np.asarray(flair.dataobj, dtype=np.float32)
+    array = _values(flair, entry.flair)
     masks: dict[str, npt.NDArray[np.float32]] = {}
     for name, path in (("brain", entry.brain), ("lesions", entry.lesions), ("t1", entry.t1)):
         if path is not None:
@@ -222,7 +237,7 @@ def load_case(entry: Entry) -> LoadedCase:
             if image.shape != flair.shape or not np.allclose(image.affine, flair.affine, atol=1e-2):
                 raise DataSetError(f"{path} is not on the grid of {entry.flair.name}")
             if name != "t1":
-                masks[name] = (np.asarray(image.dataobj) > 0).astype(np.float32)
+                masks[name] = (_values(image, path) > 0).astype(np.float32)
     if "brain" not in masks:
         if (array == 0).mean() < _STRIPPED_SHARE:
             raise DataSetError(

@@ -31,10 +31,11 @@ IndexOption = Annotated[Path, typer.Option("--data", help="A data set with index
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda:0.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
 MinutesOption = Annotated[
-    float | None, typer.Option(help="How long a training lasts at most; the recipe's time by default.")
+    float | None,
+    typer.Option(help="How long a training lasts at most; the recipe's time by default.", min=0.01),
 ]
 StepsOption = Annotated[
-    int | None, typer.Option(help="How many steps a training has; the recipe's by default.")
+    int | None, typer.Option(help="How many steps a training has; the recipe's by default.", min=1)
 ]
 ShareOption = Annotated[
     float, typer.Option(help="Share of the cases that are made from those of the data set, 0 to 1.")

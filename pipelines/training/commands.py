@@ -18,10 +18,12 @@ from pipelines.flair.calibration import fit_temperature
 from pipelines.memory import keep_freed_memory
 from pipelines.training.cases import write_cube
 from pipelines.training.cube import SPACING_MM
-from pipelines.training.export import export, fit, sources_of, weights_of
+from pipelines.training.export import export, sources_of
 from pipelines.training.generator import make_generator
-from pipelines.training.loop import Trainer, Watch
+from pipelines.training.loop import CHECKPOINT, Trainer, Watch
 from pipelines.training.material import Material, Plan, prepare
+from pipelines.training.plans import as_before, config_of, start_from
+from pipelines.training.pool import PackedSamples
 from pipelines.training.recipes import POOL_CASES, Phase, check_name, recipe
 from pipelines.training.results import (
     CONFIG,
@@ -30,12 +32,10 @@ from pipelines.training.results import (
     METRICS,
     draw_curves,
     read_json,
-    software,
     write_json,
 )
-from pipelines.training.sample import Sample, unpack
+from pipelines.training.sample import Sample
 from pipelines.training.tasks import make_task
-from pipelines.weights import load_weights
 
 VOXEL_MM3 = SPACING_MM**3
 MIN_CALIBRATION_CASES = 4
@@ -143,7 +143,8 @@ def train(
     steps, minutes : optional
         Length; see `recipes.recipe`.
     resume : bool
-        Go on with the checkpoint in ``out``: phases, seed and patients to leave out are those of its ``config.json``.
+        Go on with the checkpoint in ``out``: phases, seed, pool, share and patients to leave out are those of its
+        ``config.json``, and so is ``data`` if it is not given.
     device : str
         "auto", "cpu", "cuda:0".
     leave_out : sequence of str
@@ -159,7 +160,7 @@ def train(
     pool : Path, optional
         Folder with rings of packed synthetic cases, used as it is; nothing is generated.
     init : Path, optional
-        Folder with weights of the same network to start from.
+        Folder with weights of the same network to start from; their sources and patients stand on the new card, too.
     weights : str, optional
         Name of the weights, "nnunet"; that of the network by default.
     phases : sequence of Phase, optional
@@ -184,46 +185,44 @@ def train(
         The data are not as documented; the network is unknown; ``out`` has a checkpoint and ``resume`` is not set.
     """
     check_name(name)
-    if data is not None and not data.is_dir():
-        raise DataSetError(f"no folder {data}")
-    if not 0 <= given_share <= 1:
-        raise DataSetError(f"a share lies between 0 and 1, not at {given_share:g}")
     used = resolve_device(device)
-    if (out / "checkpoint.pt").exists() and not resume:
-        raise WeightsError(f"{out / 'checkpoint.pt'} exists; resume it, or give another folder")
-    going_on = resume and (out / CONFIG).exists()
-    if going_on:
-        phases, seed, leave_out, small = _as_before(name, out)
-    else:
-        phases = list(phases or recipe(name, used, cases=pool_size, steps=steps, minutes=minutes))
-        if early_stop is not None:
-            phases = [replace(phase, stop=early_stop) for phase in phases]
-    if used == "cpu":
-        keep_freed_memory()
-    torch.manual_seed(seed)
-    task = make_task(name, small=small)
-    if init is not None and not going_on:
-        start = weights_of(name, init)[0]
-        fit(task, load_weights(start, init)[0], start)
-        progress(f"starting from {start} in {init}")
-    trainer = Trainer(task, phases, out, seed=seed, device=used, report=progress, watch=watch)
+    if (out / CHECKPOINT).exists() and not resume:
+        raise WeightsError(f"{out / CHECKPOINT} exists; resume it, or give another folder")
+    going_on = resume and any((out / file).exists() for file in (CHECKPOINT, CONFIG))
     plan = Plan(
         data,
         out,
         tuple(leave_out),
         seed,
-        validation_cases=task.validated[1],
-        classifies=task.classifies,
-        pool_size=pool_size,
-        workers=workers,
-        given_share=given_share,
-        fixed_pool=fixed_pool,
+        pool_size,
+        workers,
+        given_share,
+        fixed_pool,
         pool=pool,
+    )
+    if going_on:
+        phases, small, plan = as_before(name, plan)
+    else:
+        phases = list(phases or recipe(name, used, cases=pool_size, steps=steps, minutes=minutes))
+        if early_stop is not None:
+            phases = [replace(phase, stop=early_stop) for phase in phases]
+    if plan.data is not None and not plan.data.is_dir():
+        raise DataSetError(f"no folder {plan.data}")
+    if not 0 <= plan.given_share <= 1:
+        raise DataSetError(f"a share lies between 0 and 1, not at {plan.given_share:g}")
+    if used == "cpu":
+        keep_freed_memory()
+    torch.manual_seed(plan.seed)
+    task = make_task(name, small=small)
+    start = None if init is None or going_on else start_from(task, init, progress)
+    trainer = Trainer(task, phases, out, seed=plan.seed, device=used, report=progress, watch=watch)
+    plan = replace(
+        plan, validation_cases=task.validated[1], segments=task.segments, classifies=task.classifies
     )
     with prepare(plan, used, progress) as material:
         task.class_weight = material.class_weight
         if not going_on:
-            write_json(out / CONFIG, _config(name, phases, plan, material, small))
+            write_json(out / CONFIG, config_of(name, phases, plan, material, small, start))
         if resume and trainer.resume():
             progress(f"going on with phase {trainer.state.phase + 1}, step {trainer.state.step}")
         scored = material.validation[: task.validated[0]]
@@ -233,31 +232,6 @@ def train(
     return _finish(trainer, material, out, weights, plan)
 
 
-def _as_before(name: str, out: Path) -> tuple[list[Phase], int, list[str], bool]:
-    config = read_json(out / CONFIG)
-    if config["name"] != name:
-        raise WeightsError(f"{out} holds a training of {config['name']}, not of {name}; give another folder")
-    phases = [Phase.from_dict(phase) for phase in config["phases"]]
-    return phases, int(config["seed"]), list(config["leave_out"]), bool(config["small"])
-
-
-def _config(
-    name: str, phases: Sequence[Phase], plan: Plan, material: Material, small: bool
-) -> dict[str, object]:
-    return {
-        "name": name,
-        "seed": plan.seed,
-        "small": small,
-        "leave_out": plan.leave_out,
-        "seen_patients": material.seen_patients,
-        "pool_size": plan.pool_size,
-        "given_share": plan.given_share,
-        "fixed_pool": plan.fixed_pool,
-        "phases": [phase.as_dict() for phase in phases],
-        "software": software(),
-    }
-
-
 def _validation(
     trainer: Trainer, files: Sequence[Path], out: Path, phases: Sequence[Phase]
 ) -> Callable[[nn.Module, Phase], float] | None:
@@ -265,8 +239,9 @@ def _validation(
         return None
 
     def validate(network: nn.Module, phase: Phase) -> float:
-        samples: Sequence[Sample] = [unpack(path) for path in files]
-        score = trainer.task.score(network, samples, device=trainer.device, mask_only=not phase.joint)
+        score = trainer.task.score(
+            network, PackedSamples(files), device=trainer.device, mask_only=not phase.joint
+        )
         write_json(out / HISTORY, trainer.state.history)
         draw_curves(trainer.state.history, phases, out / CURVES)
         return score
@@ -277,10 +252,14 @@ def _validation(
 def _finish(trainer: Trainer, material: Material, out: Path, weights: str | None, plan: Plan) -> Path:
     """Score the trained network on its validation cases, fit its temperature, and write weights and card."""
     task, network = trainer.task, trainer.best.eval()
-    samples = [unpack(path) for path in material.validation]
+    samples = PackedSamples(material.validation)
     score = task.score(network, samples, device=trainer.device) if samples else None
     temperature = _temperature(trainer, samples) if task.classifies else None
     kind = material.validation_origin
+    config = read_json(out / CONFIG)
+    start = config.get("start") or {"trained_on": material.provenance, "sources": []}
+    sources = sources_of(plan.data, material.left_out, len(material.learnt))
+    origins = {*material.provenance.split(" and "), *start["trained_on"].split(" and ")}
     write_json(
         out / METRICS,
         {"validation": {"cases": len(samples), "origin": kind, "score": score, "temperature": temperature}},
@@ -295,23 +274,25 @@ def _finish(trainer: Trainer, material: Material, out: Path, weights: str | None
         out,
         name=task.name,
         weights=weights,
-        provenance=material.provenance,
-        sources=sources_of(plan.data, plan.leave_out, material.given),
+        provenance=" and ".join(sorted(origins)),
+        sources=[*sources, *(source for source in start["sources"] if source not in sources)],
         figures=figures,
         temperature=temperature,
         calibrated_on=f"fitted on {len(samples)} {kind} cases kept out of the training",
         real_classes=material.real_classes,
+        seen=config["seen_patients"],
         small=task.small,
     )
 
 
 def _temperature(trainer: Trainer, samples: Sequence[Sample]) -> float | None:
     """Return the temperature that fits the validation's classes; None where a class has fewer than four cases."""
-    known = [s for s in samples if s.target >= 0]
-    targets = [s.target for s in known]
+    known = [number for number, sample in enumerate(samples) if sample.target >= 0]
+    targets = [samples[number].target for number in known]
     if min(targets.count(0), targets.count(1)) < MIN_CALIBRATION_CASES:
         return None
     logits: list[Any] = [
-        trainer.task.predict(trainer.best, s.image, device=trainer.device).logits for s in known
+        trainer.task.predict(trainer.best, samples[number].image, device=trainer.device).logits
+        for number in known
     ]
     return fit_temperature(np.stack(logits), targets)

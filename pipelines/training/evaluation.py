@@ -15,9 +15,8 @@ from pipelines.flair.intensity import normalise
 from pipelines.training.artefacts import thick_slices
 from pipelines.training.cases import Entry, LoadedCase, load_case, read_index
 from pipelines.training.cube import SPACING_MM
-from pipelines.training.export import restore, weights_of
+from pipelines.training.export import restore, seen_patients, weights_of
 from pipelines.training.metrics import class_scores, mean_scores, score_mask
-from pipelines.training.results import CONFIG, read_json
 from pipelines.training.tables import Target, targets_met
 from pipelines.training.tasks import Task
 from pipelines.types import BoolArray, FloatArray
@@ -76,7 +75,7 @@ class Scorer:
     name : str
         See `recipes.NAMES`.
     folder : Path
-        Of the weights; a results folder also tells the patients that were seen in training.
+        Of the weights.
     device : str
         "cpu", "cuda:0".
     flips : bool
@@ -96,8 +95,7 @@ class Scorer:
             task, details = restore(weights, folder, device)
             temperature, _ = temperature_of(details)
             self._members.append(_Member(task, temperature, float(details.get("threshold", 0.5))))
-        config = folder / CONFIG
-        self._seen = set(read_json(config).get("seen_patients", ())) if config.exists() else set()
+        self._seen = {patient for weights in self.weights for patient in seen_patients(weights, folder)}
 
     def _said(self, cube: FloatArray) -> tuple[FloatArray | None, float | None]:
         maps, shares = [], []

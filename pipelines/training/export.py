@@ -10,7 +10,9 @@ from typing import Any
 from torch import nn
 
 from pipelines.errors import WeightsError
+from pipelines.training.priors import mask_files, patient_of
 from pipelines.training.recipes import JOINT, Kind, ablation_of, check_name
+from pipelines.training.results import CONFIG, read_json
 from pipelines.training.tasks import Task, make_task
 from pipelines.weights import card_details, load_weights, save_weights
 
@@ -64,6 +66,10 @@ CLASSIFIER_LIMIT = (
     "synthetic data, and no clinical accuracy is known."
 )
 NOT_CALIBRATED = "Its class probabilities are not calibrated."
+PARTLY_SYNTHETIC_CLASSES = (
+    "A part of what the classification has learnt is synthetic: written priors of where MS and NMOSD "
+    "lesions lie."
+)
 SYNTHETIC_LIMIT = "Every training image is synthetic. No real FLAIR image was seen."
 
 
@@ -73,8 +79,7 @@ def sources_of(data: Path | None, leave_out: tuple[str, ...], given: int) -> lis
     if data is None:
         return sources
     heads = len(list((data / "head_labels").glob("*.nii.gz")))
-    names = [p.name.split(".")[0] for p in (data / "open_ms" / "lesions_mni").glob("*.nii.gz")]
-    masks = len([name for name in names if name not in leave_out])
+    masks = len([path for path in mask_files(data) if patient_of(path) not in leave_out])
     without = f", none of {', '.join(leave_out)}" if leave_out else ""
     if heads:
         sources.append({**LABEL_MAPS, "what": f"{heads} {LABEL_MAPS['what']}"})
@@ -150,6 +155,7 @@ def export(
     temperature: float | None = None,
     calibrated_on: str = "",
     real_classes: bool = False,
+    seen: Sequence[str] = (),
     small: bool = False,
 ) -> Path:
     """Write weights and cards.
@@ -176,7 +182,9 @@ def export(
     calibrated_on : str
         "fitted on 40 synthetic cases that it has not learnt from".
     real_classes : bool
-        The classes come from labelled patients, not from priors.
+        Labelled patients are among those that the classes come from.
+    seen : sequence of str
+        Patients that have a part in the training; their figures stand under a heading of their own.
     small : bool
         The tiny variant for tests.
 
@@ -197,6 +205,8 @@ def export(
         limits.append(SYNTHETIC_LIMIT)
     if classifies and not real_classes:
         limits.append(CLASSIFIER_LIMIT)
+    elif classifies and provenance != "real":
+        limits.append(PARTLY_SYNTHETIC_CLASSES)
     if classifies and temperature is None:
         limits.append(NOT_CALIBRATED)
     weights = weights or weights_name(name)
@@ -210,6 +220,7 @@ def export(
         **({"threshold": threshold} if segments else {}),
         **({"calibrated": temperature is not None} if classifies else {}),
         **({} if temperature is None else {"temperature": temperature, "calibrated_on": calibrated_on}),
+        **({"seen_patients": sorted(seen)} if seen else {}),
         **({"small": True} if small else {}),
         "licence": "Apache-2.0",
         "reference": REFERENCES[kind],
@@ -242,6 +253,19 @@ def restore(weights: str, folder: Path, device: str) -> tuple[Task, dict[str, An
     fit(task, state, weights)
     task.network.eval().requires_grad_(False).to(device)
     return task, details
+
+
+def seen_patients(weights: str, folder: Path) -> set[str]:
+    """Return the patients that had a part in a training: those of the card, and of the results folder if it is one.
+
+    Raises
+    ------
+    DataSetError, WeightsError
+        Card or ``config.json`` cannot be read.
+    """
+    told = set(card_details(weights, folder).get("seen_patients", ()))
+    config = folder / CONFIG
+    return told | set(read_json(config).get("seen_patients", ())) if config.exists() else told
 
 
 def fit(task: Task, state: Mapping[str, Any], weights: str) -> None:

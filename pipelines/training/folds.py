@@ -37,7 +37,7 @@ class Fold:
     Parameters
     ----------
     name : str
-        "fold1", "patient07", "draw001".
+        "fold1", "patient001" (the first patient, not the patient's name), "draw001".
     test : tuple of str
         Cases that are scored.
     held_out : tuple of str

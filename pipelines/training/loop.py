@@ -19,6 +19,7 @@ from pipelines.training.pool import ready
 from pipelines.training.recipes import Phase
 from pipelines.training.tasks import HALF_EDGE, Batch, Task
 
+CHECKPOINT = "checkpoint.pt"
 AVERAGE_DECAY = 0.995
 CLIP_NORM = 1.0
 WEIGHT_DECAY = 1e-4
@@ -118,7 +119,7 @@ class Trainer:
     @property
     def checkpoint(self) -> Path:
         """Where the training is kept."""
-        return self.folder / "checkpoint.pt"
+        return self.folder / CHECKPOINT
 
     @property
     def best(self) -> nn.Module:
@@ -276,6 +277,9 @@ class Trainer:
         state.used_s += time.monotonic() - began
         state.history[-1]["score"] = score
         self.report(f"{phase.name} {state.step}/{phase.steps}: validation score {score:.3f}")
+        if not math.isfinite(score):
+            # Nothing is better than what cannot be compared: it would stay the best.
+            return False
         if state.best is None or score > state.best:
             state.best, state.since_best, state.since_halved = score, 0, 0
             _write(self.best.state_dict(), self.folder / "best.pt")

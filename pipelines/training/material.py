@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from pipelines.training.cases import Entry, load_case, read_index
 from pipelines.training.folds import by_patient
 from pipelines.training.generator import make_generator
 from pipelines.training.pool import filling, pack, pack_sample, ready, unpack, wait_for
+from pipelines.training.priors import mask_files, patient_of
 from pipelines.training.sample import NO_CLASS
 
 FIRST_CASES = 8
@@ -36,13 +38,16 @@ class Plan:
     out: Path
     leave_out: tuple[str, ...]
     seed: int
-    validation_cases: int
-    classifies: bool
     pool_size: int
     workers: int | None
     given_share: float
     fixed_pool: bool
     pool: Path | None = None
+    validation_cases: int = 0
+    segments: bool = False
+    classifies: bool = False
+    before: Mapping[str, Any] | None = None
+    """What `Material.as_dict` said when the training that goes on began; None: it begins now."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,12 @@ class Material:
     validation : list of Path
         Packed cases that are never in the pool.
     validation_origin : "real" or "synthetic"
-    given : int
-        Cases of the index that the pool is made from.
+    learnt, kept : list of str
+        Cases of the index that the pool is made from, and those of the validation.
+    left_out : tuple of str
+        Patients whose lesion masks the generator does not use.
     seen_patients : list of str
-        Those that they are of, and those whose lesion masks the generator uses.
+        Patients of all these cases, and those whose lesion masks the generator uses.
     real_classes : bool
         The classes are those of patients.
     provenance : str
@@ -71,11 +78,17 @@ class Material:
     pool: Path
     validation: list[Path]
     validation_origin: str
-    given: int
+    learnt: list[str]
+    kept: list[str]
+    left_out: tuple[str, ...]
     seen_patients: list[str]
     real_classes: bool
     provenance: str
     class_weight: Tensor | None
+
+    def as_dict(self) -> dict[str, list[str]]:
+        """Return what must be the same when a training goes on."""
+        return {"learnt": self.learnt, "kept": self.kept, "seen_patients": self.seen_patients}
 
 
 @contextmanager
@@ -85,7 +98,8 @@ def prepare(plan: Plan, device: str, report: Report) -> Iterator[Material]:
     Raises
     ------
     DataSetError
-        The data set is not as documented, or a pool that is given is empty.
+        The data set is not as documented, has not the patients to leave out, or not the cases that a training that goes on
+        began with; a pool that is given is empty.
     """
     if plan.pool is not None:
         if not ready(plan.pool):
@@ -93,30 +107,18 @@ def prepare(plan: Plan, device: str, report: Report) -> Iterator[Material]:
         files = _generated_or_kept(plan, report)
         targets = [unpack(path).target for path in ready(plan.pool)]
         weight = class_weight(targets.count(0), targets.count(1))
-        yield Material(plan.pool, files, "synthetic", 0, [], False, "synthetic", weight)
+        yield Material(plan.pool, files, "synthetic", [], [], plan.leave_out, [], False, "synthetic", weight)
         return
-    entries = _entries(plan)
-    learnt, kept = _split(entries, plan.seed)
-    both = {"MS", "NMOSD"} <= {entry.label for entry in learnt}
+    learnt, kept = _split(_entries(plan, report), plan)
+    both = _both(learnt)
     if learnt and not both and any(entry.label != "none" for entry in learnt):
         # One class from patients and the other from the generator would teach the scanner.
         report("the data set has one class only: its labels are not learnt from")
+    plan, material = _described(plan, learnt, kept)
     given = _pack_entries(learnt, plan.out / "given", labelled=both)
-    validation = _pack_entries(kept, plan.out / "validation", labelled=True)
-    validation = validation or _generated_or_kept(plan, report)
-    origins = {entry.origin for entry in learnt} if plan.given_share > 0 else set()
-    if plan.given_share < 1 or not learnt:
-        origins.add("synthetic")
-    material = Material(
-        plan.out / "pool",
-        validation,
-        kept[0].origin if kept else "synthetic",
-        len(given) if plan.given_share > 0 else 0,
-        sorted({entry.patient for entry in learnt} | _mask_patients(plan)),
-        both and all(entry.origin == "real" for entry in learnt) and plan.given_share > 0,
-        " and ".join(sorted(origins)),
-        _expected_weight(learnt, plan.given_share) if both else None,
-    )
+    # A score by the cases of one class would choose the network that always says it.
+    validation = _pack_entries(kept, plan.out / "validation", labelled=both and _both(kept))
+    material = replace(material, validation=validation or _generated_or_kept(plan, report))
     workers = plan.workers or (1 if device == "cpu" else max(1, (os.cpu_count() or 2) - 4))
     with filling(
         material.pool,
@@ -128,10 +130,50 @@ def prepare(plan: Plan, device: str, report: Report) -> Iterator[Material]:
         workers=workers,
         given=plan.out / "given" if given else None,
         real_share=plan.given_share,
-    ):
+    ) as alive:
         whole = max(1, plan.pool_size // workers) * workers
-        wait_for(material.pool, whole if plan.fixed_pool else min(FIRST_CASES, plan.pool_size), report)
+        first = whole if plan.fixed_pool else min(FIRST_CASES, plan.pool_size)
+        wait_for(material.pool, first, report, alive)
         yield material
+
+
+def _described(plan: Plan, learnt: Sequence[Entry], kept: Sequence[Entry]) -> tuple[Plan, Material]:
+    """Return the plan, the validation's patients left out of the priors, and what is learnt, without its validation.
+
+    A training that begins finds no cases of an earlier one in its folder, which may have left others out.
+    """
+    validated = {entry.patient for entry in kept}
+    plan = replace(plan, leave_out=(*plan.leave_out, *sorted(validated - set(plan.leave_out))))
+    origins = {entry.origin for entry in learnt}
+    if plan.given_share < 1 or not learnt:
+        origins.add("synthetic")
+    both = _both(learnt)
+    material = Material(
+        plan.out / "pool",
+        [],
+        kept[0].origin if kept else "synthetic",
+        [entry.case for entry in learnt],
+        [entry.case for entry in kept],
+        plan.leave_out,
+        sorted({entry.patient for entry in learnt} | validated | _mask_patients(plan)),
+        both and all(entry.origin == "real" for entry in learnt),
+        " and ".join(sorted(origins)),
+        _expected_weight(learnt, plan.given_share) if both else None,
+    )
+    if plan.before is None:
+        for pattern in ("given/case*.npz", "validation/case*.npz", "pool/ring*/case*.npz"):
+            for path in plan.out.glob(pattern):
+                path.unlink()
+    elif any(plan.before.get(key, value) != value for key, value in material.as_dict().items()):
+        raise DataSetError(
+            f"the cases of {plan.data} are not those that the training in {plan.out} began with; give the data set of then, "
+            "or train anew in another folder"
+        )
+    return plan, material
+
+
+def _both(entries: Sequence[Entry]) -> bool:
+    return {"MS", "NMOSD"} <= {entry.label for entry in entries}
 
 
 def class_weight(ms: float, nmosd: float) -> Tensor | None:
@@ -150,20 +192,48 @@ def _expected_weight(learnt: Sequence[Entry], given_share: float) -> Tensor | No
     return class_weight(*shares)
 
 
-def _entries(plan: Plan) -> list[Entry]:
-    """Return the cases of the index that can be learnt from: those with a lesion mask, or with a class where it counts."""
-    if plan.data is None or not (plan.data / "index.csv").is_file() or plan.given_share == 0:
+def _entries(plan: Plan, report: Report) -> list[Entry]:
+    """Return the cases of the index that can be learnt from: those with a lesion mask, or with a class, where it counts."""
+    indexed = plan.data is not None and (plan.data / "index.csv").is_file()
+    entries = read_index(plan.data) if plan.data is not None and indexed else []
+    nobody = (
+        set(plan.leave_out)
+        - {entry.patient for entry in entries}
+        - _mask_patients(replace(plan, leave_out=()))
+    )
+    if nobody:
+        raise DataSetError(f"{plan.data or 'no data set'} has no patient {min(nobody)} to leave out")
+    if not indexed or plan.given_share == 0:
         return []
-    allowed = [entry for entry in read_index(plan.data) if entry.patient not in plan.leave_out]
-    return [e for e in allowed if e.lesions is not None or (plan.classifies and e.label != "none")]
+    usable = [
+        e
+        for e in entries
+        if e.patient not in plan.leave_out
+        and ((plan.segments and e.lesions is not None) or (plan.classifies and e.label != "none"))
+    ]
+    if not plan.segments and not _both(usable):
+        usable = []
+    report(f"{len(usable)} of {len(entries)} cases of the data set can be learnt from")
+    return usable
 
 
-def _split(entries: Sequence[Entry], seed: int) -> tuple[list[Entry], list[Entry]]:
-    """Return the cases to learn from and those of the patients that are kept for the validation."""
+def _split(entries: Sequence[Entry], plan: Plan) -> tuple[list[Entry], list[Entry]]:
+    """Return the cases to learn from and those of the patients that are kept for the validation, classes in turn.
+
+    The validation is of real cases alone where it has any, and none for a network of classes when it lacks one.
+    """
     if len({entry.patient for entry in entries}) < VALIDATION_PATIENTS:
         return list(entries), []
-    held = set(by_patient(entries, VALIDATION_PATIENTS, seed)[0].held_out)
-    return [e for e in entries if e.patient not in held], [e for e in entries if e.patient in held]
+    held = set(by_patient(entries, VALIDATION_PATIENTS, plan.seed)[0].held_out)
+    kept = [e for e in entries if e.patient in held]
+    real = [e for e in kept if e.origin == "real"]
+    labels = [e.label for e in real or kept]
+    turns = [labels[:number].count(label) for number, label in enumerate(labels)]
+    kept = [e for _, e in sorted(zip(turns, real or kept, strict=True), key=lambda pair: pair[0])]
+    learnt = [e for e in entries if e.patient not in held]
+    if not plan.segments and not (_both(kept) and _both(learnt)):
+        return list(entries), []
+    return learnt, kept
 
 
 def _pack_entries(entries: Sequence[Entry], folder: Path, *, labelled: bool) -> list[Path]:
@@ -198,5 +268,4 @@ def _generated_or_kept(plan: Plan, report: Report) -> list[Path]:
 def _mask_patients(plan: Plan) -> set[str]:
     if plan.data is None:
         return set()
-    names = {path.name.split(".")[0] for path in (plan.data / "open_ms" / "lesions_mni").glob("*.nii.gz")}
-    return names - set(plan.leave_out)
+    return {patient_of(path) for path in mask_files(plan.data)} - set(plan.leave_out)

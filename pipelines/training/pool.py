@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import overload
 
+from pipelines.errors import DataSetError
 from pipelines.training.generator import Case, make_generator
 from pipelines.training.mixing import real_cases
 from pipelines.training.sample import Sample, pack_sample, target_of, unpack
@@ -22,10 +23,10 @@ __all__ = ["Sample", "fill", "filling", "pack", "pack_sample", "ready", "unpack"
 
 
 class PackedSamples(Sequence[Sample]):
-    """Packed cases of a folder, read when they are asked for; hundreds of them do not fit into memory."""
+    """Packed cases, read when they are asked for; hundreds of them do not fit into memory."""
 
-    def __init__(self, folder: Path) -> None:
-        self._files = sorted(folder.glob("*.npz"))
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = files
 
     def __len__(self) -> int:
         return len(self._files)
@@ -67,7 +68,7 @@ def fill(
     """
     os.nice(5)
     generator = make_generator(data, leave_out)
-    real = PackedSamples(given) if given is not None else ()
+    real = PackedSamples(sorted(given.glob("*.npz"))) if given is not None else ()
     share = real_share if len(real) else 0.0
     varied, synthetic = real_cases(real, generator.masks, seed), generator.cases(seed)
     number = 0
@@ -96,8 +97,14 @@ def filling(
     workers: int = 1,
     given: Path | None = None,
     real_share: float = 0.0,
-) -> Iterator[None]:
-    """Keep processes filling ``folder`` while the block runs; each of them has its own ring and seed; see `fill`."""
+) -> Iterator[Callable[[], bool]]:
+    """Keep processes filling ``folder`` while the block runs; each of them has its own ring and seed; see `fill`.
+
+    Yields
+    ------
+    callable
+        Tells whether all of them still run.
+    """
     context = multiprocessing.get_context("spawn")
     processes = []
     for worker in range(workers):
@@ -109,7 +116,7 @@ def filling(
     for process in processes:
         process.start()
     try:
-        yield
+        yield lambda: all(process.is_alive() for process in processes)
     finally:
         for process in processes:
             process.terminate()
@@ -121,8 +128,23 @@ def ready(folder: Path) -> list[Path]:
     return sorted(folder.glob("ring*/case*.npz"))
 
 
-def wait_for(folder: Path, count: int, report: Callable[[str], None]) -> None:
-    """Return when the pool holds ``count`` cases."""
+def wait_for(folder: Path, count: int, report: Callable[[str], None], alive: Callable[[], bool]) -> None:
+    """Return when the pool holds ``count`` cases.
+
+    Parameters
+    ----------
+    alive : callable
+        See `filling`.
+
+    Raises
+    ------
+    DataSetError
+        A process that makes them has ended.
+    """
     report(f"making the first {count} cases")
     while len(ready(folder)) < count:
+        if not alive():
+            raise DataSetError(
+                f"a process that fills {folder} has ended, its reason stands above; if it lacked memory, use fewer workers"
+            )
         time.sleep(0.5)

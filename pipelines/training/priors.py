@@ -362,6 +362,16 @@ def draw_lesions(
     return drawn
 
 
+def mask_files(data: Path) -> list[Path]:
+    """Return the lesion masks in a folder of sources; each is named after its patient."""
+    return sorted((data / "open_ms" / "lesions_mni").glob("*.nii.gz"))
+
+
+def patient_of(path: Path) -> str:
+    """Return whose lesions a mask shows."""
+    return path.name.removesuffix(".nii.gz")
+
+
 def read_masks(
     folder: Path, leave_out: tuple[str, ...]
 ) -> dict[str, tuple[BoolArray, npt.NDArray[np.float64]]]:
@@ -376,7 +386,7 @@ def read_masks(
     stretch[:3, 3] = template[:, 0] - factor * masked[:, 0]
     masks = {}
     for path in sorted(folder.glob("*.nii.gz")):
-        name = path.name.split(".")[0]
+        name = patient_of(path)
         if name in leave_out:
             continue
         image = nib.load(path)

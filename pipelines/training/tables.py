@@ -134,12 +134,15 @@ class Target:
     ----------
     margin : float
         By how much it is met; negative: missed. In the unit of what is asked.
+    origin : "real" or "synthetic"
+        Of the case.
     """
 
     case: str
     asked: str
     reached: float
     margin: float
+    origin: str
 
     @property
     def met(self) -> bool:
@@ -153,7 +156,7 @@ class Target:
     def text(self) -> str:
         """Return it as a line."""
         said = f"met by {self.margin:.3f}" if self.met else f"MISSED by {-self.margin:.3f}"
-        return f"{self.case}: {self.asked}: {self.reached:.3f}, {said}"
+        return f"{self.case} ({self.origin}): {self.asked}: {self.reached:.3f}, {said}"
 
 
 def targets_met(
@@ -176,22 +179,24 @@ def targets_met(
     """
     if scores["truth_ml"] == 0:
         bound, found = FALSE_ML.get(origin, FALSE_ML["real"]), scores["volume_ml"]
-        return [Target(case, f"at most {bound} mL found without lesions", found, bound - found)]
+        return [Target(case, f"at most {bound} mL found without lesions", found, bound - found, origin)]
     dice, f1, volume = scores["dice"], scores["lesion_f1"], scores["volume_ratio"]
     targets = []
     if origin == "real" and patient in DICE_TARGETS:
         asked = DICE_TARGETS[patient]
-        targets.append(Target(case, f"Dice at least {asked}", dice, dice - asked))
+        targets.append(Target(case, f"Dice at least {asked}", dice, dice - asked, origin))
     for thickness, drop in DEGRADED_DROP.items():
         if thickness in degraded:
             lost = dice - degraded[thickness]["dice"]
             targets.append(
-                Target(case, f"Dice at most {drop} less at {thickness:g} mm slices", lost, drop - lost)
+                Target(
+                    case, f"Dice at most {drop} less at {thickness:g} mm slices", lost, drop - lost, origin
+                )
             )
     low, high = VOLUME_RATIO
     targets.append(
-        Target(case, f"volume {low} to {high} of the truth", volume, min(volume - low, high - volume))
+        Target(case, f"volume {low} to {high} of the truth", volume, min(volume - low, high - volume), origin)
     )
     if math.isfinite(f1):
-        targets.append(Target(case, f"lesion-wise F1 at least {LEAST_F1}", f1, f1 - LEAST_F1))
+        targets.append(Target(case, f"lesion-wise F1 at least {LEAST_F1}", f1, f1 - LEAST_F1, origin))
     return targets

@@ -207,6 +207,12 @@ def test_folder_without_an_index_or_with_a_result_is_refused(tmp_path: Path) -> 
         import_dicom(index(tmp_path, "a,P01,MS,,"), tmp_path / "out")
 
 
+def test_index_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "studies.csv").write_bytes("study,patient\nMüller,P01\n".encode("latin-1"))
+    with pytest.raises(DataSetError, match=r"studies\.csv cannot be read .* save it as CSV in UTF-8"):
+        import_dicom(tmp_path, tmp_path / "out")
+
+
 def test_head_without_a_brain_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker.dataset, "find_brain", lambda volume: None)
     uid, _ = study(tmp_path / "in" / "a", masked=False)

@@ -13,8 +13,10 @@ from pipelines.errors import DataSetError, WeightsError
 from pipelines.training.batches import draw_batch
 from pipelines.training.cases import load_case, read_index
 from pipelines.training.commands import phantom_cases, train
+from pipelines.training.export import export
 from pipelines.training.pool import ready, unpack
 from pipelines.training.recipes import Phase
+from pipelines.training.tasks import make_task
 from pipelines.weights import load_weights
 
 
@@ -82,6 +84,27 @@ def test_training_starts_from_given_weights(pool: Path, tmp_path: Path) -> None:
     assert same(again, tmp_path / "first" / "unet3d.json")
     with pytest.raises(WeightsError, match="no weights of nnunet in"):
         short("nnunet", pool, tmp_path / "third", init=tmp_path / "first")
+
+
+def test_patients_and_sources_of_the_weights_at_the_start_stay_known(pool: Path, tmp_path: Path) -> None:
+    source = {"what": "scans of a hospital", "licence": "its own", "citation": "none"}
+    first = make_task("unet3d", small=True).network
+    export(
+        first, tmp_path / "first", name="unet3d", provenance="real", sources=[source], figures={},
+        seen=["p7"], small=True,
+    )  # fmt: skip
+    card = short("unet3d", pool, tmp_path / "second", init=tmp_path / "first")
+    details = json.loads(card.read_text())
+    assert details["trained_on"] == "real and synthetic"
+    assert details["seen_patients"] == ["p7"]
+    assert source in details["sources"]
+    assert not any("No real FLAIR" in text for text in details["limitations"])
+
+
+def test_checkpoint_without_its_plan_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").touch()
+    with pytest.raises(DataSetError, match=r"config\.json cannot be read"):
+        train("nnunet", None, tmp_path, resume=True)
 
 
 def test_resumed_training_keeps_its_plan(pool: Path, tmp_path: Path) -> None:
@@ -165,6 +188,26 @@ def test_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
     entry = read_index(index(tmp_path, "case,flair\na,a.nii\n"))[0]
     with pytest.raises(DataSetError, match=r"a\.nii is not a readable NIfTI file"):
         load_case(entry)
+
+
+def test_index_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_bytes("case,flair\nMüller,a.nii\n".encode("latin-1"))
+    with pytest.raises(DataSetError, match=r"index\.csv cannot be read .* save it as CSV in UTF-8"):
+        read_index(tmp_path)
+
+
+def test_cut_off_or_undefined_voxels_are_refused(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(24, 24, 24)).astype(np.float32)
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii.gz")
+    whole = (tmp_path / "a.nii.gz").read_bytes()
+    (tmp_path / "a.nii.gz").write_bytes(whole[: len(whole) // 2])
+    values[0, 0, 0] = np.nan
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "b.nii.gz")
+    one, other = read_index(index(tmp_path, "case,flair\na,a.nii.gz\nb,b.nii.gz\n"))
+    with pytest.raises(DataSetError, match=r"a\.nii\.gz is damaged or cut off"):
+        load_case(one)
+    with pytest.raises(DataSetError, match=r"b\.nii\.gz has voxels that are not numbers"):
+        load_case(other)
 
 
 def test_unstripped_flair_without_a_mask_is_refused(tmp_path: Path) -> None:

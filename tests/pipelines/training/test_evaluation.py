@@ -8,11 +8,11 @@ import torch
 from typer.testing import CliRunner
 
 from pipelines.errors import DataSetError, WeightsError
-from pipelines.training.cases import read_index, write_cube
+from pipelines.training.cases import write_cube
 from pipelines.training.cli import models
 from pipelines.training.comparison import compare
 from pipelines.training.evaluation import evaluate
-from pipelines.training.export import export, restore
+from pipelines.training.export import export, restore, seen_patients
 from pipelines.training.recipes import Phase
 from pipelines.training.tables import Table, paper_table, targets_met
 from pipelines.training.tasks import make_task
@@ -83,6 +83,7 @@ def test_cases_are_scored_with_their_targets(cases: Path, tmp_path: Path) -> Non
     save("unet3d", tmp_path, weights="unet3d-1")
     save("unet3d", tmp_path, seed=1, weights="unet3d-2")
     (tmp_path / "config.json").write_text('{"seen_patients": ["p1"]}')
+    assert seen_patients("unet3d-1", tmp_path) == {"p1"}
     lines: list[str] = []
     scores = evaluate("unet3d", cases, weights=tmp_path, device="cpu", degrade=(3.0,), progress=lines.append)
     assert scores["weights"] == ["unet3d-1", "unet3d-2"]
@@ -155,8 +156,18 @@ def test_wrong_name_or_fold_stops_a_comparison_at_once(cases: Path, tmp_path: Pa
         compare([], cases, tmp_path)
 
 
-def test_index_and_folds_use_the_same_cases(cases: Path) -> None:
-    assert [entry.case for entry in read_index(cases)] == ["c0", "c1", "c2", "c3"]
+def test_card_tells_the_patients_that_were_learnt_from(cases: Path, tmp_path: Path) -> None:
+    task = make_task("squeezenet", small=True)
+    export(
+        task.network, tmp_path, name="squeezenet", provenance="real and synthetic", sources=[], figures={},
+        real_classes=True, seen=["p2", "p0"], small=True,
+    )  # fmt: skip
+    details = json.loads((tmp_path / "squeezenet.json").read_text())
+    assert details["limitations"][0].startswith("A part of what the classification has learnt is synthetic")
+    groups = evaluate("squeezenet", cases, weights=tmp_path, device="cpu", progress=str)["groups"]
+    assert isinstance(groups, dict)
+    assert list(groups["real cases, seen in training"]["cases"]) == ["c0", "c2"]
+    assert list(groups["real cases"]["cases"]) == ["c1", "c3"]
 
 
 def test_table_is_markdown() -> None:
@@ -175,7 +186,7 @@ def test_targets_of_the_two_patients() -> None:
     scores = {"truth_ml": 50.0, "dice": 0.7, "lesion_f1": 0.5, "volume_ratio": 1.3}
     targets = targets_met("case19", "patient19", "real", scores, {5.0: {"dice": 0.58}})
     assert [target.met for target in targets] == [False, False, True, True]
-    assert targets[0].text() == "case19: Dice at least 0.75: 0.700, MISSED by 0.050"
+    assert targets[0].text() == "case19 (real): Dice at least 0.75: 0.700, MISSED by 0.050"
     assert targets[1].margin == pytest.approx(-0.02)
     assert targets[2].margin == pytest.approx(0.1)
 

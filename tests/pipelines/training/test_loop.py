@@ -11,7 +11,7 @@ from pipelines.training.loop import Trainer
 from pipelines.training.pool import ready
 from pipelines.training.recipes import Phase
 from pipelines.training.sample import Sample, unpack
-from pipelines.training.tasks import make_task
+from pipelines.training.tasks import Prediction, make_task
 
 CROPS = Phase("crops", 32, 1, 16, 5.0, 5e-3, joint=False, schedule="constant", epoch=8)
 VOLUMES = replace(CROPS, name="volumes", joint=True)
@@ -131,11 +131,33 @@ def test_ignored_voxels_teach_nothing(pool: Path, tmp_path: Path) -> None:
     assert one.item() == other.item()
 
 
-def test_score_falls_with_false_lesions(pool: Path) -> None:
+def test_score_falls_with_false_lesions(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = unpack(ready(pool)[0])
     task = make_task("nnunet", small=True)
-    task.network.eval()
-    whole = task.score(task.network, [Sample(sample.image, sample.lesions, 0)], device="cpu")
-    ignored = np.ones_like(sample.lesions)
-    assert -0.01 <= whole <= 1
-    assert np.isnan(task.score(task.network, [replace(sample, ignore=ignored)], device="cpu"))
+    drawn = sample.lesions.copy()
+    monkeypatch.setattr(task, "predict", lambda *_, **__: Prediction(drawn.astype(np.float32), None))
+
+    def score(of: Sample) -> float:
+        return task.score(task.network, [of], device="cpu")
+
+    assert score(sample) == 1
+    drawn[:4] = True
+    n = sample.lesions.sum()
+    assert score(sample) == pytest.approx(2 * n / (n + drawn.sum()), abs=1e-3)
+    ignored = drawn & ~sample.lesions
+    assert score(replace(sample, ignore=ignored)) == 1
+    assert np.isnan(score(replace(sample, ignore=np.ones_like(ignored))))
+
+
+def test_score_that_is_no_number_never_becomes_the_best(pool: Path, tmp_path: Path) -> None:
+    scores = iter([float("nan"), 0.2, 0.1])
+    training = trainer("nnunet", tmp_path / "out", [replace(CROPS, steps=3, epoch=1)])
+    kept: list[torch.Tensor] = []
+
+    def validate(network: nn.Module, phase: Phase) -> float:
+        kept.append(torch.cat([value.flatten().float() for value in network.state_dict().values()]))
+        return next(scores)
+
+    training.run(pool, validate=validate)
+    best = torch.cat([value.flatten().float() for value in training.best.state_dict().values()])
+    assert torch.equal(best, kept[1])

@@ -177,7 +177,7 @@ def test_no_real_cases_is_an_error() -> None:
 def test_packed_samples_are_read_when_asked_for(tmp_path: Path) -> None:
     for number in range(3):
         pack_sample(flair((14 + number, 23, 23), target=number % 2), tmp_path / f"case{number}.npz")
-    packed = PackedSamples(tmp_path)
+    packed = PackedSamples(sorted(tmp_path.glob("*.npz")))
     assert len(packed) == 3
     assert packed[1].target == 1
     assert [sample.target for sample in packed[:2]] == [0, 1]
