@@ -157,13 +157,22 @@ def thick_slices(
     """
     step, length = thickness_mm / SPACING_MM, image.shape[axis]
     n = max(8, round(length / step))
-    blurred = ndimage.uniform_filter1d(image, max(2, round(step)), axis=axis)
     centres = (np.arange(n) + rng.uniform(0, 1)) * step
-    thick = np.take(blurred, np.clip(np.round(centres), 0, length - 1).astype(int), axis=axis)
+    across = [-1 if a == axis else 1 for a in range(3)]
+    before = np.cumsum(image, axis=axis, dtype=np.float32) - image
+
+    def up_to(place: npt.NDArray[np.float64]) -> FloatArray:
+        """Integrate from the cube's border, half a voxel before its first centre."""
+        end = np.clip(place + 0.5, 0, length)
+        low = np.minimum(end.astype(int), length - 1)
+        rest = (end - low).astype(np.float32).reshape(across)
+        return np.asarray(np.take(before, low, axis=axis) + rest * np.take(image, low, axis=axis))
+
+    thick = (up_to(centres + step / 2) - up_to(centres - step / 2)) / np.float32(step)
     thick = rician(thick, noise, rng)
     index = np.clip((np.arange(length) - centres[0]) / step, 0, n - 1)
     low = np.minimum(index.astype(int), n - 2)
-    weight = (index - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+    weight = (index - low).astype(np.float32).reshape(across)
     return np.asarray(
         np.take(thick, low, axis=axis) * (1 - weight) + np.take(thick, low + 1, axis=axis) * weight,
         dtype=np.float32,

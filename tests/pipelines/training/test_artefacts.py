@@ -112,3 +112,16 @@ def test_bend_stays_within_its_range() -> None:
         assert np.abs(moved[:, 20, 20, 20]).max() < 12
     mirrored = [bent_coordinates((N, N, N), np.random.default_rng(n))[2][20, 20] for n in range(20)]
     assert 3 < sum(line[-1] < line[0] for line in mirrored) < 17
+
+
+@pytest.mark.parametrize("thickness_mm", [2.0, 3.0, 5.0])
+def test_thick_slices_lie_where_the_truth_is(thickness_mm: float) -> None:
+    k = np.arange(80, dtype=np.float32)
+    shifts = []
+    for seed in range(20):
+        bump = np.exp(-((k - 30 - seed) ** 2) / 72)
+        image = np.broadcast_to(bump[:, None, None], (80, 2, 2))
+        thick = thick_slices(image, thickness_mm, 0, 0.0, np.random.default_rng(seed))[:, 0, 0]
+        assert thick.sum() == pytest.approx(bump.sum(), rel=0.01)
+        shifts.append(float((thick * k).sum() / thick.sum()) - 30 - seed)
+    assert max(map(abs, shifts)) < 0.1
