@@ -124,7 +124,7 @@ class FlairSection(Section):
 
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     members: Annotated[int, Field(ge=1, le=32)] = 2
-    flips: bool = False
+    flips: bool = True
 
 
 class StorageSection(Section):

@@ -35,7 +35,7 @@ class Settings:
 
     threshold: float = 0.5
     members: int = 2
-    flips: bool = False
+    flips: bool = True
 
 
 def default_settings() -> dict[str, object]:

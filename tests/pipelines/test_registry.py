@@ -34,7 +34,7 @@ def write_card(folder: Path, name: str, digest: str) -> None:
 def test_flair_is_installed_with_its_settings() -> None:
     info = registry.installed()
     assert set(info) == {"flair"}
-    assert info["flair"].default_settings == {"threshold": 0.5, "members": 2, "flips": False}
+    assert info["flair"].default_settings == {"threshold": 0.5, "members": 2, "flips": True}
     assert info["flair"].weights_digest == settings.weights_digest()
 
 
