@@ -12,7 +12,7 @@ from pipelines.flair.intensity import BACKGROUND, LIMIT
 from pipelines.training.sample import Sample, unpack
 from pipelines.types import FloatArray
 
-ON_LESIONS = 0.6
+ON_LESIONS = 0.45
 """Share of crops that are centred near a lesion, where there is one."""
 
 

@@ -18,7 +18,7 @@ VOXEL_WEIGHT = 2.0
 """[ours] Voxel-wise cross-entropy beside Dice: it keeps volumes without lesions quiet, where Dice says nothing."""
 CROSS_SCALE_WEIGHTS = (0.25, 0.25, 0.5)
 """At D/8, D/4, D/2."""
-LESION_WEIGHT = 3.0
+LESION_WEIGHT = 2.0
 """[ours] Weight of a lesion's voxel over any other in it."""
 SMOOTH = 1.0
 HEAD_WEIGHTS = (4 / 7, 2 / 7, 1 / 7)

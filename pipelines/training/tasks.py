@@ -48,12 +48,12 @@ SMALL_JOINT = {
 }
 SLICE_NOISE = 0.3
 """Largest SD of the Gaussian noise on the five slices, on the normalised scale: 0.06 of white matter."""
-HALF_EDGE = 80
+HALF_EDGE = 64
 """Smaller crops are learnt in float32 on a CPU.
 
 The gradient of a 3x3x3 convolution's weights in bfloat16 reads memory that was never written where its maps are 2 cubed
-(torch 2.13 on CPUs with avx512_bf16: differences of 1e30 between runs); maps of 3 cubed and more are right. Crops of 80 end
-at 5 cubed, pooled volumes in DenseNet121 at 2 cubed.
+(torch 2.13 on CPUs with avx512_bf16: differences of 1e30 between runs); maps of 3 cubed and more are right. Crops of 64 end
+at 4 cubed, pooled volumes in DenseNet121 at 2 cubed.
 """
 _TRIES = 64
 
