@@ -52,7 +52,9 @@ IdArgument = Annotated[
 
 @models.command("import-dicom")
 def import_dicom(
-    folder: Annotated[Path, typer.Argument(help="Folder with studies.csv and the DICOM studies that it names.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with studies.csv and the DICOM studies that it names.")
+    ],
     out_folder: Annotated[Path, typer.Option("--out", help="Where the data set goes.")],
 ) -> None:
     """Turn DICOM studies, FLAIR series with SEG masks of lesions, into a data set to train on."""
@@ -124,7 +126,14 @@ def _run_node(config: Path | None, *, with_worker: bool) -> None:
     verify()
     on_record = _print_record if sys.stdout.isatty() else None  # a service's journal stays short
     stop = stop_on_signals()
-    run(settings, settings.configured(installed()), config=config, with_worker=with_worker, stop=stop, on_record=on_record)
+    run(
+        settings,
+        settings.configured(installed()),
+        config=config,
+        with_worker=with_worker,
+        stop=stop,
+        on_record=on_record,
+    )
 
 
 def _print_record(record: Record) -> None:
