@@ -302,9 +302,9 @@ def analyse(
     out.print(f"{manifest.status}{f': {manifest.reason}' if manifest.reason else ''}", markup=False)
     figures = dict(manifest.figures)
     for name, value in figures.pop("probability", {}).items():
-        figures[f"probability of {name}"] = f"{value:.2f} (research use, see the model card)"
+        figures[f"probability of {name}"] = f"{value:.2f} (research use, see its training data below)"
     for key, value in figures.items():
-        out.print(f"  {key:<56}{value}", markup=False)
+        out.print(f"  {key:<72}{value}", markup=False)
     for warning in manifest.warnings:
         out.print(f"  {warning}", style="yellow", markup=False)
     for produced in sorted(out_folder.iterdir()):
