@@ -111,16 +111,23 @@ def hausdorff_95(mask: BoolArray, truth: BoolArray, spacing_mm: float) -> float:
 
 
 def score_mask(mask: BoolArray, truth: BoolArray, voxel_mm3: float) -> MaskScores:
-    """Score a mask against the truth, both bool, shape (k, j, i), voxels being cubes."""
+    """Score a mask against the truth, both bool, shape (k, j, i), voxels being cubes.
+
+    Where the truth holds no lesion there is no overlap to score: Dice, PPV and F1 are nan, ``false_ml`` says what was drawn.
+    """
     both, drawn, real = (float(x.sum()) for x in (mask & truth, mask, truth))
-    sizes = {name: lesion_f1(mask, truth, voxel_mm3, *bounds) for name, bounds in SIZES_MM3.items()}
+
+    def f1(*bounds: float) -> float:
+        return lesion_f1(mask, truth, voxel_mm3, *bounds) if real else NOT_DEFINED
+
+    sizes = {name: f1(*bounds) for name, bounds in SIZES_MM3.items()}
     return MaskScores(
-        dice=ratio(2 * both, drawn + real),
-        ppv=ratio(both, drawn),
+        dice=ratio(2 * both, drawn + real) if real else NOT_DEFINED,
+        ppv=ratio(both, drawn) if real else NOT_DEFINED,
         tpr=ratio(both, real),
         volume_difference=ratio(abs(drawn - real), real),
         volume_ratio=ratio(drawn, real),
-        lesion_f1=lesion_f1(mask, truth, voxel_mm3),
+        lesion_f1=f1(),
         hd95_mm=hausdorff_95(mask, truth, voxel_mm3 ** (1 / 3)),
         volume_ml=drawn * voxel_mm3 / 1000,
         truth_ml=real * voxel_mm3 / 1000,

@@ -46,6 +46,14 @@ def test_lesions_below_ten_cubic_millimetres_do_not_count() -> None:
 
 def test_lesion_free_case_has_no_dice() -> None:
     assert math.isnan(score_mask(boxes(), boxes(), 1.0).dice)
+
+
+def test_false_lesions_of_a_lesion_free_case_are_a_volume_and_no_overlap() -> None:
+    drawn = boxes()
+    drawn[2:6, 2:6, 2:6] = True
+    scores = score_mask(drawn, boxes(), 1.0)
+    assert scores.false_ml == pytest.approx(0.064)
+    assert all(math.isnan(value) for value in (scores.dice, scores.ppv, scores.lesion_f1))
     assert score_mask(boxes(3), boxes(), 1.0).false_ml == pytest.approx(0.027)
 
 
