@@ -217,7 +217,7 @@ def test_too_few_lesions_have_no_differential_and_say_why(volume: Volume) -> Non
 def test_one_member_is_asked_for_and_named_alone(volume: Volume) -> None:
     ensemble = Ensemble(lesions=1)
     findings, _ = analyse(models(Spot(), mask=ensemble), volume, members=1)
-    assert ensemble.asked == [(1, False)]
+    assert ensemble.asked == [(1, True)]
     assert [card.name for card in findings.models] == ["nnunet"]
 
 
