@@ -21,6 +21,8 @@ Point = tuple[float, float, float]
 Status = Literal["findings", "none", "unsuitable", "failed"]
 Laterality = Literal["left", "right"]
 Provenance = Literal["real", "synthetic", "real and synthetic"]
+SiteStatus = Literal["positive", "negative", "not analysed"]
+Located = Literal["automatic", "manual"]
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,46 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class SiteFinding:
+    """What a classifier says of one side's structure, or why it says nothing.
+
+    Parameters
+    ----------
+    laterality : "left" or "right"
+        The patient's.
+    status : "positive", "negative" or "not analysed"
+        Positive: the probability is at or above the threshold.
+    reason : str
+        Why the side was not analysed, in one line.
+    probability : float or None
+        Of a lesion, in [0, 1]; None, as all that follows, where the side was not analysed.
+    interval : Interval or None
+        The lowest and highest probability that single members of the ensemble give.
+    threshold : float or None
+        The probability from which the side is positive.
+    coverage : float or None
+        Share, in [0, 1], of the structure's course that the network was shown.
+    saliency_share : float or None
+        Share, in [0, 1], of the saliency that lies inside the structure.
+    located : "automatic", "manual" or None
+        Who found the place: the node, or a person who gave a point.
+    site : str
+        Code key of the structure.
+    """
+
+    laterality: Laterality
+    status: SiteStatus
+    reason: str = ""
+    probability: float | None = None
+    interval: Interval | None = None
+    threshold: float | None = None
+    coverage: float | None = None
+    saliency_share: float | None = None
+    located: Located | None = None
+    site: str = "optic_nerve"
+
+
+@dataclass(frozen=True)
 class Hypothesis:
     """The probability, in [0, 1], that a model gives to a disease (code key).
 
@@ -200,6 +242,12 @@ class Heatmap:
         In [0, 1] on the native grid.
     key_slices_k : tuple of int
         Slices that a reader should see, ascending.
+    model : str
+        Name of the model that is explained.
+    outline : bool array, shape (k, j, i), or None
+        The edge of what the model was shown, drawn as a line.
+    laterality : "left", "right" or None
+        The patient's side that the map explains.
     """
 
     name: str
@@ -209,6 +257,8 @@ class Heatmap:
     values: FloatArray
     key_slices_k: tuple[int, ...]
     model: str
+    outline: BoolArray | None = None
+    laterality: Laterality | None = None
 
 
 @dataclass(frozen=True)
@@ -229,8 +279,9 @@ class Findings:
 
     ``status`` is "findings" or "none" when the analysis ran, "unsuitable" when the input was refused and "failed" when the
     analysis broke; ``reason`` then says why, in one line. ``no_differential`` says why there are no hypotheses although
-    there are lesions; ``rules`` stand beside the hypotheses, or in their place. ``models`` are all that were asked, the one
-    that drew the masks first.
+    there are lesions; ``rules`` stand beside the hypotheses, or in their place. ``sites`` hold one answer for each side, where
+    a pipeline classifies sides instead of counting lesions. ``models`` are all that were asked, the one that drew the masks
+    first.
     """
 
     status: Status
@@ -238,6 +289,7 @@ class Findings:
     segments: tuple[Segment, ...] = ()
     lesions: tuple[Lesion, ...] = ()
     measurements: tuple[Measurement, ...] = ()
+    sites: tuple[SiteFinding, ...] = ()
     hypotheses: tuple[Hypothesis, ...] = ()
     no_differential: str = ""
     rules: tuple[Rule, ...] = ()
