@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pipelines.errors import PipelineError
 
+MAX_THREADS = 16
+
 
 def resolve_device(device: str) -> str:
     """Return the torch device for "auto", "cpu", "cuda", "cuda:1".
@@ -24,6 +26,17 @@ def resolve_device(device: str) -> str:
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise PipelineError(f'no device "{device}" on this machine ({torch.cuda.device_count()} GPUs found)')
     return device
+
+
+def limit_threads() -> int:
+    """Let torch and SimpleITK use as many threads as torch finds processors, at most 16; return how many."""
+    import SimpleITK as sitk  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+
+    threads = min(torch.get_num_threads(), MAX_THREADS)
+    torch.set_num_threads(threads)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    return threads
 
 
 def describe_device(device: str = "auto") -> str:

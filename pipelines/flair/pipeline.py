@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import SimpleITK as sitk
-import torch
-
 from pipelines.brain.mni_space import Alignment, align_to_mni
-from pipelines.device import resolve_device
+from pipelines.device import limit_threads, resolve_device
 from pipelines.errors import PipelineError
 from pipelines.flair.differential import (
     UNCALIBRATED,
@@ -40,7 +35,6 @@ from pipelines.flair.settings import (
     weights_used,
 )
 from pipelines.flair.suitability import (
-    Verdict,
     check_brain,
     check_contrast,
     check_geometry,
@@ -48,6 +42,7 @@ from pipelines.flair.suitability import (
 )
 from pipelines.flair.uncertainty import Samples, lesions_with_intervals, volume_interval
 from pipelines.memory import keep_freed_memory
+from pipelines.stages import Run, Verdict
 from pipelines.types import (
     BoolArray,
     Findings,
@@ -65,7 +60,6 @@ from pipelines.types import (
 from pipelines.weights import FOLDER, card_details, load_weights
 
 SEGMENT_NAME = "Lesion"
-MAX_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -116,44 +110,6 @@ class _Differential:
     cards: tuple[ModelCard, ...] = ()
 
 
-@dataclass
-class _Run:
-    """The stages of one analysis as they end."""
-
-    progress: Progress
-    timings_s: dict[str, float] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    reason: str = ""
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.timings_s[name] = time.perf_counter() - start
-        self.progress(name, self.timings_s[name])
-
-    def suits(self, *verdicts: Verdict) -> bool:
-        """Keep the warnings and the first reason; return whether there is none."""
-        for verdict in verdicts:
-            self.warnings.extend(verdict.warnings)
-            if verdict.reason:
-                self.reason = verdict.reason
-                return False
-        return True
-
-    def refusal(self) -> Findings:
-        """Return the answer to an input that does not suit."""
-        return Findings("unsuitable", self.reason, warnings=tuple(self.warnings), timings_s=self.timings_s)
-
-
-def limit_threads() -> int:
-    """Let torch and SimpleITK use as many threads as torch finds processors, at most 16; return how many."""
-    threads = min(torch.get_num_threads(), MAX_THREADS)
-    torch.set_num_threads(threads)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-    return threads
-
-
 class FlairPipeline:
     """Finds MS and NMOSD lesions on one FLAIR volume.
 
@@ -175,12 +131,12 @@ class FlairPipeline:
     def __call__(self, volume: Volume, settings: Mapping[str, object], progress: Progress) -> Findings:
         """Analyse one volume; what cannot be analysed comes back as status "unsuitable" with its reason."""
         checked = settings_of(settings)
-        run = _Run(progress)
+        run = Run(progress)
         if not run.suits(check_protocol(volume.attributes), check_geometry(volume)):
             return run.refusal()
         return self._analyse(volume, checked, run)
 
-    def _analyse(self, volume: Volume, settings: Settings, run: _Run) -> Findings:
+    def _analyse(self, volume: Volume, settings: Settings, run: Run) -> Findings:
         with run.stage("mask"):
             brain = find_brain(volume, self.device)
         if brain is None:

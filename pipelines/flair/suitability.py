@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from pipelines.brain.grid import Grid, resample
 from pipelines.brain.mni_space import Alignment, brain_height_mm, coarse_grid, overlap, template
+from pipelines.stages import Verdict, attribute
 from pipelines.types import BoolArray, FloatArray, Volume
 
 INVERSION_TIME_MS = (1500.0, 2900.0)
@@ -34,28 +34,6 @@ FLUID_MAX = 0.9
 """Lower quartile in the ventricles over white matter; FLAIR 0.1 to 0.5, T2 above 1.8."""
 GREY_MIN = 0.93
 """Median of cortex over that of white matter; FLAIR 1.05 to 1.2, T1 0.8."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The outcome of a check: suitable unless there is a reason."""
-
-    reason: str = ""
-    warnings: tuple[str, ...] = ()
-
-
-def attribute(attributes: Mapping[str, object], keyword: str) -> float | None:
-    """Return an attribute as a number; None when absent, not a number, or 0, which vendors write for none."""
-    value = attributes.get(keyword)
-    if isinstance(value, list | tuple):
-        value = value[0] if value else None
-    if not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if np.isfinite(number) and number != 0.0 else None
 
 
 def check_protocol(attributes: Mapping[str, object]) -> Verdict:

@@ -23,8 +23,8 @@ from pipelines.flair.pipeline import FlairPipeline, Models, load_flair
 from pipelines.flair.preprocess import Brain
 from pipelines.flair.segmenter import MaskAnswer
 from pipelines.flair.settings import MASK_WEIGHTS, default_settings, settings_of
-from pipelines.flair.suitability import Verdict
 from pipelines.phantoms.flair import AXIAL_2D, Acquisition, flair_phantom
+from pipelines.stages import Verdict
 from pipelines.types import Findings, FloatArray, ModelCard, Volume
 
 CARD = ModelCard("joint", "1", "ab12", "2.25.1", "synthetic", "Lesions on FLAIR")
