@@ -1,0 +1,1 @@
+"""Optic-nerve lesions on coronal fat-suppressed T2: eyes, crop, network, explanation and report."""

@@ -1,0 +1,140 @@
+"""What can be set of the FAT-SAT pipeline, and which weights it uses; importing this loads no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from pipelines import weights
+from pipelines.errors import PipelineError
+from pipelines.types import Laterality, Point
+
+CropKind = Literal["published", "along-nerve"]
+KINDS: tuple[CropKind, ...] = get_args(CropKind)
+WEIGHTS: Mapping[CropKind, str] = {"published": "fatsat", "along-nerve": "fatsat-along-nerve"}
+"""The ensemble for each crop; a network knows the crop that it was trained on."""
+LARGEST_ENSEMBLE = 32
+"""Members that ship at most; the paper has 200."""
+DECISIVE = ("network", "members", "threshold", "crop")
+"""What a model card says beside the weights' digest that changes results."""
+_SIDES: tuple[Laterality, ...] = get_args(Laterality)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one analysis.
+
+    Parameters
+    ----------
+    members : int
+        How many networks of the ensemble to ask; all where there are fewer.
+    threshold : float or None
+        Probability from which an eye is positive; None: that of the model card.
+    crop : "published" or "along-nerve"
+        See `pipelines.fatsat.crop`; each has an ensemble of its own.
+    points : mapping of "left" and "right" to points, or None
+        Where a person saw the nerve leave the globe, mm, LPS; in place of the point that is found.
+    """
+
+    members: int = LARGEST_ENSEMBLE
+    threshold: float | None = None
+    crop: CropKind = "published"
+    points: Mapping[Laterality, Point] | None = None
+
+
+def default_settings() -> dict[str, object]:
+    """Return every setting with its default."""
+    return asdict(Settings())
+
+
+def settings_of(given: Mapping[str, object]) -> Settings:
+    """Return checked settings; what is not given has its default.
+
+    Raises
+    ------
+    PipelineError
+        A setting is unknown or out of range.
+    """
+    known = default_settings()
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise PipelineError(
+            f'unknown setting "{unknown[0]}" of the fatsat pipeline; it has: {", ".join(sorted(known))}'
+        )
+    values = {**known, **given}
+    members, threshold, crop = values["members"], values["threshold"], values["crop"]
+    if isinstance(members, bool) or not isinstance(members, int) or members < 1:
+        raise PipelineError(f"members of the fatsat pipeline must be 1 or more, not {members!r}")
+    if threshold is not None and (
+        isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0.0 < threshold < 1.0
+    ):
+        raise PipelineError(f"threshold of the fatsat pipeline must be between 0 and 1, not {threshold!r}")
+    if crop not in KINDS:
+        raise PipelineError(f"crop of the fatsat pipeline must be {' or '.join(KINDS)}, not {crop!r}")
+    return Settings(
+        members=members,
+        threshold=None if threshold is None else float(threshold),
+        crop="published" if crop == "published" else "along-nerve",
+        points=points_of(values["points"]),
+    )
+
+
+def points_of(given: object) -> dict[Laterality, Point] | None:
+    """Return a person's points, checked.
+
+    Parameters
+    ----------
+    given : mapping or None
+        ``{"left": [x, y, z], "right": [x, y, z]}``, mm, LPS; one side or both.
+
+    Raises
+    ------
+    PipelineError
+        It is something else.
+    """
+    if given is None:
+        return None
+    form = 'points of the fatsat pipeline are {"left": [x, y, z], "right": [x, y, z]} in mm (LPS), one side or both'
+    if not isinstance(given, Mapping) or not given:
+        raise PipelineError(f"{form}, not {given!r}")
+    unknown = [key for key in given if key not in _SIDES]
+    if unknown:
+        raise PipelineError(f"{form}; {unknown[0]!r} is no side")
+    found: dict[Laterality, Point] = {}
+    for side in _SIDES:
+        if side not in given:
+            continue
+        point = given[side]
+        if not isinstance(point, list | tuple) or len(point) != 3:
+            raise PipelineError(f"{form}; {side} has {point!r}")
+        if any(isinstance(v, bool) or not isinstance(v, int | float) or not math.isfinite(v) for v in point):
+            raise PipelineError(f"{form}; {side} has {point!r}")
+        found[side] = (float(point[0]), float(point[1]), float(point[2]))
+    return found
+
+
+def weights_used(folder: Path = weights.FOLDER) -> tuple[str, ...]:
+    """Return the names of the weights that the pipeline uses, as far as they are installed; the published crop's always."""
+    there = weights.installed(folder)
+    return tuple(name for kind, name in WEIGHTS.items() if kind == "published" or name in there)
+
+
+def weights_digest(folder: Path = weights.FOLDER) -> str:
+    """Return one digest (sha256, hex) for all weights that the pipeline uses, and for what their cards add to the numbers.
+
+    Raises
+    ------
+    WeightsError
+        A model card is missing or unreadable.
+    """
+    lines = []
+    for name in sorted(weights_used(folder)):
+        details = weights.card_details(name, folder)
+        told = {key: details.get(key) for key in ("digest", *DECISIVE)}
+        lines.append(f"{name}:{json.dumps(told, sort_keys=True)}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
