@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from dicom_node.config import Destination
 
 LONGEST_SLEEP_S = 3600.0
+CLOCK_STEP_S = 1.0
+"""A clock that goes back by more was set back: times that were noted before lie too far ahead."""
 
 
 class Lane:
@@ -59,7 +61,8 @@ class Lane:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._something_new = False
-        self._hurry = False
+        self._hurry = True  # at the start: the clock may have been set back while the node was off
+        self._latest = 0.0  # of the clock
         self._unsaid: set[str] = set()  # jobs whose change could not be passed on
         self._failures = 0  # of the destination as a whole, in a row
         self._blocked_until = 0.0
@@ -123,6 +126,11 @@ class Lane:
     def _step(self) -> float:
         """Do all that is due, and return how long there is nothing to do."""
         name = self.destination.name
+        now = self._clock()
+        if now < self._latest - CLOCK_STEP_S:
+            self._blocked_until = 0.0
+            self._ledger.hurry(name)
+        self._latest = now
         if self._clock() >= self._blocked_until:
             for job_id in dict.fromkeys([*self._ledger.due_jobs(name), *self._unsaid]):
                 if self._stopping:
