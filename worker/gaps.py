@@ -48,9 +48,10 @@ def without_invented(findings: Findings, gaps: Sequence[Gap]) -> Findings:
         return findings
     missing = sum(gap.missing for gap in gaps)
     was = "slice was" if missing == 1 else "slices were"
+    included = "probabilities" if findings.sites else "volumes and counts"
     warnings = [
-        f"{missing} missing {was} interpolated for the analysis ({_places(gaps)} along the slice normal); volumes "
-        f"and counts include what was found there, the masks and maps do not"
+        f"{missing} missing {was} interpolated for the analysis ({_places(gaps)} along the slice normal); {included} "
+        f"include what was found there, the masks and maps do not"
     ]
     invented = invented_slices(gaps)
     inside = [lesion.id for lesion in findings.lesions if set(_range(lesion)) <= set(invented)]
@@ -99,8 +100,12 @@ def _lesion(lesion: Lesion, invented: Sequence[int]) -> Lesion:
 
 def _heatmap(heatmap: Heatmap, invented: Sequence[int]) -> Heatmap:
     shown = {index for k in heatmap.key_slices_k for index in (_last(k, invented), _next(k, invented))}
+    outline = heatmap.outline
     return replace(
-        heatmap, values=np.delete(heatmap.values, invented, axis=0), key_slices_k=tuple(sorted(shown))
+        heatmap,
+        values=np.delete(heatmap.values, invented, axis=0),
+        key_slices_k=tuple(sorted(shown)),
+        outline=None if outline is None else np.delete(outline, invented, axis=0),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.types import FloatArray
+from pipelines.types import BoolArray, FloatArray
 
 RgbArray = npt.NDArray[np.uint8]
 
@@ -30,6 +30,9 @@ WINDOW_PERCENTILES: Final = (1.0, 99.5)
 FAINT: Final = 0.15
 """Values below this let the source through untouched; from there the overlay grows to `OPAQUE`."""
 OPAQUE: Final = 0.7
+
+LINE: Final = (64, 224, 255)
+"""A colour that the scale does not have."""
 
 
 def colour_scale(values: npt.ArrayLike) -> RgbArray:
@@ -62,3 +65,10 @@ def overlay(background: RgbArray, values: FloatArray) -> RgbArray:
     strength = OPAQUE * np.clip((clipped - FAINT) / (1.0 - FAINT), 0.0, 1.0) ** 0.6
     blended = (1.0 - strength[..., None]) * background + strength[..., None] * colour_scale(clipped)
     return np.rint(blended).astype(np.uint8)
+
+
+def with_line(background: RgbArray, line: BoolArray) -> RgbArray:
+    """Return RGB, shape (j, i, 3), with the pixels of a line, shape (j, i), in the line's colour."""
+    drawn = background.copy()
+    drawn[line] = LINE
+    return drawn

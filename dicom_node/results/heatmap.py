@@ -11,8 +11,9 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_node.errors import ResultError
 from dicom_node.results import wording
-from dicom_node.results.colours import RgbArray, grey, overlay, window_of
+from dicom_node.results.colours import RgbArray, grey, overlay, window_of, with_line
 from dicom_node.results.context import ResultContext
+from dicom_node.results.manifest import site_name
 from dicom_node.results.picture import Caption, draw_caption, orientation_letters, side_letters
 from dicom_node.results.provenance import (
     DISCLAIMER,
@@ -49,27 +50,29 @@ def build_heatmaps(
         raise ResultError("a heatmap needs the volume that it explains")
     window = window_of(series.volume.array)
     for number, heatmap in enumerate(shown_heatmaps(findings, context)):
-        if heatmap.values.shape != series.volume.array.shape:
-            raise ResultError(
-                f"heatmap {heatmap.name!r} has shape {heatmap.values.shape}, the source {series.volume.array.shape}"
-            )
+        for drawn in (heatmap.values, heatmap.outline):
+            if drawn is not None and drawn.shape != series.volume.array.shape:
+                raise ResultError(
+                    f"heatmap {heatmap.name!r} has shape {drawn.shape}, the source {series.volume.array.shape}"
+                )
         model = model_named(findings, heatmap.model)
         for k in slices_shown(heatmap, findings, context):
             place = slice_of(series, sources, k)
             background = grey(series.volume.array[k], window)
+            lit = overlay(background, heatmap.values[k])
             image = draw_caption(
-                overlay(background, heatmap.values[k]),
+                lit if heatmap.outline is None else with_line(lit, heatmap.outline[k]),
                 caption_of(heatmap, model, place, findings),
                 colour_bar=True,
             )
-            ds = _secondary_capture(image, place, heatmap, model)
+            ds = _secondary_capture(image, place, heatmap, model, structure_of(heatmap, findings))
             finish(
                 ds,
                 source=place.source,
                 context=context,
                 models=[model] if model else findings.models,
                 role=ROLE,
-                what=f"{heatmap.name} {heatmap.class_name}",
+                what=f"{heatmap.name} {heatmap.laterality or heatmap.class_name}",
                 series_number=context.series_number_base + SERIES_OFFSET + number,
                 instance_number=place.image_number,
                 index=(number, k),
@@ -102,11 +105,16 @@ def slices_shown(heatmap: Heatmap, findings: Findings, context: ResultContext) -
 
 def caption_of(heatmap: Heatmap, model: ModelCard | None, place: Slice, findings: Findings) -> Caption:
     """Return what is burned into a heatmap."""
-    outcome = "" if findings.status == "findings" else "  (nothing found)"
-    if heatmap.probability is not None:
-        outcome = f": {wording.probability_text(heatmap.probability)}"
+    if heatmap.laterality:
+        explained = f"{structure_of(heatmap, findings).capitalize()}: {heatmap.class_name}"
+        outcome = "" if heatmap.probability is None else f" {wording.probability_text(heatmap.probability)}"
+    else:
+        explained = heatmap.class_name
+        outcome = "" if findings.status == "findings" else "  (nothing found)"
+        if heatmap.probability is not None:
+            outcome = f": {wording.probability_text(heatmap.probability)}"
     top = [
-        f"{heatmap.class_name}{outcome}",
+        f"{explained}{outcome}",
         heatmap.name,
         f"{model.name} {model.version}" if model else heatmap.model,
     ]
@@ -116,7 +124,17 @@ def caption_of(heatmap: Heatmap, model: ModelCard | None, place: Slice, findings
     return Caption(tuple(top), tuple(bottom), side_letters(place.orientation))
 
 
-def _secondary_capture(image: RgbArray, place: Slice, heatmap: Heatmap, model: ModelCard | None) -> Dataset:
+def structure_of(heatmap: Heatmap, findings: Findings) -> str:
+    """Return the side and structure that a map explains ("right optic nerve"); the side alone where no site has it."""
+    for site in findings.sites:
+        if site.laterality == heatmap.laterality:
+            return site_name(site)
+    return heatmap.laterality or ""
+
+
+def _secondary_capture(
+    image: RgbArray, place: Slice, heatmap: Heatmap, model: ModelCard | None, structure: str
+) -> Dataset:
     ds = Dataset()
     ds.SOPClassUID = SecondaryCaptureImageStorage
     ds.Modality = "OT"
@@ -125,7 +143,8 @@ def _secondary_capture(image: RgbArray, place: Slice, heatmap: Heatmap, model: M
     ds.BurnedInAnnotation = "YES"
     ds.LossyImageCompression = "00"
     stated = "" if heatmap.probability is None else f", {wording.probability_text(heatmap.probability)}"
-    shown = f"RESEARCH. {heatmap.name} of {heatmap.model} for the class {heatmap.class_name}{stated}."
+    where = f" of the {structure}" if structure else ""
+    shown = f"RESEARCH. {heatmap.name} of {heatmap.model} for the class {heatmap.class_name}{where}{stated}."
     ds.ImageComments = " ".join(filter(None, (shown, training_remark(model), DISCLAIMER)))
     ds.DerivationDescription = f"{heatmap.name} over the source image: {heatmap.method}"[:1024]
     _add_geometry(ds, place)

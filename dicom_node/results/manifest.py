@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from dicom_node.errors import ResultError
 from dicom_node.results.context import ResultContext
-from pipelines.types import Findings, Interval, Measurement, Status
+from pipelines.types import Findings, Interval, Measurement, SiteFinding, Status
 
 FILE_NAME = "manifest.json"
 MM3_IN = {"mm3": 1.0, "mL": 1000.0}
@@ -91,7 +91,7 @@ def figures_of(findings: Findings) -> dict[str, Any]:
     """Return the numbers of an outcome.
 
     lesions, volume_ml and its interval (volume_low_ml, volume_high_ml), probability of each hypothesis with its model and
-    of each side.
+    of each side; ``sides``, one line on all sides that were judged, and ``sites`` with the numbers of each.
     """
     figures: dict[str, Any] = {}
     count, volume_mm3 = lesion_count(findings), total_volume_mm3(findings)
@@ -109,11 +109,49 @@ def figures_of(findings: Findings) -> dict[str, Any]:
     for measurement in findings.measurements:
         if measurement.code == "probability" and measurement.laterality:
             figures.setdefault("probability", {})[measurement.laterality] = round(measurement.value, 2)
+    if findings.sites:
+        figures["sides"] = sides_line(findings.sites)
+        figures["sites"] = {site_name(site): _site_figures(site) for site in findings.sites}
+    return figures
+
+
+def site_name(site: SiteFinding) -> str:
+    """Return what a reader calls a side's structure ("right optic nerve")."""
+    return f"{site.laterality} {site.site.replace('_', ' ')}"
+
+
+def sides_line(sites: Sequence[SiteFinding]) -> str:
+    """Return the answers for all sides in one line: "right optic nerve positive (0.91), left negative (0.12)"."""
+    parts = []
+    for number, site in enumerate(sites):
+        name = site.laterality if number else site_name(site)
+        shown = "" if site.probability is None else f" ({site.probability:.2f})"
+        parts.append(f"{name} {site.status}{shown}")
+    return ", ".join(parts)
+
+
+def _site_figures(site: SiteFinding) -> dict[str, Any]:
+    figures: dict[str, Any] = {"status": site.status}
+    for name in ("probability", "threshold", "coverage", "saliency_share"):
+        value = getattr(site, name)
+        if value is not None:
+            figures[name] = round(value, 3)
+    if site.interval is not None:
+        figures |= {
+            "probability_low": round(site.interval.low, 3),
+            "probability_high": round(site.interval.high, 3),
+        }
+    if site.located:
+        figures["located"] = site.located
+    if site.reason:
+        figures["reason"] = site.reason
     return figures
 
 
 def lesion_count(findings: Findings) -> int | None:
     """Return how many lesions the findings state, or else list; None where the pipeline counts none."""
+    if findings.sites:
+        return None
     stated = [
         item.value for item in findings.measurements if item.code == "lesion_count" and _is_overall(item)
     ]
@@ -127,6 +165,8 @@ def total_volume_mm3(findings: Findings) -> float | None:
 
     None where the pipeline measures none.
     """
+    if findings.sites:
+        return None
     stated = _total_volume(findings)
     if stated is not None:
         return round(stated.value * MM3_IN[stated.unit], 3)

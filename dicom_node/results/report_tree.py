@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from highdicom import sr
-from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicom_node.results import wording
-from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import lesion_count, total_volume_interval, total_volume_mm3
 from dicom_node.results.provenance import (
     DISCLAIMER,
@@ -20,32 +16,23 @@ from dicom_node.results.provenance import (
     MODEL_NAME,
     model_named,
     segmenting_model,
-    software_versions,
     training_remark,
 )
 from dicom_node.results.quantities import measurement_item, number_item
-from dicom_node.results.segmentation import segments_shown, tracking_id, tracking_uid
+from dicom_node.results.report_items import (
+    Group,
+    ReportInput,
+    algorithm,
+    evaluation,
+    finding_site,
+    tracking,
+    with_comments,
+)
+from dicom_node.results.report_sites import judged_groups
+from dicom_node.results.segmentation import category_of, segments_shown, tracking_id, tracking_uid
 from dicom_node.results.source import slice_of
 from dicom_node.standard import codes
-from pipelines.types import Findings, Lesion, Measurement, ModelCard
-
-if TYPE_CHECKING:
-    from dicom_node.series.volume import LoadedSeries
-
-Group = Any
-"""A measurement group of highdicom, TID 1411 or 1501."""
-
-
-@dataclass(frozen=True)
-class ReportInput:
-    """Everything that the tree is made from; ``points``: state the lesions' centres as SCOORD3D."""
-
-    findings: Findings
-    series: LoadedSeries
-    sources: list[Dataset]
-    segmentation: Dataset | None
-    context: ResultContext
-    points: bool
+from pipelines.types import Lesion, Measurement
 
 
 def measurement_report(given: ReportInput) -> sr.MeasurementReport:
@@ -58,6 +45,7 @@ def measurement_report(given: ReportInput) -> sr.MeasurementReport:
     """
     groups = [
         overall_group(given),
+        *judged_groups(given),
         *_segment_groups(given),
         *_site_groups(given),
         *(_lesion_group(given, lesion) for lesion in wording.listed_lesions(given.findings)),
@@ -95,7 +83,7 @@ def procedure_reported(given: ReportInput) -> Code:
 def overall_group(given: ReportInput) -> Group:
     """Return the group that says how the analysis went, whether anything was found, how many and how much."""
     findings, analysed = given.findings, given.findings.status in ("findings", "none")
-    evaluations = [_evaluation(codes.SUMMARY, codes.SUMMARY_BY_STATUS[findings.status])]
+    evaluations = [evaluation(codes.SUMMARY, codes.SUMMARY_BY_STATUS[findings.status])]
     measurements: list[Any] = []
     finding = None
     if analysed:
@@ -119,18 +107,18 @@ def overall_group(given: ReportInput) -> Group:
             if not (item.region or item.laterality) and item.code not in ("lesion_count", "volume")
         ]
     else:
-        evaluations.append(_evaluation(codes.SUMMARY_OF_ANALYSES, codes.ANALYSIS_BY_STATUS[findings.status]))
+        evaluations.append(evaluation(codes.SUMMARY_OF_ANALYSES, codes.ANALYSIS_BY_STATUS[findings.status]))
     group = sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(given, "Analysis", "overall"),
+        tracking_identifier=tracking(given, "Analysis", "overall"),
         finding_type=finding,
-        algorithm_id=_algorithm(segmenting_model(findings)),
+        algorithm_id=algorithm(segmenting_model(findings)),
         finding_sites=[sr.FindingSite(codes.BRAIN)] if given.context.pipeline == "flair" else None,
         measurements=measurements,
         qualitative_evaluations=evaluations,
     )
     comments = [*wording.outcome_sentences(findings), *wording.remark_sentences(findings, given.context)]
     comments += [wording.not_listed_sentence(findings), *map(wording.model_line, findings.models), DISCLAIMER]
-    return _with_comments(group, comments)
+    return with_comments(group, comments)
 
 
 def _segment_groups(given: ReportInput) -> list[Group]:
@@ -141,9 +129,10 @@ def _segment_groups(given: ReportInput) -> list[Group]:
     groups = []
     for number, segment in enumerate(segments_shown(given.findings), start=1):
         own = [lesion for lesion in given.findings.lesions if lesion.segment == segment.name]
-        measurements = [
-            number_item(codes.VOLUME, int(segment.mask.sum()) * voxel_mm3, "mm3", derivation=codes.TOTAL)
-        ]
+        # one side's structure is no total of anything
+        derivation = None if segment.laterality else codes.TOTAL
+        volume_mm3 = int(segment.mask.sum()) * voxel_mm3
+        measurements = [number_item(codes.VOLUME, volume_mm3, "mm3", derivation=derivation)]
         if own:
             measurements.append(number_item(codes.LESION_COUNT, len(own), "{lesions}"))
         groups.append(
@@ -155,9 +144,11 @@ def _segment_groups(given: ReportInput) -> list[Group]:
                     given.segmentation, segment_number=number
                 ),
                 finding_type=codes.finding_code(segment.code),
-                finding_category=codes.ABNORMAL_STRUCTURE,
-                algorithm_id=_algorithm(segmenting_model(given.findings)),
-                finding_sites=[_site("optic_nerve" if segment.laterality else "brain", segment.laterality)],
+                finding_category=category_of(segment),
+                algorithm_id=algorithm(segmenting_model(given.findings)),
+                finding_sites=[
+                    finding_site("optic_nerve" if segment.laterality else "brain", segment.laterality)
+                ],
                 measurements=measurements,
             )
         )
@@ -172,11 +163,9 @@ def _site_groups(given: ReportInput) -> list[Group]:
             by_site.setdefault((item.region or "optic_nerve", item.laterality), []).append(item)
     return [
         sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=_tracking(
-                given, " ".join(filter(None, (side, region))), "site", region, side
-            ),
-            algorithm_id=_algorithm(segmenting_model(given.findings)),
-            finding_sites=[_site(region, side)],
+            tracking_identifier=tracking(given, " ".join(filter(None, (side, region))), "site", region, side),
+            algorithm_id=algorithm(segmenting_model(given.findings)),
+            finding_sites=[finding_site(region, side)],
             measurements=[measurement_item(item) for item in items],
         )
         for (region, side), items in by_site.items()
@@ -196,13 +185,13 @@ def _lesion_group(given: ReportInput, lesion: Lesion) -> Group:
     ]
     side = segment.laterality if segment else None
     group = sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(given, f"Lesion {lesion.id}", "lesion", lesion.id),
+        tracking_identifier=tracking(given, f"Lesion {lesion.id}", "lesion", lesion.id),
         finding_type=codes.finding_code(segment.code) if segment else codes.LESION,
         finding_category=codes.ABNORMAL_STRUCTURE,
-        algorithm_id=_algorithm(segmenting_model(given.findings)),
-        finding_sites=[_site(lesion.region or ("optic_nerve" if side else "brain"), side)],
+        algorithm_id=algorithm(segmenting_model(given.findings)),
+        finding_sites=[finding_site(lesion.region or ("optic_nerve" if side else "brain"), side)],
         measurements=measurements,
-        qualitative_evaluations=[_evaluation(codes.CHANGE, codes.change_code(lesion.change))]
+        qualitative_evaluations=[evaluation(codes.CHANGE, codes.change_code(lesion.change))]
         if lesion.change
         else None,
         source_images=[_centre_image(given, lesion)],
@@ -235,52 +224,15 @@ def _hypothesis_groups(given: ReportInput) -> list[Group]:
         model = model_named(given.findings, item.model)
         disease = codes.disease_code(item.code, given.context.snomed_scheme)
         group = sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=_tracking(given, item.name, "hypothesis", item.code, item.model),
-            algorithm_id=_algorithm(model),
+            tracking_identifier=tracking(given, item.name, "hypothesis", item.code, item.model),
+            algorithm_id=algorithm(model),
             measurements=[number_item(codes.PROBABILITY, wording.rounded_probability(item.probability), "1")],
-            qualitative_evaluations=[_evaluation(codes.DIFFERENTIAL, disease)],
+            qualitative_evaluations=[evaluation(codes.DIFFERENTIAL, disease)],
         )
         remarks = [
             wording.calibration_text(item.calibrated, model),
             training_remark(model),
             DISCLAIMER,
         ]
-        groups.append(_with_comments(group, remarks))
+        groups.append(with_comments(group, remarks))
     return groups
-
-
-def _with_comments(group: Group, comments: Sequence[str]) -> Group:
-    for text in filter(None, comments):
-        group[0].ContentSequence.append(
-            sr.TextContentItem(codes.COMMENT, text, relationship_type=sr.RelationshipTypeValues.CONTAINS)
-        )
-    return group
-
-
-def _tracking(given: ReportInput, name: str, *index: object) -> sr.TrackingIdentifier:
-    return sr.TrackingIdentifier(uid=given.context.derive_uid("tracking", *index), identifier=name)
-
-
-def _algorithm(model: ModelCard | None) -> sr.AlgorithmIdentification | None:
-    """Return TID 4019 with the values that ContributingEquipment has."""
-    if model is None:
-        return None
-    version, digest = software_versions(model)
-    return sr.AlgorithmIdentification(
-        name=model.name,
-        version=version,
-        parameters=[f"weights digest {digest}"],
-        family=codes.ARTIFICIAL_INTELLIGENCE,
-        manufacturer=MANUFACTURER,
-    )
-
-
-def _site(key: str, laterality: str | None) -> sr.FindingSite:
-    side = codes.LATERALITY[laterality] if laterality else None
-    if codes.is_region(key):
-        return sr.FindingSite(codes.BRAIN, laterality=side, topographical_modifier=codes.site_code(key))
-    return sr.FindingSite(codes.site_code(key), laterality=side)
-
-
-def _evaluation(name: Code, value: Code) -> sr.QualitativeEvaluation:
-    return sr.QualitativeEvaluation(name=name, value=value)

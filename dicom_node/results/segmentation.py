@@ -9,6 +9,7 @@ import numpy as np
 from highdicom.color import CIELabColor
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
 from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
 from pydicom.valuerep import DSfloat
 
 from dicom_node.errors import ResultError
@@ -74,7 +75,7 @@ def build_segmentation(
         software_versions=context.node_version,
         device_serial_number=context.node_id,
         omit_empty_frames=False,
-        content_label="LESIONS",
+        content_label="OPTIC_NERVES" if findings.sites else "LESIONS",
         content_description=f"Research: {context.title}"[:LONG_STRING],
     )
     _name_segment_in_each_frame(ds)
@@ -89,7 +90,7 @@ def build_segmentation(
         context=context,
         models=findings.models,
         role=ROLE,
-        what="lesion mask",
+        what="nerve, candidate region" if findings.sites else "lesion mask",
         series_number=context.series_number_base,
     )
     return ds
@@ -154,9 +155,7 @@ def _description(
     description = SegmentDescription(
         segment_number=number,
         segment_label=name[:LONG_STRING],
-        segmented_property_category=(
-            codes.ANATOMICAL_STRUCTURE if segment.code == "optic_nerve" else codes.ABNORMAL_STRUCTURE
-        ),
+        segmented_property_category=category_of(segment),
         segmented_property_type=codes.finding_code(segment.code),
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(
@@ -172,8 +171,14 @@ def _description(
         display_color=CIELabColor.from_rgb(*segment.colour_rgb),
     )
     if segment.laterality:
-        region = description.AnatomicRegionSequence[0]
-        region.AnatomicRegionModifierSequence = [
-            highdicom.sr.CodedConcept.from_code(codes.LATERALITY[segment.laterality])
-        ]
+        side = [highdicom.sr.CodedConcept.from_code(codes.LATERALITY[segment.laterality])]
+        description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = side
+        if segment.code == "optic_nerve":  # the structure itself has a side (PS3.3 C.8.20.2)
+            property_type = description.SegmentedPropertyTypeCodeSequence[0]
+            property_type.SegmentedPropertyTypeModifierCodeSequence = side
     return description
+
+
+def category_of(segment: Segment) -> Code:
+    """Return the category that SEG and SR give a segment."""
+    return codes.ANATOMICAL_STRUCTURE if segment.code == "optic_nerve" else codes.ABNORMAL_STRUCTURE

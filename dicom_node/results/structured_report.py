@@ -9,7 +9,8 @@ from pydicom.dataset import Dataset
 
 from dicom_node.results.context import ResultContext
 from dicom_node.results.provenance import MANUFACTURER, finish
-from dicom_node.results.report_tree import ReportInput, measurement_report
+from dicom_node.results.report_items import ReportInput
+from dicom_node.results.report_tree import measurement_report
 from dicom_node.results.source import without_name
 from dicom_node.standard import codes
 from pipelines.types import Findings

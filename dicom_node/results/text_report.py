@@ -91,8 +91,9 @@ def report_sections(
 ) -> list[Dataset]:
     """Return the sections of the report, in the order in which they are read."""
     lesions = [_lesion_text(lesion, series, sources) for lesion in wording.listed_lesions(findings)]
+    outcome = wording.outcome_sentences(findings)
     found = [
-        " ".join(wording.outcome_sentences(findings)),
+        *(outcome if findings.sites else [" ".join(outcome)]),
         _LINE_END.join(filter(None, [*lesions, wording.not_listed_sentence(findings)])),
     ]
     sections = [

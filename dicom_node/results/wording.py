@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dicom_node.results.context import ResultContext
-from dicom_node.results.manifest import lesion_count, total_volume_interval, total_volume_mm3
+from dicom_node.results.manifest import lesion_count, site_name, total_volume_interval, total_volume_mm3
 from dicom_node.results.provenance import is_synthetic, model_named, training_remark
-from pipelines.types import Findings, Hypothesis, Lesion, Measurement, ModelCard, Rule
+from pipelines.types import Findings, Hypothesis, Lesion, Measurement, ModelCard, Rule, SiteFinding
 
 LESIONS_LISTED = 50
 """Lesions that the reports list, largest first; the rest are counted only."""
@@ -61,7 +61,7 @@ def outcome_sentences(findings: Findings) -> list[str]:
         return [f"The series was not analysed, because it is not suitable: {_sentence(findings.reason)}"]
     if findings.status == "failed":
         return [f"The analysis failed and gave no result: {_sentence(findings.reason)}"]
-    sentences = _count_sentences(findings)
+    sentences = [*_count_sentences(findings), *map(site_sentence, findings.sites)]
     if findings.reason:
         sentences.append(_sentence(findings.reason))
     return sentences + [text for item in findings.measurements if (text := _measurement_sentence(item))]
@@ -84,6 +84,38 @@ def _count_sentences(findings: Findings) -> list[str]:
         ]
     noun = "lesion was" if count == 1 else "lesions were"
     return [f"{count} {noun} found, with a total volume of {volume}{between and f' ({between})'}."]
+
+
+def site_sentence(site: SiteFinding) -> str:
+    """Return the answer for one side in one sentence."""
+    name = site_name(site).capitalize()
+    if site.probability is None or site.threshold is None:
+        return f"{name}: not analysed, because {_sentence(site.reason)}"
+    found = "suspicious for a lesion" if site.status == "positive" else "no sign of a lesion"
+    shown, limit = probability_text(site.probability), probability_text(site.threshold)
+    if shown == limit and site.status == "negative":  # two decimals would not tell them apart
+        shown, limit = f"{site.probability:.3f}", f"{site.threshold:.3f}"
+    relation = "at or above" if site.status == "positive" else "below"
+    return f"{name}: {found}, probability {shown}{_spread(site)}, {relation} the threshold of {limit}."
+
+
+def _spread(site: SiteFinding) -> str:
+    if site.interval is None:
+        return ""
+    low, high = probability_text(site.interval.low), probability_text(site.interval.high)
+    return f" ({low} to {high} {site.interval.basis})"
+
+
+def site_remark(site: SiteFinding) -> str:
+    """Return how well one side was seen: who located it, how much of it was analysed, and where the model looked."""
+    if site.status == "not analysed":
+        return ""
+    parts = ["located by a point that a person gave" if site.located == "manual" else "located automatically"]
+    if site.coverage is not None:
+        parts.append(f"{site.coverage:.0%} of its course analysed")
+    if site.saliency_share is not None:
+        parts.append(f"{site.saliency_share:.0%} of the saliency inside the nerve")
+    return f"{site_name(site).capitalize()}: {', '.join(parts)}."
 
 
 def _measurement_sentence(item: Measurement) -> str:
@@ -182,8 +214,11 @@ def model_line(model: ModelCard) -> str:
 
 def remark_sentences(findings: Findings, context: ResultContext) -> list[str]:
     """Return the warnings on quality, the job's note, and which result this one replaces."""
-    sentences = [_sentence(text) for text in (*findings.warnings, context.note) if text]
-    if total_volume_interval(findings) or any(lesion.probability_interval for lesion in findings.lesions):
+    sentences = [text for site in findings.sites if (text := site_remark(site))]
+    sentences += [_sentence(text) for text in (*findings.warnings, context.note) if text]
+    intervals = [item.probability_interval for item in findings.lesions]
+    intervals += [total_volume_interval(findings), *(site.interval for site in findings.sites)]
+    if any(intervals):
         sentences.append(INTERVALS)
     if context.replaces:
         sentences.append(

@@ -1,7 +1,8 @@
 """Coded concepts of the result objects: what a pipeline names by a short key, as DICOM writes it.
 
 Meanings are those of PS3.16; SNOMED CT codes that DICOM's value sets lack are written out here. The scheme of this project
-(``SCHEME``) holds only what DICOM's value sets have no code for: the McDonald regions and some kinds of change.
+(``SCHEME``) holds only what DICOM's value sets have no code for: the McDonald regions, some kinds of change, and how well a
+classifier saw the structure that it judged.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ ABSENT: Final = Code("272519000", "SCT", "Absent")
 VOLUME: Final = Code("118565006", "SCT", "Volume")
 LESION_COUNT: Final = Code("246206008", "SCT", "Number of lesions")
 PROBABILITY: Final = Code("122157", "DCM", "Probability")
+THRESHOLD: Final = Code("122411", "DCM", "Threshold Value")
+COVERAGE: Final = Code("coverage", SCHEME, "Share of the structure's course that was analysed")
+SALIENCY_SHARE: Final = Code("saliency-share", SCHEME, "Share of the saliency inside the structure")
 TOTAL: Final = Code("255619001", "SCT", "Total")
 
 LATERALITY: Final[Mapping[str, Code]] = {
@@ -50,6 +54,11 @@ DIFFERENTIAL: Final = Code("111023", "DCM", "Differential Diagnosis/Impression")
 CENTRE: Final = Code("111010", "DCM", "Center")
 COMMENT: Final = Code("121106", "DCM", "Comment")
 CHANGE: Final = Code("change", SCHEME, "Change since the prior study")
+LOCATED: Final = Code("located", SCHEME, "How the structure was located")
+LOCATED_BY: Final[Mapping[str, Code]] = {
+    "automatic": Code("automatic", SCHEME, "Automatically"),
+    "manual": Code("manual", SCHEME, "By a point that a person gave"),
+}
 TOPOGRAPHICAL_MODIFIER: Final = Code("106233006", "SCT", "Topographical modifier")
 ARTIFICIAL_INTELLIGENCE: Final = Code("123110", "DCM", "Artificial Intelligence")
 PROCESSING_EQUIPMENT: Final = Code("109102", "DCM", "Processing Equipment")
