@@ -1,0 +1,287 @@
+"""What is returned of a classifier that judges sides: each eye by itself, with its side, and no word of brain lesions."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from factories import mr_series
+from pydicom import dcmread
+from result_factories import (
+    CONTEXT,
+    SYNTHETIC,
+    Case,
+    coded,
+    concept,
+    measurement_groups,
+    numbers,
+    texts,
+    tool,
+)
+
+from dicom_node.results.colours import LINE
+from dicom_node.results.context import ResultContext
+from dicom_node.results.manifest import manifest_of
+from dicom_node.results.wording import site_sentence
+from dicom_node.series.volume import load_series
+from pipelines.types import Heatmap, Interval, Segment, SiteFinding
+
+PROBABILITY, THRESHOLD, VOLUME = "122157", "122411", "118565006"
+SITE, SUMMARY, FINDING = "363698007", "111017", "121071"
+SHAPE = (14, 64, 64)
+ORBITS: dict[str, Any] = {
+    "shape": SHAPE,
+    "orientation": "coronal",
+    "spacing": (3.0, 0.5, 0.5),
+    "SeriesDescription": "t2_tse_fs_cor_orbita",
+    "InversionTime": None,
+}
+RIGHT = SiteFinding(
+    "right", "positive", "", 0.914, Interval(0.84, 0.97, "over 32 networks"), 0.5, 0.92, 0.61, "automatic"
+)
+LEFT = SiteFinding(
+    "left", "negative", "", 0.12, Interval(0.05, 0.2, "over 32 networks"), 0.5, 0.9, 0.3, "manual"
+)
+LOST = SiteFinding("left", "not analysed", "the eye was not found")
+FALSE_FINDING = "Error - Missing attribute Type 2C Conditional Element=<Laterality> Module=<GeneralSeries>"
+"""Of dciodvfy, on every Secondary Capture."""
+MODEL = replace(SYNTHETIC, name="fatsat", purpose="optic-nerve lesions on FAT-SAT")
+CONTEXT_FATSAT = replace(CONTEXT, pipeline="fatsat", title="FAT-SAT optic nerves")
+
+
+def box(k: slice, j: slice, i: slice) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[k, j, i] = True
+    return mask
+
+
+def findings(sites: tuple[SiteFinding, ...] = (RIGHT, LEFT)) -> dict[str, Any]:
+    """The right nerve with a candidate region of 12 voxels, and a map for each eye; brain results of the factory go."""
+    positive = any(site.status == "positive" for site in sites)
+    nerve, candidate = (
+        box(slice(4, 9), slice(30, 35), slice(18, 23)),
+        box(slice(6, 7), slice(31, 34), slice(19, 23)),
+    )
+    edge = box(slice(4, 9), slice(20, 44), slice(10, 34))
+    edge[:, 21:43, 11:33] = False
+    heat = np.zeros(SHAPE, np.float32)
+    heat[6, 31:34, 19:23] = 1.0
+    maps = tuple(
+        Heatmap(
+            "saliency",
+            "Paper.",
+            "lesion" if site.status == "positive" else "no lesion",
+            site.probability if site.status == "positive" else 1 - site.probability,
+            heat,
+            (6,),
+            "fatsat",
+            outline=edge,
+            laterality=site.laterality,
+        )
+        for site in sites
+        if site.probability is not None
+    )
+    segments = (
+        Segment("optic nerve", "optic_nerve", nerve, laterality="right"),
+        Segment("candidate region (salient part inside the nerve)", "lesion", candidate, laterality="right"),
+    )
+    return {
+        "status": "findings" if positive else "none",
+        "segments": segments if positive else (),
+        "lesions": (),
+        "measurements": (),
+        "hypotheses": (),
+        "heatmaps": maps,
+        "sites": sites,
+    }
+
+
+def make(tmp_path: Path, context: ResultContext = CONTEXT_FATSAT, **changes: Any) -> Case:
+    sources = mr_series(tmp_path / "source", **ORBITS)
+    return Case.of(tmp_path, sources, load_series(sources), context, MODEL, **{**findings(), **changes})
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return make(tmp_path_factory.mktemp("sites"))
+
+
+@pytest.mark.parametrize("role", ["sr", "sr-enhanced"])
+def test_each_eye_has_a_group_with_its_side_and_its_numbers(case: Case, role: str) -> None:
+    groups = measurement_groups(case.read(role))
+    assert list(groups) == [
+        "Analysis",
+        "Right optic nerve assessment",
+        "Left optic nerve assessment",
+        "Right optic nerve",
+        "Right candidate region (salient part inside the nerve)",
+    ]
+    right, left = groups["Right optic nerve assessment"], groups["Left optic nerve assessment"]
+    assert numbers(right) == {PROBABILITY: 0.914, THRESHOLD: 0.5, "coverage": 0.92, "saliency-share": 0.61}
+    assert numbers(left) == {PROBABILITY: 0.12, THRESHOLD: 0.5, "coverage": 0.9, "saliency-share": 0.3}
+    assert (coded(right)[SUMMARY], coded(right)[FINDING]) == ("111242", "52101004")
+    assert (coded(left)[SUMMARY], coded(left)[FINDING]) == ("111241", "272519000")
+    assert (coded(right)["located"], coded(left)["located"]) == ("automatic", "manual")
+    for group, side in ((right, "24028007"), (left, "7771000")):
+        site = next(item for item in group.ContentSequence if concept(item) == SITE)
+        assert site.ConceptCodeSequence[0].CodeValue == "18234004"
+        assert site.ContentSequence[0].ConceptCodeSequence[0].CodeValue == side
+
+
+def test_spread_of_the_ensemble_is_stated_below_and_above(case: Case) -> None:
+    group = measurement_groups(case.read("sr"))["Right optic nerve assessment"]
+    (item,) = [item for item in group.ContentSequence if concept(item) == PROBABILITY]
+    reach = [float(child.MeasuredValueSequence[0].NumericValue) for child in item.ContentSequence]
+    assert reach == [0.074, 0.056]
+
+
+def test_overall_group_counts_no_lesions_and_names_no_brain(case: Case) -> None:
+    overall = measurement_groups(case.read("sr"))["Analysis"]
+    assert numbers(overall) == {}
+    assert coded(overall)[SUMMARY] == "111242"
+    assert not [item for item in overall.ContentSequence if concept(item) == SITE]
+
+
+def test_no_report_speaks_of_the_brain_or_counts_lesions(case: Case) -> None:
+    for role in ("sr", "text-sr", "sr-enhanced", "seg", "heatmap"):
+        written = case.read(role).to_json()
+        assert not re.search(
+            r"Brain|brain|total volume|lesions? (was|were) found|LESIONS|lesion mask", written
+        ), role
+        assert "12738006" not in written
+
+
+def test_text_report_has_one_sentence_for_each_eye(case: Case) -> None:
+    said = texts(case.read("text-sr"))
+    assert (
+        "Right optic nerve: suspicious for a lesion, probability 0.91 (0.84 to 0.97 over 32 networks), at or above the "
+        "threshold of 0.50."
+    ) in said
+    assert (
+        "Left optic nerve: no sign of a lesion, probability 0.12 (0.05 to 0.20 over 32 networks), below the threshold of 0.50."
+    ) in said
+    assert any(
+        "Left optic nerve: located by a point that a person gave, 90% of its course" in text for text in said
+    )
+    assert any("no confidence interval" in text for text in said)
+    assert any("trained on synthetic data" in text for text in said)
+
+
+def test_threshold_and_probability_that_look_alike_are_told_apart() -> None:
+    near = replace(LEFT, probability=0.497, interval=None)
+    assert "probability 0.497, below the threshold of 0.500." in site_sentence(near)
+
+
+def test_eye_that_was_not_analysed_says_why(tmp_path: Path) -> None:
+    case = make(tmp_path, **findings((RIGHT, LOST)))
+    group = measurement_groups(case.read("sr"))["Left optic nerve assessment"]
+    assert (coded(group)[SUMMARY], coded(group)["111065"]) == ("111245", "111225")
+    assert numbers(group) == {}
+    sentence = "Left optic nerve: not analysed, because the eye was not found."
+    assert sentence in texts(case.read("text-sr"))
+    assert sentence in texts(case.read("sr"))
+
+
+def test_negative_series_has_no_seg_and_shows_its_maps(tmp_path: Path) -> None:
+    case = make(tmp_path, **findings((replace(RIGHT, status="negative", probability=0.2), LEFT)))
+    assert case.paths("seg") == []
+    assert len(case.paths("heatmap")) == 2
+    assert coded(measurement_groups(case.read("sr"))["Analysis"])[SUMMARY] == "111241"
+
+
+def test_seg_holds_the_nerve_and_the_candidate_region_with_their_side(case: Case, tmp_path: Path) -> None:
+    seg = case.read("seg")
+    nerve, candidate = seg.SegmentSequence
+    assert (seg.ContentLabel, seg.SeriesDescription) == (
+        "OPTIC_NERVES",
+        "RESEARCH FAT-SAT optic nerves: nerve, candidate region",
+    )
+    assert nerve.SegmentLabel == "Right optic nerve"
+    assert nerve.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "91723000"
+    (kind,) = nerve.SegmentedPropertyTypeCodeSequence
+    assert (kind.CodeValue, kind.SegmentedPropertyTypeModifierCodeSequence[0].CodeValue) == (
+        "18234004",
+        "24028007",
+    )
+    assert candidate.SegmentLabel == "Right candidate region (salient part inside the nerve)"
+    assert candidate.SegmentedPropertyTypeCodeSequence[0].CodeValue == "52988006"
+    region = candidate.AnatomicRegionSequence[0]
+    assert (region.CodeValue, region.AnatomicRegionModifierSequence[0].CodeValue) == ("18234004", "24028007")
+    tool(
+        "segimage2itkimage", "--inputDICOM", case.paths("seg")[0], "--outputDirectory", tmp_path, "-t", "nrrd"
+    )
+    images = [sitk.ReadImage(str(tmp_path / f"{n}.nrrd")) for n in (1, 2)]
+    assert [int((sitk.GetArrayFromImage(image) > 0).sum()) for image in images] == [125, 12]
+    np.testing.assert_allclose(images[0].GetSpacing(), (0.5, 0.5, 3.0), atol=1e-5)
+
+
+def test_dcmqi_reads_both_sides(case: Case, tmp_path: Path) -> None:
+    for role in ("sr", "sr-enhanced"):
+        out = tmp_path / f"{role}.json"
+        done = tool("tid1500reader", "--inputDICOM", case.paths(role)[0], "--outputMetadata", out)
+        assert done.returncode == 0, done.stderr
+        read = {item["TrackingIdentifier"]: item for item in json.loads(out.read_text())["Measurements"]}
+        values = {
+            name: {m["quantity"]["CodeValue"]: float(m["value"]) for m in item["measurementItems"]}
+            for name, item in read.items()
+        }
+        assert values["Right optic nerve assessment"][PROBABILITY] == 0.914
+        assert values["Left optic nerve assessment"][PROBABILITY] == 0.12
+        assert values["Right optic nerve"] == {VOLUME: pytest.approx(125 * 0.75)}
+        assert read["Right optic nerve"]["ReferencedSegment"] == 1
+        candidate = read["Right candidate region (salient part inside the nerve)"]
+        assert candidate["ReferencedSegment"] == 2
+
+
+@pytest.mark.parametrize("role", ["seg", "sr", "text-sr", "heatmap", "sr-enhanced"])
+def test_dciodvfy_finds_no_errors(case: Case, role: str) -> None:
+    done = tool("dciodvfy", case.paths(role)[0])
+    errors = [line for line in done.stderr.splitlines() if line.startswith("Error")]
+    assert [line for line in errors if line != FALSE_FINDING] == [], done.stderr
+
+
+def test_dcentvfy_finds_no_dangling_reference(case: Case) -> None:
+    kept = [case.out / item.path for item in case.objects if item.role != "sr-enhanced"]
+    done = tool("dcentvfy", *case.sources, *kept)
+    assert [line for line in done.stderr.splitlines() if line.startswith("Error")] == []
+
+
+def test_heatmap_says_side_and_probability_and_draws_the_crops_line(case: Case) -> None:
+    right, left = (dcmread(path) for path in case.paths("heatmap"))
+    assert "saliency of fatsat for the class lesion of the right optic nerve, 0.91." in right.ImageComments
+    assert "for the class no lesion of the left optic nerve, 0.88." in left.ImageComments
+    assert right.SeriesDescription == "RESEARCH FAT-SAT optic nerves: saliency right"
+    assert left.SeriesDescription == "RESEARCH FAT-SAT optic nerves: saliency left"
+    assert right.SeriesInstanceUID != left.SeriesInstanceUID
+    outline = case.findings.heatmaps[0].outline
+    assert outline is not None
+    drawn = (right.pixel_array == np.array(LINE)).all(axis=-1)
+    # the burned-in text covers part of the line, and nothing else is of its colour
+    assert not (drawn & ~outline[6]).any()
+    assert (drawn & outline[6]).sum() > 20
+
+
+def test_manifest_has_one_line_on_both_eyes_and_their_numbers(case: Case) -> None:
+    figures = manifest_of(case.findings, CONTEXT_FATSAT, ()).figures
+    assert figures["sides"] == "right optic nerve positive (0.91), left negative (0.12)"
+    assert figures["sites"]["right optic nerve"] == {
+        "status": "positive",
+        "probability": 0.914,
+        "probability_low": 0.84,
+        "probability_high": 0.97,
+        "threshold": 0.5,
+        "coverage": 0.92,
+        "saliency_share": 0.61,
+        "located": "automatic",
+    }
+    assert "lesions" not in figures
+    assert "volume_ml" not in figures
+    lost = manifest_of(replace(case.findings, sites=(RIGHT, LOST)), CONTEXT_FATSAT, ()).figures
+    assert lost["sides"] == "right optic nerve positive (0.91), left not analysed"
+    assert lost["sites"]["left optic nerve"] == {"status": "not analysed", "reason": "the eye was not found"}
