@@ -32,6 +32,7 @@ from pipelines.training.tables import (
 
 Report = Callable[[str], None]
 TESTED = "tested.json"
+ASKED = "asked.json"
 Results = dict[str, dict[str, list[CaseResult]]]
 """By network and fold."""
 
@@ -52,7 +53,8 @@ def compare(
     """Train each network on the same folds, or load it, and write the papers' tables with ours beside them.
 
     ``out/NAME/FOLD`` is the results folder of one training. A finished fold of a network is not computed again, and one
-    that was cut off goes on from its checkpoint. ``out`` then holds ``tables.md`` and ``metrics.json``.
+    that was cut off goes on from its checkpoint; either only for a training that was asked for with the same settings.
+    ``out`` then holds ``tables.md`` and ``metrics.json``.
 
     Parameters
     ----------
@@ -88,25 +90,25 @@ def compare(
     chosen = folds_of(entries, folds, seed)
     by_case = {entry.case: entry for entry in entries}
     used = resolve_device(device)
+    asked = {"seed": str(seed)} | {
+        key: str(value) for key, value in training.items() if key not in ("workers", "watch")
+    }
     results: Results = {}
     for name in names:
         given = None if weights is None else Scorer(name, _given(name, weights), device=used, flips=flips)
         results[name] = {}
         for fold in chosen:
             folder = out / weights_name(name) / fold.name
+            if given is None:
+                _check_same(folder, fold, asked)
             made = {"fold": fold.digest, "flips": flips, "weights": given.digests if given else None}
             found = _finished(folder / TESTED, made)
             if found is None:
                 progress(f"{name}, {fold.name}: {len(fold.test)} cases to test")
                 scorer = given
                 if scorer is None:
-                    _train(
-                        name,
-                        data,
-                        folder,
-                        fold,
-                        {"device": device, "seed": seed, "progress": progress, **training},
-                    )
+                    arguments = {"device": device, "seed": seed, "progress": progress, **training}
+                    train(name, data, folder, leave_out=fold.held_out, resume=True, **arguments)
                     scorer = Scorer(name, folder, device=used, flips=flips)
                 found = [_scored(scorer, by_case[case], progress) for case in fold.test]
                 write_json(folder / TESTED, {**made, "results": [asdict(result) for result in found]})
@@ -122,10 +124,19 @@ def _given(name: str, weights: Path) -> Path:
     return own if own.is_dir() else weights
 
 
-def _train(name: str, data: Path, folder: Path, fold: Fold, training: Mapping[str, Any]) -> None:
+def _check_same(folder: Path, fold: Fold, asked: Mapping[str, str]) -> None:
+    """Refuse a folder whose training left other patients out or was asked for otherwise; else note what is asked for."""
     if (folder / CONFIG).exists() and set(read_json(folder / CONFIG)["leave_out"]) != set(fold.held_out):
         raise WeightsError(f"{folder} holds a training that left other patients out; give another folder")
-    train(name, data, folder, leave_out=fold.held_out, resume=True, **training)
+    if (folder / ASKED).exists():
+        before = read_json(folder / ASKED)
+        changed = sorted(key for key in {*before, *asked} if before.get(key) != asked.get(key))
+        if changed:
+            key = changed[0]
+            raise WeightsError(
+                f"{folder} holds a training with {key} {before.get(key)}, not {asked.get(key)}; give another folder"
+            )
+    write_json(folder / ASKED, asked)
 
 
 def _scored(scorer: Scorer, entry: Entry, progress: Report) -> CaseResult:

@@ -1,6 +1,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -164,7 +165,7 @@ def test_card_tells_the_patients_that_were_learnt_from(cases: Path, tmp_path: Pa
     )  # fmt: skip
     details = json.loads((tmp_path / "squeezenet.json").read_text())
     assert details["limitations"][0].startswith("A part of what the classification has learnt is synthetic")
-    groups = evaluate("squeezenet", cases, weights=tmp_path, device="cpu", progress=str)["groups"]
+    groups = evaluate("squeezenet", cases, weights=tmp_path, device="cpu", progress=lambda _: None)["groups"]
     assert isinstance(groups, dict)
     assert list(groups["real cases, seen in training"]["cases"]) == ["c0", "c2"]
     assert list(groups["real cases"]["cases"]) == ["c1", "c3"]
@@ -194,10 +195,14 @@ def test_targets_of_the_two_patients() -> None:
 def test_comparison_trains_each_fold_without_its_patients(cases: Path, pool: Path, tmp_path: Path) -> None:
     phase = Phase("crops", 32, 1, 2, 5.0, 5e-3, joint=False, schedule="constant", epoch=2)
     lines: list[str] = []
-    tables = compare(
-        ["unet3d"], cases, tmp_path / "out", folds="2", device="cpu", progress=lines.append,
-        pool=pool, phases=[phase], small=True,
-    )  # fmt: skip
+
+    def run(**more: Any) -> str:
+        return compare(
+            ["unet3d"], cases, tmp_path / "out", folds="2", device="cpu", progress=lines.append,
+            pool=pool, phases=[phase], small=True, **more,
+        )  # fmt: skip
+
+    tables = run()
     assert "| unet3d | ours | " in tables
     for fold in ("fold1", "fold2"):
         folder = tmp_path / "out" / "unet3d" / fold
@@ -206,6 +211,13 @@ def test_comparison_trains_each_fold_without_its_patients(cases: Path, pool: Pat
         assert left_out == tested
         assert (folder / "unet3d.safetensors").exists()
         assert (folder / "curves.png").exists()
+    lines.clear()
+    assert run() == tables
+    assert lines == []
+    with pytest.raises(
+        WeightsError, match=r"fold1 holds a training with given_share None, not 0\.25; give another"
+    ):
+        run(given_share=0.25)
 
 
 def test_networks_and_recipes_are_listed() -> None:
