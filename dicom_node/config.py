@@ -127,6 +127,17 @@ class FlairSection(Section):
     flips: bool = True
 
 
+class FatsatSection(Section):
+    """``[fatsat]``: settings of the FAT-SAT pipeline; each is part of a job's identity.
+
+    Without a threshold that of the model card holds.
+    """
+
+    members: Annotated[int, Field(ge=1, le=32)] = 32
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    crop: Literal["published", "along-nerve"] = "published"
+
+
 class StorageSection(Section):
     """``[storage]``: how full the disk may get, and how long series that are done with are kept (0: for ever)."""
 
@@ -159,6 +170,7 @@ class Settings(BaseSettings):
     worker: WorkerSection = WorkerSection()
     results: ResultsSection = ResultsSection()
     flair: FlairSection = FlairSection()
+    fatsat: FatsatSection = FatsatSection()
     storage: StorageSection = StorageSection()
     destination: tuple[Destination, ...] = ()
     route: tuple[Rule, ...] = ()
@@ -193,7 +205,10 @@ class Settings(BaseSettings):
 
     def configured(self, installed: Mapping[str, PipelineInfo]) -> dict[str, PipelineInfo]:
         """Return the pipelines with the settings that the file or the environment gives them."""
-        given = {"flair": self.flair.model_dump(exclude_unset=True)}
+        given = {
+            "flair": self.flair.model_dump(exclude_unset=True),
+            "fatsat": self.fatsat.model_dump(exclude_unset=True),
+        }
         return {
             name: replace(info, default_settings={**info.default_settings, **given.get(name, {})})
             for name, info in installed.items()

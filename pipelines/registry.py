@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pipelines import weights
 from pipelines.errors import PipelineError
-from pipelines.flair import settings
+from pipelines.fatsat import settings as fatsat_settings
+from pipelines.flair import settings as flair_settings
 from pipelines.types import Pipeline, PipelineInfo
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """An installed pipeline before the digest of all its weights is known."""
+    """A pipeline before the digest of all its weights is known; installed where the weights that it needs are."""
 
     title: str
     version: str
     weights_digest: Callable[[], str]
     default_settings: Callable[[], dict[str, object]]
     make: Callable[[str], Pipeline]
+    needs: str | None = None
 
 
 def _make_flair(device: str) -> Pipeline:
@@ -27,15 +30,38 @@ def _make_flair(device: str) -> Pipeline:
     return load_flair(device)
 
 
+def _make_fatsat(device: str) -> Pipeline:
+    from pipelines.fatsat.pipeline import load_fatsat  # noqa: PLC0415
+
+    return load_fatsat(device)
+
+
 _ENTRIES = {
     "flair": _Entry(
         title="FLAIR lesions",
         version="1.0.0",
-        weights_digest=settings.weights_digest,
-        default_settings=settings.default_settings,
+        weights_digest=flair_settings.weights_digest,
+        default_settings=flair_settings.default_settings,
         make=_make_flair,
     ),
+    "fatsat": _Entry(
+        title="FAT-SAT optic nerves",
+        version="1.0.0",
+        weights_digest=fatsat_settings.weights_digest,
+        default_settings=fatsat_settings.default_settings,
+        make=_make_fatsat,
+        needs=fatsat_settings.WEIGHTS["published"],
+    ),
 }
+
+
+def _there() -> dict[str, _Entry]:
+    """Return the pipelines whose weights are installed; one without any is none, not a broken one."""
+    return {
+        name: entry
+        for name, entry in _ENTRIES.items()
+        if entry.needs is None or (weights.FOLDER / f"{entry.needs}.json").exists()
+    }
 
 
 def installed() -> dict[str, PipelineInfo]:
@@ -54,7 +80,7 @@ def installed() -> dict[str, PipelineInfo]:
             weights_digest=entry.weights_digest(),
             default_settings=entry.default_settings(),
         )
-        for name, entry in _ENTRIES.items()
+        for name, entry in _there().items()
     }
 
 
@@ -66,6 +92,7 @@ def load(name: str, device: str = "auto") -> Pipeline:
     PipelineError
         There is no such pipeline, its weights are missing or damaged, or there is no such device.
     """
-    if name not in _ENTRIES:
-        raise PipelineError(f'no pipeline "{name}" installed; there is: {", ".join(sorted(_ENTRIES))}')
-    return _ENTRIES[name].make(device)
+    there = _there()
+    if name not in there:
+        raise PipelineError(f'no pipeline "{name}" installed; there is: {", ".join(sorted(there))}')
+    return there[name].make(device)

@@ -5,6 +5,7 @@ import pytest
 
 from dicom_node.config import load_settings
 from dicom_node.errors import ConfigError
+from pipelines.fatsat.settings import default_settings as fatsat_defaults
 from pipelines.flair.settings import default_settings
 from pipelines.types import PipelineInfo
 
@@ -116,6 +117,18 @@ def test_settings_of_a_pipeline_come_from_the_file_and_else_from_the_pipeline(tm
 
 def test_defaults_of_the_flair_section_are_those_of_the_pipeline() -> None:
     assert load_settings().flair.model_dump() == default_settings()
+
+
+def test_fatsat_section_sets_what_the_pipeline_knows_and_no_persons_points(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, "[fatsat]\nthreshold = 0.6\ncrop = 'along-nerve'"))
+    assert {**load_settings().fatsat.model_dump(), "points": None} == fatsat_defaults()
+    info = PipelineInfo("fatsat", "FAT-SAT", "1.0.0", "ab", fatsat_defaults())
+    configured = settings.configured({"fatsat": info})["fatsat"].default_settings
+    assert configured == {"members": 32, "threshold": 0.6, "crop": "along-nerve", "points": None}
+    with pytest.raises(
+        ConfigError, match=re.escape("[fatsat] crop = 'whole': allowed: 'published' or 'along-nerve'")
+    ):
+        load_settings(write(tmp_path, "[fatsat]\ncrop = 'whole'"))
 
 
 def test_threshold_outside_its_range_is_refused(tmp_path: Path) -> None:

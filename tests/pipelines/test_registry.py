@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import registry
+from pipelines import registry, weights
 from pipelines.errors import PipelineError, WeightsError
 from pipelines.flair import settings
 
@@ -33,7 +33,6 @@ def write_card(folder: Path, name: str, digest: str) -> None:
 
 def test_flair_is_installed_with_its_settings() -> None:
     info = registry.installed()
-    assert set(info) == {"flair"}
     assert info["flair"].default_settings == {"threshold": 0.5, "members": 2, "flips": True}
     assert info["flair"].weights_digest == settings.weights_digest()
 
@@ -65,6 +64,10 @@ def test_pipeline_without_the_joint_networks_card_is_an_error(tmp_path: Path) ->
         settings.weights_digest(tmp_path)
 
 
-def test_unknown_pipeline_is_an_error_that_lists_the_known_ones() -> None:
+def test_fatsat_without_weights_is_not_installed_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    assert set(registry.installed()) == {"flair"}
     with pytest.raises(PipelineError, match='no pipeline "fatsat" installed; there is: flair'):
         registry.load("fatsat", "cpu")
