@@ -9,8 +9,9 @@ import os
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from dicom_node.errors import NodeError, NotFoundError
 
@@ -37,17 +38,19 @@ class ControlServer:
     folder : Path
         The data folder (0700: its owner alone may steer the node).
     handle : callable
-        Called with the verb and the ID; returns the line for the person, or raises NodeError.
+        Called with the verb, the ID, and the settings that a person gives for this one job; returns the line for the person,
+        or raises NodeError.
     """
 
-    def __init__(self, folder: Path, handle: Callable[[str, str], str]) -> None:
+    def __init__(self, folder: Path, handle: Callable[[str, str, Mapping[str, Any]], str]) -> None:
         self.folder = folder
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 try:
                     request = json.loads(self.rfile.readline())
-                    answer = {"answer": handle(str(request["verb"]), str(request["id"]))}
+                    given = dict(request.get("settings") or {})
+                    answer = {"answer": handle(str(request["verb"]), str(request["id"]), given)}
                 except NodeError as error:
                     answer = {"error": str(error)}
                 except (ValueError, KeyError, TypeError):
@@ -73,8 +76,8 @@ class ControlServer:
         (self.folder / SOCKET_NAME).unlink(missing_ok=True)
 
 
-def ask(folder: Path, verb: str, identifier: str) -> str:
-    """Send a command to the node of a data folder and return its answer.
+def ask(folder: Path, verb: str, identifier: str, settings: Mapping[str, Any] | None = None) -> str:
+    """Send a command, with settings for this one job where a person gives some, to the node; return its answer.
 
     Raises
     ------
@@ -87,7 +90,8 @@ def ask(folder: Path, verb: str, identifier: str) -> str:
         with _short_path(folder) as path, socket.socket(socket.AF_UNIX) as client:
             client.settimeout(ANSWER_TIMEOUT_S)
             client.connect(path)
-            client.sendall(json.dumps({"verb": verb, "id": identifier}).encode() + b"\n")
+            request = {"verb": verb, "id": identifier, "settings": settings or {}}
+            client.sendall(json.dumps(request).encode() + b"\n")
             with client.makefile("rb") as stream:
                 answer = json.loads(stream.readline())
     except (OSError, ValueError) as error:

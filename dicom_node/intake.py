@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dicom_node.config import Settings
+from dicom_node.errors import StateError
 from dicom_node.jobs.runs import last_run
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
@@ -24,6 +25,9 @@ from dicom_node.series.headers import ImageHeader
 from dicom_node.series.tracker import Tracker
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
+
+GIVEN_BY_PERSON = ("points",)
+"""Settings that a person gives for one series: they stay with it when late images make another job."""
 
 
 class Jobs(Protocol):
@@ -195,6 +199,50 @@ class Intake:
             self.store.move_series(uid, SeriesState.RECEIVING, "judged again")
             self.tracker.restore(uid, self._headers(uid), SeriesState.RECEIVING)
 
+    def analyse_with(self, job: JobRow, given: Mapping[str, Any]) -> str:
+        """Analyse the images of a job with settings of a person; return the ID of the new job, which replaces it.
+
+        Raises
+        ------
+        StateError
+            The pipeline is not installed or has no such setting, or a job has these very settings already.
+        """
+        info = self.installed.get(job.pipeline)
+        if info is None:
+            raise StateError(f"no pipeline {job.pipeline} installed")
+        unknown = sorted(set(given) - set(info.default_settings))
+        if unknown:
+            raise StateError(f"job {job.id[:8]} is of {job.pipeline}, which takes no {unknown[0]}")
+        reason = f"with {', '.join(sorted(given))} given by a person"
+        with self.guard:
+            rows = {row.path: row.sop_instance_uid for row in self.store.images(job.series_uid)}
+            settings = {**info.default_settings, **given}
+            job_id = job_identity([rows[path] for path in job.images], job.pipeline, info.weights_digest, settings)
+            if self.store.job(job_id) is not None:
+                short = job_id[:8]
+                raise StateError(f"job {short} has these settings; dicom-node retry {short} analyses it again")
+            earlier = [row for row in self.store.jobs_of(job.series_uid) if row.pipeline == job.pipeline]
+            replaces, _ = self._replace(earlier, job_id)
+            self.store.create_job(
+                job_id=job_id,
+                series_uid=job.series_uid,
+                pipeline=job.pipeline,
+                rule=job.rule,
+                state=JobState.QUEUED,
+                settings=settings,
+                images=job.images,
+                note=job.note,
+                replaces=replaces,
+                reason=reason,
+                run=last_run(self.spool.results, job_id) + 1,
+            )
+        series = self._series(job.series_uid)
+        self.worklog.write("retry", job_id, series=series.id, reason=reason)
+        if replaces:
+            self.worklog.write("replaced", job_id, series=series.id, replaces=replaces, reason=reason)
+        self.jobs.wake()
+        return job_id
+
     def title_of(self, pipeline: str) -> str:
         """Return what readers call a pipeline."""
         info = self.installed.get(pipeline)
@@ -247,10 +295,10 @@ class Intake:
     def _make_job(self, series: SeriesRow, headers: list[ImageHeader], decision: Decision, note: str) -> None:
         pipeline = str(decision.pipeline)
         info = self.installed.get(pipeline)
-        settings: dict[str, Any] = dict(info.default_settings) if info else {}
+        earlier = [job for job in self.store.jobs_of(series.series_uid) if job.pipeline == pipeline]
+        settings: dict[str, Any] = {**info.default_settings, **_given_by_person(earlier)} if info else {}
         digest = info.weights_digest if info else ""
         job_id = job_identity([h.sop_instance_uid for h in headers], pipeline, digest, settings)
-        earlier = [job for job in self.store.jobs_of(series.series_uid) if job.pipeline == pipeline]
         replaces, is_held = self._replace(earlier, job_id)
         state, reason = JobState.QUEUED, ""
         if info is None:
@@ -345,3 +393,10 @@ class Intake:
         series = self.store.series(series_uid)
         assert series is not None, "the tracker only knows series of the store"
         return series
+
+
+def _given_by_person(earlier: Sequence[JobRow]) -> dict[str, Any]:
+    """Return what a person gave for a series, from the last of its jobs."""
+    if not earlier:
+        return {}
+    return {name: value for name, value in earlier[-1].settings.items() if name in GIVEN_BY_PERSON and value}

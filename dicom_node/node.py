@@ -191,19 +191,24 @@ class Node:
             "created_at": datetime.now().astimezone().isoformat(timespec="seconds"),
         }
 
-    def steer(self, verb: str, text: str) -> str:
-        """Do what a person asks for (retry, hold, release) and say what was done."""
+    def steer(self, verb: str, text: str, given: Mapping[str, Any] | None = None) -> str:
+        """Do what a person asks for (retry, hold, release) and say what was done; ``given``: settings for a retry."""
         match = self.store.find(text)
         held = [series for series in match.series if series.state == SeriesState.HELD]
         if match.kind == "series" and (held or not match.jobs):
             named = held or match.series
             if len(named) != 1:
                 raise NotFoundError(f"{text!r} names {len(named)} series: give the ID of one")
+            if given:
+                raise StateError(f"series {named[0].id[:8]} is {named[0].state}: it has no job to be corrected")
             return self._steer_series(verb, named[0])
         live = [job for job in match.jobs if job.state != JobState.ABANDONED] or match.jobs
         if len({job.series_uid for job in live}) != 1:
             listed = ", ".join(job.id[:8] for job in live)
             raise NotFoundError(f"{text!r} names several jobs ({listed}): give the ID of one")
+        if given and verb == "retry":
+            job_id = self.intake.analyse_with(live[-1], given)
+            return f"job {live[-1].id[:8]} is analysed again with what you gave, as job {job_id[:8]}"
         return self._steer_job(verb, live[-1])
 
     def _steer_series(self, verb: str, series: Any) -> str:
@@ -267,6 +272,7 @@ class Node:
                 outcome=OUTCOMES[manifest.status],
                 lesions=manifest.figures.get("lesions"),
                 volume_ml=manifest.figures.get("volume_ml"),
+                sides=manifest.figures.get("sides"),
                 reason=manifest.reason or None,
                 seconds=sum(manifest.timings_s.values()),
             )

@@ -35,6 +35,7 @@ FIGURES: dict[str, type | str] = {
     "role": str,
     "run": int,
     "seconds": float,
+    "sides": str,  # what was said of each side
     "series": "id",
     "series_number": int,
     "spacing_mm": float,
@@ -114,7 +115,7 @@ EVENTS: dict[str, Event] = {
     "running": _event("info", "{pipeline} on {worker}", "run {run}"),
     "stage": _event("info", "{stage}", "{seconds:seconds}"),
     "analysed": _event(
-        "info", "{outcome}", "{lesions:lesion}", "{volume_ml:.2f} mL", "{reason}", "{seconds:seconds}"
+        "info", "{outcome}", "{sides}", "{lesions:lesion}", "{volume_ml:.2f} mL", "{reason}", "{seconds:seconds}"
     ),
     "failed": _event("error", "{reason}", "run {run}"),
     "run-lost": _event("warning", "run {run} was lost", "{reason}"),

@@ -7,7 +7,7 @@ from dicom_node.errors import NodeError, NotFoundError
 
 
 def test_command_reaches_the_node_and_its_answer_comes_back(tmp_path: Path) -> None:
-    server = ControlServer(tmp_path, lambda verb, identifier: f"{verb} of {identifier}")
+    server = ControlServer(tmp_path, lambda verb, identifier, given: f"{verb} of {identifier}")
     server.start()
     try:
         assert ask(tmp_path, "retry", "abcd") == "retry of abcd"
@@ -16,7 +16,7 @@ def test_command_reaches_the_node_and_its_answer_comes_back(tmp_path: Path) -> N
 
 
 def test_refusal_of_the_node_is_raised_again(tmp_path: Path) -> None:
-    def refuse(verb: str, identifier: str) -> str:
+    def refuse(verb: str, identifier: str, given: object) -> str:
         raise NotFoundError(f"nothing has the ID {identifier}")
 
     server = ControlServer(tmp_path, refuse)
@@ -31,7 +31,7 @@ def test_refusal_of_the_node_is_raised_again(tmp_path: Path) -> None:
 def test_long_data_folder_is_no_obstacle(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 120)
     folder.mkdir()
-    server = ControlServer(folder, lambda verb, identifier: "done")
+    server = ControlServer(folder, lambda verb, identifier, given: "done")
     server.start()
     try:
         assert ask(folder, "hold", "abcd") == "done"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,17 @@ ORBITS = {
     "RepetitionTime": 4000.0,
     "BodyPartExamined": "ORBIT",
 }
+ORBIT_SHAPE: dict[str, Any] = {"shape": (20, 64, 64), "orientation": "coronal", "spacing": (3.0, 0.5, 0.5)}
 INSTALLED = {"flair": PipelineInfo("flair", "FLAIR lesions", "1", "0" * 64, {"threshold": 0.5})}
 
 
 class Rig:
     """A node with an embedded broker and no worker."""
 
-    def __init__(self, folder: Path, **tables: Any) -> None:
+    def __init__(
+        self, folder: Path, installed: Mapping[str, PipelineInfo] = INSTALLED, **tables: Any
+    ) -> None:
+        self.installed = installed
         self.data = folder / "data"
         node = {"host": "127.0.0.1", "port": 0, "data": str(self.data)}
         self.settings = load_settings(None, {"node": node, "series": {"quiet_s": 0.2}, **tables})
@@ -53,7 +57,7 @@ class Rig:
         self.start()
 
     def start(self) -> None:
-        self.node = Node(self.settings, INSTALLED, self.broker.url)
+        self.node = Node(self.settings, self.installed, self.broker.url)
         self.node.start()
 
     def stop(self) -> None:
@@ -124,6 +128,56 @@ def test_orbits_end_visibly_without_a_pipeline(rig: Rig, tmp_path: Path) -> None
     )
     assert rig.wait_for("no-pipeline")["pipeline"] == "fatsat"
     assert [job.state for job in rig.node.store.jobs_in(*JobState)] == [JobState.NO_PIPELINE]
+
+
+@pytest.fixture
+def orbit_rig(tmp_path: Path) -> Iterator[Rig]:
+    settings: dict[str, object] = {"members": 32, "points": None}
+    fatsat = PipelineInfo("fatsat", "FAT-SAT optic nerves", "1", "1" * 64, settings)
+    running = Rig(tmp_path, {**INSTALLED, "fatsat": fatsat})
+    yield running
+    running.stop()
+
+
+POINTS = {"points": {"left": [31.0, 10.0, 2.5]}}
+
+
+def test_persons_points_make_a_job_of_their_own_that_replaces_the_first(
+    orbit_rig: Rig, tmp_path: Path
+) -> None:
+    rig = orbit_rig
+    rig.send(mr_series(tmp_path / "a", **ORBIT_SHAPE, **ORBITS))
+    first = rig.wait_for("queued")["id"]
+    answer = ask(rig.data, "retry", first, POINTS)
+    (job,) = rig.node.store.jobs_in(JobState.QUEUED)
+    assert answer == f"job {first} is analysed again with what you gave, as job {job.id[:8]}"
+    assert job.settings == {"members": 32, **POINTS}
+    assert json.loads((rig.data / "jobs" / f"{job.id}.json").read_text())["settings"] == job.settings
+    assert [row.id[:8] for row in rig.node.store.jobs_in(JobState.ABANDONED)] == [first]
+    assert rig.wait_for("retry")["reason"] == "with points given by a person"
+    with pytest.raises(
+        NodeError, match=f"job {job.id[:8]} has these settings; dicom-node retry {job.id[:8]}"
+    ):
+        ask(rig.data, "retry", job.id, POINTS)
+
+
+def test_persons_points_stay_with_the_series_when_a_late_image_comes(orbit_rig: Rig, tmp_path: Path) -> None:
+    rig = orbit_rig
+    files = mr_series(tmp_path / "a", **ORBIT_SHAPE, **ORBITS)
+    rig.send(files[:-1])
+    ask(rig.data, "retry", rig.wait_for("queued")["id"], POINTS)
+    rig.send(files[-1:])
+    rig.wait_for("routed", count=2)
+    until(lambda: len(rig.node.store.jobs_in(*JobState)) == 3, rig.log)
+    (job,) = rig.node.store.jobs_in(JobState.QUEUED)
+    assert (len(job.images), job.settings["points"]) == (20, POINTS["points"])
+
+
+def test_points_for_a_pipeline_that_takes_none_are_refused(rig: Rig, tmp_path: Path) -> None:
+    rig.send(mr_series(tmp_path / "a", **FLAIR))
+    with pytest.raises(NodeError, match="is of flair, which takes no points"):
+        ask(rig.data, "retry", rig.wait_for("queued")["id"], POINTS)
+    assert len(rig.node.store.jobs_in(JobState.QUEUED)) == 1
 
 
 def test_gap_holds_the_series_and_a_late_image_frees_it(rig: Rig, tmp_path: Path) -> None:
