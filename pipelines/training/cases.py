@@ -8,11 +8,13 @@ patient    patients are never split between training and test; empty: the case's
 flair      NIfTI file, relative to the folder; brain-extracted (0 outside), or with a ``brain`` mask; bias-corrected
 brain      NIfTI mask on the same grid, may be empty or left out
 lesions    NIfTI mask on the same grid, may be empty where the lesions are unknown
+ignore     NIfTI mask on the same grid of voxels whose truth is unknown: nothing is learnt there; may be empty or left out
 label      MS, NMOSD or none (none: not known, or no lesions)
 t1         NIfTI file on the same grid, may be empty or left out; the networks here take FLAIR alone
 age        years at the scan, 0 to 120, may be empty or left out
 sex        M, F or O, may be empty or left out
-origin     real or synthetic; empty or left out: real. Figures of both are never mixed
+origin     real, synthetic, or pseudo-labelled (a real scan whose lesions a network has drawn: learnt from, never tested
+           on); empty or left out: real. Figures are never mixed
 =========  ========================================================================================================
 
 Further columns are ignored. Heads must be upright within some 20 degrees: the axes of the file are taken as they are.
@@ -37,8 +39,9 @@ from pipelines.training.cube import SPACING_MM, lps_affine, to_cube
 from pipelines.training.sample import CLASSES, Sample, target_of
 from pipelines.types import BoolArray, FloatArray
 
-COLUMNS = ("case", "patient", "flair", "brain", "lesions", "label", "t1", "age", "sex", "origin")
-ORIGINS = ("real", "synthetic")
+COLUMNS = ("case", "patient", "flair", "brain", "lesions", "label", "t1", "age", "sex", "origin", "ignore")
+PSEUDO_LABELLED = "pseudo-labelled"
+ORIGINS = ("real", "synthetic", PSEUDO_LABELLED)
 SEXES = ("M", "F", "O")
 AGES_YEARS = (0.0, 120.0)
 _NEEDED = ("case", "flair")
@@ -60,6 +63,7 @@ class Entry:
     age: float | None = None
     sex: str | None = None
     origin: str = "real"
+    ignore: Path | None = None
 
 
 def checked_label(text: str, where: str) -> str:
@@ -110,7 +114,7 @@ def checked_sex(text: str, where: str) -> str | None:
 
 
 def checked_origin(text: str, where: str) -> str:
-    """Return real or synthetic; nothing is real.
+    """Return real, synthetic or pseudo-labelled; nothing is real.
 
     Raises
     ------
@@ -118,7 +122,7 @@ def checked_origin(text: str, where: str) -> str:
         It is something else; ``where`` begins the message.
     """
     if text and text not in ORIGINS:
-        raise DataSetError(f"{where}: origin {text!r} is not {' or '.join(ORIGINS)}")
+        raise DataSetError(f"{where}: origin {text!r} is not {', '.join(ORIGINS[:-1])} or {ORIGINS[-1]}")
     return text or ORIGINS[0]
 
 
@@ -182,21 +186,23 @@ def _entry(folder: Path, row: dict[str, str], number: int) -> Entry:
         age=checked_age(text_of("age"), where),
         sex=checked_sex(text_of("sex"), where),
         origin=checked_origin(text_of("origin"), where),
+        ignore=file_of("ignore"),
     )
 
 
 @dataclass(frozen=True)
 class LoadedCase:
-    """A case on the cube: float32 image as read, bool brain, bool lesions or None; all (k, j, i)."""
+    """A case on the cube: float32 image as read, bool brain, bool lesions and voxels to ignore or None; all (k, j, i)."""
 
     image: FloatArray
     brain: BoolArray
     lesions: BoolArray | None
+    ignore: BoolArray | None = None
 
     def sample(self, label: str) -> Sample:
         """Return the case as the network takes it."""
         lesions = np.zeros(self.brain.shape, bool) if self.lesions is None else self.lesions
-        return Sample(normalise(self.image, self.brain), lesions, target_of(label))
+        return Sample(normalise(self.image, self.brain), lesions, target_of(label), self.ignore)
 
 
 def _read(path: Path) -> nib.nifti1.Nifti1Image:
@@ -231,7 +237,12 @@ def load_case(entry: Entry) -> LoadedCase:
     flair = _read(entry.flair)
     array = _values(flair, entry.flair)
     masks: dict[str, npt.NDArray[np.float32]] = {}
-    for name, path in (("brain", entry.brain), ("lesions", entry.lesions), ("t1", entry.t1)):
+    for name, path in (
+        ("brain", entry.brain),
+        ("lesions", entry.lesions),
+        ("ignore", entry.ignore),
+        ("t1", entry.t1),
+    ):
         if path is not None:
             image = _read(path)
             if image.shape != flair.shape or not np.allclose(image.affine, flair.affine, atol=1e-2):
@@ -250,8 +261,12 @@ def load_case(entry: Entry) -> LoadedCase:
         raise DataSetError(f"{entry.brain or entry.flair} marks no brain")
     middle = (np.percentile(inside, 0.5, axis=0) + np.percentile(inside, 99.5, axis=0)) / 2
     centre = lps[:3, :3] @ middle + lps[:3, 3]
-    lesions = to_cube(masks["lesions"], lps, centre, 1) > 0.5 if "lesions" in masks else None
-    return LoadedCase(to_cube(array, lps, centre, 1), to_cube(masks["brain"], lps, centre, 1) > 0.5, lesions)
+
+    def mask(name: str) -> BoolArray | None:
+        return np.asarray(to_cube(masks[name], lps, centre, 1) > 0.5) if name in masks else None
+
+    brain = to_cube(masks["brain"], lps, centre, 1) > 0.5
+    return LoadedCase(to_cube(array, lps, centre, 1), brain, mask("lesions"), mask("ignore"))
 
 
 def write_cube(array: npt.NDArray[np.generic], path: Path) -> None:

@@ -95,6 +95,23 @@ def phantom(
     phantom_cases(folder, count, seed, data, console.print)
 
 
+@models.command("pseudo-label")
+def pseudo_label(
+    data: IndexOption,
+    folder: Annotated[Path, typer.Option("--out", help="Where the new data set goes.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of the mask's weights; the installed ones by default.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Draw the lesions of cases without a mask, to learn from: what the network is sure of, the doubtful ignored."""
+    from pipelines.training.pseudo_labels import label_cases
+    from pipelines.weights import FOLDER
+
+    drawn = label_cases(data, folder, weights=weights or FOLDER, device=device, progress=_line)
+    _line(f"{drawn} cases labelled by the network; look at them before you train on them")
+
+
 @models.command()
 def train(
     name: Annotated[str, typer.Argument(help=_NAME_HELP)],

@@ -13,7 +13,7 @@ from pipelines.errors import DataSetError
 from pipelines.flair.calibration import calibrated, temperature_of
 from pipelines.flair.intensity import normalise
 from pipelines.training.artefacts import thick_slices
-from pipelines.training.cases import Entry, LoadedCase, load_case, read_index
+from pipelines.training.cases import PSEUDO_LABELLED, Entry, LoadedCase, load_case, read_index
 from pipelines.training.cube import SPACING_MM
 from pipelines.training.export import restore, seen_patients, weights_of
 from pipelines.training.metrics import class_scores, mean_scores, score_mask
@@ -109,7 +109,7 @@ class Scorer:
         return probability, float(np.mean(shares)) if shares else None
 
     def score(self, entry: Entry, degrade: Sequence[float] = ()) -> CaseResult:
-        """Score a case as it is, and in thick axial slices.
+        """Score a case as it is, and in thick axial slices; against what a network has labelled nothing is scored.
 
         Parameters
         ----------
@@ -124,12 +124,13 @@ class Scorer:
         case = load_case(entry)
         probability, nmosd = self._said(normalise(case.image, case.brain))
         scores, degraded = None, {}
-        if probability is not None and case.lesions is not None:
-            scores = self._scored(probability, case.lesions)
+        truth = None if entry.origin == PSEUDO_LABELLED else case.lesions
+        if probability is not None and truth is not None:
+            scores = self._scored(probability, truth)
             for thickness in degrade:
                 thick, _ = self._said(_degraded(case, thickness))
                 if thick is not None:
-                    degraded[thickness] = self._scored(thick, case.lesions)
+                    degraded[thickness] = self._scored(thick, truth)
         return CaseResult(
             case=entry.case,
             patient=entry.patient,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipelines.errors import DataSetError
-from pipelines.training.cases import Entry, load_case, read_index
+from pipelines.training.cases import PSEUDO_LABELLED, Entry, load_case, read_index
 from pipelines.training.folds import by_patient
 from pipelines.training.generator import make_generator
 from pipelines.training.pool import filling, pack, pack_sample, ready, unpack, wait_for
@@ -144,7 +144,7 @@ def _described(plan: Plan, learnt: Sequence[Entry], kept: Sequence[Entry]) -> tu
     """
     validated = {entry.patient for entry in kept}
     plan = replace(plan, leave_out=(*plan.leave_out, *sorted(validated - set(plan.leave_out))))
-    origins = {entry.origin for entry in learnt}
+    origins = {"synthetic" if entry.origin == "synthetic" else "real" for entry in learnt}
     if plan.given_share < 1 or not learnt:
         origins.add("synthetic")
     both = _both(learnt)
@@ -220,12 +220,14 @@ def _entries(plan: Plan, report: Report) -> list[Entry]:
 def _split(entries: Sequence[Entry], plan: Plan) -> tuple[list[Entry], list[Entry]]:
     """Return the cases to learn from and those of the patients that are kept for the validation, classes in turn.
 
-    The validation is of real cases alone where it has any, and none for a network of classes when it lacks one.
+    The validation is of real cases alone where it has any, and none for a network of classes when it lacks one. What a
+    network has labelled proves nothing: it is learnt from and never kept.
     """
-    if len({entry.patient for entry in entries}) < VALIDATION_PATIENTS:
+    proving = [entry for entry in entries if entry.origin != PSEUDO_LABELLED]
+    if len({entry.patient for entry in proving}) < VALIDATION_PATIENTS:
         return list(entries), []
-    held = set(by_patient(entries, VALIDATION_PATIENTS, plan.seed)[0].held_out)
-    kept = [e for e in entries if e.patient in held]
+    held = set(by_patient(proving, VALIDATION_PATIENTS, plan.seed)[0].held_out)
+    kept = [e for e in proving if e.patient in held]
     real = [e for e in kept if e.origin == "real"]
     labels = [e.label for e in real or kept]
     turns = [labels[:number].count(label) for number, label in enumerate(labels)]

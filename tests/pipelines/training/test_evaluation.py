@@ -107,6 +107,22 @@ def test_cases_are_scored_with_their_targets(cases: Path, tmp_path: Path) -> Non
     assert lines[0].startswith("c0 (real cases), dice 0.000")
 
 
+def test_nothing_is_scored_against_what_a_network_has_drawn(cases: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in cases.glob("*.nii.gz"):
+        (data / path.name).symlink_to(path)
+    first, *rows = (cases / "index.csv").read_text().splitlines()
+    lines = [f"{first},origin", f"{rows[0]},pseudo-labelled", *(f"{row},real" for row in rows[1:])]
+    (data / "index.csv").write_text("\n".join(lines) + "\n")
+    save("unet3d", tmp_path)
+    groups = evaluate("unet3d", data, weights=tmp_path, device="cpu", progress=lambda _: None)["groups"]
+    assert isinstance(groups, dict)
+    assert "dice" not in groups["pseudo-labelled cases"]["cases"]["c0"]
+    assert groups["pseudo-labelled cases"]["mean"] == {}
+    assert list(groups["real cases"]["cases"]) == ["c1", "c2", "c3"]
+
+
 def test_slices_thinner_than_the_cube_are_refused(cases: Path) -> None:
     with pytest.raises(DataSetError, match=r"slices of 1 mm are not thicker than the cube's 1\.2 mm"):
         evaluate("unet3d", cases, degrade=(1.0,))

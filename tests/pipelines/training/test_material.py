@@ -187,3 +187,14 @@ def test_unknown_lesions_are_ignored(tmp_path: Path, left_out: list[tuple[str, .
 def test_pool_whose_makers_have_ended_is_not_waited_for(tmp_path: Path) -> None:
     with pytest.raises(DataSetError, match=r"a process that fills .* has ended"):
         wait_for(tmp_path, 1, str, lambda: False)
+
+
+def test_what_a_network_has_drawn_is_learnt_from_and_never_validated_on(
+    tmp_path: Path, left_out: list[tuple[str, ...]]
+) -> None:
+    origins = ["pseudo-labelled"] * 8 + ["real"] * 5
+    made = prepared(plan_of(data_set(tmp_path / "data", ["none"] * 13, origins), tmp_path / "out"))
+    assert made.kept
+    assert set(made.kept) <= {f"c{n}" for n in range(8, 13)}
+    assert {f"c{n}" for n in range(8)} <= set(made.learnt)
+    assert made.provenance == "real and synthetic"
