@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="dicom-node",
-    help="A DICOM node that finds MS and NMOSD lesions on FLAIR and returns SEG, SR and heatmaps. Research use only.",
+    help="A DICOM node that finds MS and NMOSD lesions on FLAIR, judges the optic nerves on FAT-SAT, and returns SEG, SR and "
+    "heatmaps. Research use only.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -45,6 +46,14 @@ ConfigOption = Annotated[
 PathsArgument = Annotated[list[Path], typer.Argument(help="DICOM files or folders of them.")]
 PeerArgument = Annotated[str, typer.Argument(help="AET@HOST:PORT of the peer.")]
 CallingOption = Annotated[str, typer.Option("--from", help="Our own AE title.")]
+PointsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--points",
+        help="FAT-SAT: JSON file with where a person saw the optic nerve leave each globe, in mm of the patient (LPS): "
+        '{"left": [x, y, z], "right": [x, y, z]}; either side may be left out.',
+    ),
+]
 IdArgument = Annotated[
     str, typer.Argument(help="ID (a prefix will do), series or study UID, or accession number.")
 ]
@@ -260,9 +269,12 @@ def analyse(
     path: Annotated[Path, typer.Argument(help="A folder, or a file, of one MR series.")],
     out_folder: Annotated[Path, typer.Option("--out", help="Where the DICOM objects and PNG previews go.")],
     pipeline: Annotated[str, typer.Option(help="Run this pipeline whatever the rules say.")] = "",
+    points: PointsOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Run one series from disk through its pipeline to DICOM objects, without a network."""
+    from dataclasses import replace
+
     from dicom_node.routing.match import decide
     from dicom_node.routing.rules import built_in_rules
     from pipelines.registry import installed, load
@@ -280,11 +292,17 @@ def analyse(
             raise UnreadableError(unreadable[0])
         reason = f"{len(series)} series, {len(chosen)} of them for a pipeline"
         raise NotFoundError(
-            f"{path}: {reason}; give one series that dicom-node route accepts, or --pipeline flair"
+            f"{path}: {reason}; give one series that dicom-node route accepts, or --pipeline "
+            f"{' or '.join(installed())}"
         )
     name = str(wanted[chosen[0]])
     if name not in installed():
         raise NotFoundError(f"no pipeline {name!r} installed; there are {', '.join(installed())}")
+    info = settings.configured(installed())[name]
+    given = _given(points)
+    if set(given) - set(info.default_settings):
+        raise NotFoundError(f"{path}: the pipeline {name} takes no --points")
+    info = replace(info, default_settings={**info.default_settings, **given})
     for line in unreadable:
         err.print(line, style="yellow", markup=False)
 
@@ -294,13 +312,18 @@ def analyse(
     manifest = analyse_files(
         sorted(series[chosen[0]]),
         load(name, settings.worker.device),
-        settings.configured(installed())[name],
+        info,
         out_folder,
         settings.results,
         tell,
     )
     out.print(f"{manifest.status}{f': {manifest.reason}' if manifest.reason else ''}", markup=False)
     figures = dict(manifest.figures)
+    sides = figures.pop("sides", "")
+    if sides:
+        out.print(sides, markup=False)
+    for site, said in figures.pop("sites", {}).items():
+        figures |= {f"{site}: {key.replace('_', ' ')}": value for key, value in said.items()}
     for name, value in figures.pop("probability", {}).items():
         figures[f"probability of {name}"] = f"{value:.2f} (research use, see its training data below)"
     for key, value in figures.items():
@@ -341,16 +364,38 @@ def why(identifier: IdArgument, config: ConfigOption = None) -> None:
         out.print(line, style=style, markup=False)
 
 
-def _steer(verb: str, identifier: str, config: Path | None) -> None:
+def _steer(
+    verb: str, identifier: str, config: Path | None, given: Mapping[str, object] | None = None
+) -> None:
     from dicom_node.control import ask
 
-    out.print(ask(_settings(config).node.data, verb, identifier), markup=False)
+    out.print(ask(_settings(config).node.data, verb, identifier, given), markup=False)
+
+
+def _given(points: Path | None) -> dict[str, object]:
+    """Return the settings that a person gives in a file, checked; nothing without a file."""
+    import json
+
+    from pipelines.fatsat.settings import points_of
+
+    if points is None:
+        return {}
+    try:
+        found = points_of(json.loads(points.read_text(encoding="utf-8")))
+    except (OSError, ValueError, PipelineError) as error:
+        raise UnreadableError(f"{points}: {error}") from error
+    if not found:
+        raise UnreadableError(f"{points}: no points in it")
+    return {"points": {side: list(point) for side, point in found.items()}}
 
 
 @app.command()
-def retry(identifier: IdArgument, config: ConfigOption = None) -> None:
-    """Deliver again what was not delivered; analyse a finished job again, as a new run; judge an ignored series again."""
-    _steer("retry", identifier, config)
+def retry(identifier: IdArgument, points: PointsOption = None, config: ConfigOption = None) -> None:
+    """Deliver again what was not delivered; analyse a finished job again, as a new run; judge an ignored series again.
+
+    With --points: analyse a FAT-SAT series again with these points, as a new job whose report replaces the last one.
+    """
+    _steer("retry", identifier, config, _given(points))
 
 
 @app.command()
