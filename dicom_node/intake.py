@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from dicom_node.config import Settings
-from dicom_node.errors import StateError
+from dicom_node.errors import NodeError, StateError
 from dicom_node.jobs.runs import last_run
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
@@ -78,6 +79,7 @@ class Intake:
         self.rules = list(settings.route) or built_in_rules()
         self.jobs = jobs
         self.guard = threading.RLock()
+        self._in_trouble = False
         self.arrivals = Arrivals(worklog, self._series)
         self.tracker = Tracker(
             quiet_s=settings.series.quiet_s,
@@ -148,7 +150,7 @@ class Intake:
             return
         header, now = filed.header, time.time()
         calling_ae = association.calling_ae if association else ""
-        with self.guard:
+        with self.guard, self._trouble_told():
             self._wake_series(header.series_uid)
             self.store.add_image(header, self.spool.relative(filed.path), calling_ae, now)
             self.arrivals.count_new(key, header.series_uid, calling_ae, now)
@@ -217,10 +219,14 @@ class Intake:
         with self.guard:
             rows = {row.path: row.sop_instance_uid for row in self.store.images(job.series_uid)}
             settings = {**info.default_settings, **given}
-            job_id = job_identity([rows[path] for path in job.images], job.pipeline, info.weights_digest, settings)
+            job_id = job_identity(
+                [rows[path] for path in job.images], job.pipeline, info.weights_digest, settings
+            )
             if self.store.job(job_id) is not None:
                 short = job_id[:8]
-                raise StateError(f"job {short} has these settings; dicom-node retry {short} analyses it again")
+                raise StateError(
+                    f"job {short} has these settings; dicom-node retry {short} analyses it again"
+                )
             earlier = [row for row in self.store.jobs_of(job.series_uid) if row.pipeline == job.pipeline]
             replaces, _ = self._replace(earlier, job_id)
             self.store.create_job(
@@ -249,6 +255,20 @@ class Intake:
         return info.title if info else pipeline
 
     # Steps
+
+    @contextmanager
+    def _trouble_told(self) -> Iterator[None]:
+        """Write once that images can't be indexed (they wait in the inbox), and once that they can again."""
+        try:
+            yield
+        except NodeError as error:
+            if not self._in_trouble:
+                self._in_trouble = True
+                self.worklog.write("warning", name="images wait in the inbox", reason=str(error))
+            raise
+        if self._in_trouble:
+            self._in_trouble = False
+            self.worklog.write("warning", name="images are filed again")
 
     def _covers(self, series_uid: str, headers: Sequence[ImageHeader]) -> bool:
         """Return False for a verdict that a late image has overtaken: another one follows, on all images."""

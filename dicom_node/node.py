@@ -321,7 +321,8 @@ class Node:
             try:
                 self.outbox.add(job, Manifest.read(self.spool.results / job.id))
             except ResultError as error:
-                self.worklog.write("warning", job.id, name="results", reason=f"not delivered: {error}")
+                self.worklog.write("warning", job.id, name="results", reason=f"analysed again: {error}")
+                self.reconciler.again(job.id, "its results were damaged, and were set aside")
 
     def _replaced_reports(self, job: JobRow) -> list[list[str]]:
         """SOP class, SOP instance, series and study of the reports that this job's reports take the place of."""

@@ -161,11 +161,32 @@ def run(
                         BrokerError
                     ):  # tried again; the worklog has said that it is lost
                         broker.start()
+                if node.store.is_damaged:
+                    node = _made_anew(node, settings, installed, on_record)
+                    worker.worklog = node.worklog
                 if with_worker:
                     worker.look()
         finally:
             worker.stop()
             node.stop()
+
+
+def _made_anew(
+    node: Node,
+    settings: Settings,
+    installed: Mapping[str, PipelineInfo],
+    on_record: Callable[[Record], None] | None,
+) -> Node:
+    """Return a node in place of one whose database is damaged: it makes that again from the spool."""
+    node.worklog.write(
+        "warning", name=node.store.path.name, reason="damaged: the node starts anew and makes it again"
+    )
+    node.stop("its database is damaged")
+    anew = Node(settings, installed, node.broker_url)
+    if on_record is not None:
+        anew.worklog.subscribe(on_record)
+    anew.start()
+    return anew
 
 
 def stop_on_signals() -> threading.Event:

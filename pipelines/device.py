@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+
 from pipelines.errors import PipelineError
+
+_NO_GPU_MEMORY = ("CUDA out of memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+_NO_HOST_MEMORY = ("can't allocate memory", "not enough memory")
 
 MAX_THREADS = 16
 
@@ -48,3 +54,25 @@ def describe_device(device: str = "auto") -> str:
         return f"CPU, {torch.get_num_threads()} threads"
     properties = torch.cuda.get_device_properties(used)
     return f"{used}, {properties.name}, {properties.total_memory / 1e9:.0f} GB"
+
+
+def is_gpu_out_of_memory(error: BaseException) -> bool:
+    """Tell whether a GPU had no memory left: torch says so in several ways, CUDA's libraries in others."""
+    text = str(error)
+    named = type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and any(words in text for words in _NO_GPU_MEMORY))
+
+
+def is_host_out_of_memory(error: BaseException) -> bool:
+    """Tell whether the host had no memory left: torch's allocator raises a RuntimeError."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_HOST_MEMORY)
+
+
+def release_gpu_memory() -> None:
+    """Give back what dropped tensors still hold of a GPU; nothing where torch was never loaded."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

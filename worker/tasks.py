@@ -9,17 +9,21 @@ import logging
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from dicom_node.errors import SpoolError
 from dicom_node.jobs.runs import HEARTBEAT_S, STAGE, STARTED, RunFolder
 from dicom_node.results.context import ResultContext
+from pipelines.device import is_gpu_out_of_memory, is_host_out_of_memory, release_gpu_memory
+from pipelines.errors import PipelineError
 from pipelines.types import Findings, Pipeline, PipelineInfo, Progress, Volume
 from worker.analyse import analyse_series
 
 log = logging.getLogger(__name__)
+
+ON_THE_CPU = "the GPU had no memory left: this was computed on the CPU"
 
 
 class Registry(Protocol):
@@ -34,13 +38,13 @@ class Registry(Protocol):
 
 @dataclass
 class Workplace:
-    """What a worker process works with; its models stay warm in ``pipelines``."""
+    """What a worker process works with; its models stay warm in ``pipelines``, by name and device."""
 
     spool: Path
     device: str
     registry: Registry
     heartbeat_s: float = HEARTBEAT_S
-    pipelines: dict[str, Pipeline] = field(default_factory=dict)
+    pipelines: dict[tuple[str, str], Pipeline] = field(default_factory=dict)
 
     @property
     def results(self) -> Path:
@@ -48,14 +52,36 @@ class Workplace:
         return self.spool / "results"
 
     def pipeline(self, name: str) -> Pipeline:
-        """Return a pipeline that loads its model on its first call and keeps it."""
+        """Return a pipeline that loads its model on its first call and keeps it.
+
+        With the device "auto" an analysis for which the GPU has no memory is done again on the CPU.
+        """
 
         def run(volume: Volume, settings: Mapping[str, object], progress: Progress) -> Findings:
-            if name not in self.pipelines:
-                self.pipelines[name] = self.registry.load(name, self.device)
-            return self.pipelines[name](volume, settings, progress)
+            try:
+                return self._load(name, self.device)(volume, settings, progress)
+            except Exception as error:
+                if is_host_out_of_memory(error):
+                    raise MemoryError from None
+                if not is_gpu_out_of_memory(error):
+                    raise
+                self.pipelines.pop((name, self.device), None)
+            # beyond the handler: what the traceback held of the GPU's memory is free here
+            release_gpu_memory()
+            if self.device != "auto":
+                raise PipelineError(
+                    f'{self.device} has no memory left; [worker] device = "auto" would go on with the CPU'
+                )
+            log.warning("%s: %s", name, ON_THE_CPU)
+            found = self._load(name, "cpu")(volume, settings, progress)
+            return replace(found, warnings=(*found.warnings, ON_THE_CPU))
 
         return run
+
+    def _load(self, name: str, device: str) -> Pipeline:
+        if (name, device) not in self.pipelines:
+            self.pipelines[name, device] = self.registry.load(name, device)
+        return self.pipelines[name, device]
 
     def title_of(self, name: str) -> str:
         """Return what readers call a pipeline."""

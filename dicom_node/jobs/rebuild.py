@@ -74,7 +74,11 @@ def _index_images(store: Store, spool: Spool) -> int:
         except UnreadableError as error:
             log.warning("%s: not indexed: %s", relative, error)
             continue
-        images += store.add_image(header, relative, "", path.stat().st_mtime)
+        added = store.add_image(header, relative, "", path.stat().st_mtime)
+        images += added
+        series = store.series(header.series_uid)
+        if added and series is not None and series.state == SeriesState.IGNORED:
+            store.move_series(header.series_uid, SeriesState.RECEIVING, "an image was found in the spool")
     return images
 
 
@@ -106,8 +110,11 @@ def _index_jobs(store: Store, spool: Spool) -> int:
 
 
 def _place(job: JobRow, results: Path, *, is_replaced: bool) -> None:
-    """Set a job's state and run by what its folders say."""
+    """Set a job's state and run by what its folders say; one that was replaced stays so, whatever came of it."""
     job.reason = "found in the spool"
+    if job.state == JobState.ABANDONED:
+        job.run = max(1, last_run(results, job.id))
+        return
     folder = finished_path(results, job.id)
     if folder is not None:
         job.state, job.run = JobState.DELIVERING, max(1, last_run(results, job.id))

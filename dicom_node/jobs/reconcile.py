@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dicom_node.errors import NodeError, StateError
+from dicom_node.errors import NodeError, ResultError, StateError
 from dicom_node.jobs.events import Events
 from dicom_node.jobs.feed import Feed, Queues
 from dicom_node.jobs.runs import (
@@ -43,6 +43,8 @@ IDLE_S = 10.0
 TROUBLE_S = 5.0
 LIMIT_GRACE_S = 60.0
 """A run this much over its limit is given up even if its lease is touched: nobody holds its limit."""
+FREE_STOPS = 10
+"""So many runs in a row may end because their worker was stopped; from then on a stop counts as an attempt."""
 
 
 @dataclass
@@ -190,6 +192,9 @@ class Reconciler:
         if job.id in self._untold:
             self._tell(job)
             return False
+        if damage := self._put_damaged_aside(job):
+            self._lose(job, damage)
+            return False
         if self._finish(job):
             return False
         name = run_name(job.id, job.run)
@@ -247,6 +252,24 @@ class Reconciler:
             return f"over the time limit of {self._time_limit_s:g} s"
         return ""
 
+    def _put_damaged_aside(self, job: JobRow) -> str:
+        """Set results aside that have no readable manifest, and say so; "" where there are none or they are whole.
+
+        A worker publishes whole folders only: these were cut off by a restored backup or a bad disk, and no
+        other run could take their place.
+        """
+        folder = self._results / job.id
+        if not folder.is_dir():
+            return ""
+        try:
+            Manifest.read(folder)
+        except ResultError as error:
+            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+                raise  # a network folder that is away: they may be whole
+            set_aside(self._results, job.id, last_run(self._results, job.id) + 1)
+            return "its results were damaged, and were set aside"
+        return ""
+
     def _finish(self, job: JobRow) -> bool:
         """Move a job on whose results are there."""
         folder = finished_path(self._results, job.id)
@@ -279,7 +302,7 @@ class Reconciler:
         """Begin the next run, or give the job up."""
         self._leases.pop(job.id, None)
         run = max(job.run, last_run(self._results, job.id)) + 1
-        spent = int(reason != STOPPED)
+        spent = int(reason != STOPPED or self._stops(job) >= FREE_STOPS)
         if not spent or job.attempts < self._max_runs:
             job = self._store.move_job(
                 job.id,
@@ -302,3 +325,12 @@ class Reconciler:
         self._events.job_failed(job, reason)
         if not self._finish(job):
             raise StateError(f"no failed result was published as run {run}")
+
+    def _stops(self, job: JobRow) -> int:
+        """Count the runs that ended because their worker was stopped, since the job was last asked for."""
+        stops = 0
+        for row in reversed(self._store.history(job.id)):
+            if row.before not in {JobState.QUEUED, JobState.RUNNING}:
+                break
+            stops += row.reason == STOPPED
+        return stops

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from dicom_node.errors import NotFoundError, StateError
@@ -62,6 +62,11 @@ class Store:
     jobs_folder : Path or None
         Where :meth:`create_job` leaves a record of each job before its row: the database can be rebuilt.
 
+    Attributes
+    ----------
+    is_damaged : bool
+        The file was found to be damaged while it was used: it must be made again from the spool.
+
     Raises
     ------
     CorruptStateError
@@ -72,6 +77,7 @@ class Store:
 
     def __init__(self, path: Path, jobs_folder: Path | None = None) -> None:
         self.path = path
+        self.is_damaged = False
         self._jobs_folder = jobs_folder
         self._engine = open_engine(path)
         self._reading = self._engine.execution_options(begin="BEGIN")
@@ -92,11 +98,20 @@ class Store:
 
     def session(self) -> AbstractContextManager[Session]:
         """Open a session that writes: one at a time, committed at the end, rolled back on an error."""
-        return open_session(self._engine, self.path)
+        return self._noting_damage(self._engine)
 
     def reading(self) -> AbstractContextManager[Session]:
         """Open a session that only reads, beside others."""
-        return open_session(self._reading, self.path)
+        return self._noting_damage(self._reading)
+
+    @contextmanager
+    def _noting_damage(self, engine: Engine) -> Iterator[Session]:
+        try:
+            with open_session(engine, self.path) as session:
+                yield session
+        except CorruptStateError:
+            self.is_damaged = True
+            raise
 
     def add_image(self, header: ImageHeader, path: str, calling_ae: str, at: float) -> bool:
         """Record an image that lies in the spool at ``path``; return False when it is known already."""
@@ -267,6 +282,8 @@ class Store:
             job.ended_at = time.time() if to in JOB_ENDED else 0.0
             _set(job, columns)
             _note(session, job_id, before, to, reason)
+            if JobState.ABANDONED in {before, to} and self._jobs_folder is not None:
+                write_record(self._jobs_folder, job)  # what was replaced must stay so in a database made anew
             return job
 
     def update_job(self, job_id: str, **columns: Any) -> JobRow:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from pydicom import dcmread
+from pynetdicom.sop_class import BasicTextSRStorage
 
 from dicom_node.config import load_settings
 from dicom_node.deliver.address import Address
@@ -24,6 +25,8 @@ from dicom_node.deliver.association import Timeouts
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.pace import Pace
 from dicom_node.deliver.scu import SendResult, send_files
+from dicom_node.errors import NodeError
+from dicom_node.jobs.runs import LOST
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.why import why
@@ -32,6 +35,7 @@ from dicom_node.results.manifest import Manifest
 from dicom_node.series.headers import read_header
 from tests.integration.faults.fake import FakeRegistry, Orders
 from tests.integration.faults.pacs import Pacs
+from worker.app import note_death_of
 from worker.tasks import Workplace, run_job
 
 PACE = Pace(
@@ -75,6 +79,9 @@ class Queues:
     def forget(self, job_id: str, queue: str) -> None:
         self._places = {name: place for name, place in self._places.items() if not name.startswith(job_id)}
 
+    def is_idle(self) -> bool:
+        return not self._places
+
     def close(self) -> None:
         self._messages.put(None)
         if self._thread.is_alive():
@@ -86,7 +93,11 @@ class Queues:
             name = f"{message['job_id']}.run{message['run']}"
             if name in self._places:
                 self._places[name] = "taken"
-                run_job(message, self._place)
+                try:
+                    run_job(message, self._place)
+                except Exception as error:  # noqa: BLE001 - as the parent of the process that computes
+                    reason = str(error) if isinstance(error, NodeError) else type(error).__name__
+                    note_death_of(self._place.spool, name, LOST, reason)
                 self._places.pop(name, None)
                 self.wake()
 
@@ -184,7 +195,8 @@ class InsideNode:
 
     def reports(self, pacs: Pacs) -> list[str]:
         """Return the text of each text report that a PACS holds."""
-        return [str(ds) for ds in pacs.held.values() if ds.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.11"]
+        texts = [ds for ds in pacs.held.values() if ds.SOPClassUID == BasicTextSRStorage]
+        return [" ".join(str(item.value) for item in ds.iterall() if item.VR == "UT") for ds in texts]
 
     # What must always hold
 

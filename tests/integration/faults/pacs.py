@@ -112,12 +112,8 @@ class Pacs:
         with self._lock:
             held = list(self.held.items())
         for uid, ds in held:
-            if query.SeriesInstanceUID == ds.SeriesInstanceUID and query.get("SOPInstanceUID") in (
-                "",
-                uid,
-                None,
-            ):
-                if self.shows(uid):
-                    answer = Dataset()
-                    answer.QueryRetrieveLevel, answer.SOPInstanceUID = "IMAGE", uid
-                    yield 0xFF00, answer
+            asked = query.get("SOPInstanceUID") or uid
+            if query.SeriesInstanceUID == ds.SeriesInstanceUID and asked == uid and self.shows(uid):
+                answer = Dataset()
+                answer.QueryRetrieveLevel, answer.SOPInstanceUID = "IMAGE", uid
+                yield 0xFF00, answer

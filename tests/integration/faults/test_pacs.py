@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from factories import mr_series
 from pynetdicom.sop_class import SegmentationStorage
 
 from dicom_node.jobs.states import JobState
-from tests.integration.faults.inside import InsideNode
+from tests.integration.faults.conftest import Start
 from tests.integration.faults.pacs import CLASSES, COERCED, OUT_OF_RESOURCES, SUCCESS, Pacs
 
 pytestmark = pytest.mark.integration
-
-Start = Callable[..., InsideNode]
-
-
-@pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Start a node with these destinations, which listen unless they are told not to."""
-    running: list[Any] = []
-
-    def make(*archives: Pacs, listening: bool = True, **tables: Any) -> InsideNode:
-        running.extend(archives)
-        for pacs in archives:
-            if listening:
-                pacs.start()
-        node = InsideNode(tmp_path, monkeypatch, *archives, **tables)
-        running.insert(0, node)
-        return node
-
-    yield make
-    for one in running:
-        one.stop()
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    return mr_series(tmp_path / "sent", shape=(12, 16, 16), EchoTime=90.0, RepetitionTime=9000.0)
 
 
 def test_association_refused_at_first(start: Start, files: list[Path]) -> None:
@@ -113,7 +84,7 @@ def test_no_answer_at_first(start: Start, files: list[Path]) -> None:
     released.set()
     node.delivered()
     node.assert_nothing_lost()
-    assert set(pacs.held) == {uid for uid in pacs.sent}
+    assert set(pacs.held) == set(pacs.sent)
 
 
 def test_association_broken_in_the_middle(start: Start, files: list[Path]) -> None:
