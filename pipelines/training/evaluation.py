@@ -18,7 +18,7 @@ from pipelines.training.cube import SPACING_MM
 from pipelines.training.export import restore, seen_patients, weights_of
 from pipelines.training.metrics import class_scores, mean_scores, score_mask
 from pipelines.training.tables import Target, targets_met
-from pipelines.training.tasks import Task
+from pipelines.training.task import Task
 from pipelines.types import BoolArray, FloatArray
 from pipelines.weights import FOLDER, card
 

@@ -13,7 +13,8 @@ from pipelines.errors import WeightsError
 from pipelines.training.priors import mask_files, patient_of
 from pipelines.training.recipes import JOINT, Kind, ablation_of, check_name
 from pipelines.training.results import CONFIG, read_json
-from pipelines.training.tasks import Task, make_task
+from pipelines.training.task import Task
+from pipelines.training.tasks import make_task
 from pipelines.weights import card_details, load_weights, save_weights
 
 VERSION = "0.1.0"

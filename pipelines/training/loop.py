@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipelines.training.pool import ready
 from pipelines.training.recipes import Phase
-from pipelines.training.tasks import HALF_EDGE, Batch, Task
+from pipelines.training.task import HALF_EDGE, Batch, Task
 
 CHECKPOINT = "checkpoint.pt"
 AVERAGE_DECAY = 0.995

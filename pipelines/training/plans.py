@@ -12,7 +12,7 @@ from pipelines.training.export import fit, seen_patients, weights_of
 from pipelines.training.material import Material, Plan
 from pipelines.training.recipes import Phase
 from pipelines.training.results import CONFIG, read_json, software
-from pipelines.training.tasks import Task
+from pipelines.training.task import Task
 from pipelines.weights import card_details, load_weights
 
 

@@ -11,7 +11,8 @@ from pipelines.training.loop import Trainer
 from pipelines.training.pool import ready
 from pipelines.training.recipes import Phase
 from pipelines.training.sample import Sample, unpack
-from pipelines.training.tasks import Prediction, make_task
+from pipelines.training.task import Prediction
+from pipelines.training.tasks import make_task
 
 CROPS = Phase("crops", 32, 1, 16, 5.0, 5e-3, joint=False, schedule="constant", epoch=8)
 VOLUMES = replace(CROPS, name="volumes", joint=True)

@@ -1,0 +1,142 @@
+"""Lesion masks, and masks with classes, as tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipelines.flair.intensity import BACKGROUND
+from pipelines.flair.joint.network import JointConfig, JointNetwork
+from pipelines.flair.networks import segmentation_network
+from pipelines.flair.segmenter import probability_map
+from pipelines.training.batches import draw_batch
+from pipelines.training.losses import (
+    CLASS_WEIGHT,
+    CROSS_WEIGHT,
+    classification_loss,
+    cross_task_loss,
+    deep_supervision_loss,
+    segmentation_loss,
+)
+from pipelines.training.recipes import Phase, ablation_of
+from pipelines.training.task import Batch, Prediction, Task, autocast, mean_logits
+from pipelines.types import FloatArray
+
+SMALL_JOINT = {
+    "shared": 4,
+    "segmentation": (4, 6, 8),
+    "last": 4,
+    "classification": (4, 6, 8),
+    "embedding": 6,
+    "heads": 3,
+    "window": 2,
+}
+
+
+class SegmentationTask(Task):
+    """Lesion masks, learnt from crops with deep supervision."""
+
+    kind = "segmentation"
+    validated = (8, 8)
+    half_on_cpu = True
+    segments = True
+
+    def _build(self) -> nn.Module:
+        return segmentation_network(self.name, small=self.small)
+
+    def draw(self, files: list[Path], phase: Phase, rng: np.random.Generator) -> Batch:
+        """Draw crops."""
+        return draw_batch(files, phase.batch, phase.edge, rng)
+
+    def loss(self, network: nn.Module, batch: Batch, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum over the heads."""
+        image, truth, weight, _ = batch
+        loss = deep_supervision_loss(network(image), truth, weight)
+        return loss, {"mask": loss.detach()}
+
+    def predict(
+        self,
+        network: nn.Module,
+        cube: FloatArray,
+        *,
+        device: str,
+        flips: bool = False,
+        mask_only: bool = False,
+    ) -> Prediction:
+        """Return the lesion probability."""
+        return Prediction(probability_map(network, cube, device=device, flips=flips), None)
+
+
+class JointTask(Task):
+    """Lesion masks from crops first, then masks and classes from whole volumes; or one of the two, in an ablation."""
+
+    kind = "joint"
+    validated = (8, 32)
+    half_on_cpu = True
+
+    def _build(self) -> nn.Module:
+        sizes = SMALL_JOINT if self.small else {}
+        self.config = JointConfig(ablation=ablation_of(self.name), **sizes)  # type: ignore[arg-type]
+        self.segments, self.classifies = self.config.segments, self.config.classifies
+        return JointNetwork(self.config)
+
+    def draw(self, files: list[Path], phase: Phase, rng: np.random.Generator) -> Batch:
+        """Draw crops or whole volumes."""
+        return draw_batch(files, phase.batch, phase.edge, rng, labelled=phase.joint)
+
+    def loss(self, network: nn.Module, batch: Batch, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return 1 Dice (with its cross-entropy) + 0.8 class + 1 cross-task, as far as phase and ablation have them."""
+        image, truth, weight, target = batch
+        if not phase.joint:
+            loss = segmentation_loss(network(image, segmentation_only=True).logit, truth, weight)
+            return loss, {"mask": loss.detach()}
+        output = network(image, classes=target.clamp_min(0))
+        parts: dict[str, Tensor] = {}
+        if self.config.segments:
+            parts["mask"] = segmentation_loss(output.logit, truth, weight)
+        if self.config.classifies:
+            parts["class"] = classification_loss(output.classes, target, self._weight(image))
+        known = target >= 0
+        if self.config.cross_loss and bool(known.any()):
+            maps = ([x[known] for x in of] for of in (output.localisation, output.scales))
+            parts["cross"] = cross_task_loss(*maps)
+        shares = {"mask": 1.0, "class": CLASS_WEIGHT, "cross": CROSS_WEIGHT}
+        total = torch.stack([shares[name] * part for name, part in parts.items()]).sum()
+        return total, {name: part.detach() for name, part in parts.items()}
+
+    def _weight(self, image: Tensor) -> Tensor | None:
+        return None if self.class_weight is None else self.class_weight.to(image.device)
+
+    def predict(
+        self,
+        network: nn.Module,
+        cube: FloatArray,
+        *,
+        device: str,
+        flips: bool = False,
+        mask_only: bool = False,
+    ) -> Prediction:
+        """Return lesion probability and class logits."""
+        only = mask_only and self.config.segments
+        volume = _volume(cube, device)
+        maps, logits = [], []
+        for mirrored in (False, True) if flips else (False,):
+            with torch.inference_mode(), autocast(device):
+                output = network(volume.flip(4) if mirrored else volume, segmentation_only=only)
+            if output.logit is not None:
+                maps.append(torch.sigmoid(output.logit.float().flip(4) if mirrored else output.logit.float()))
+            if output.classes is not None:
+                logits.append(output.classes[0].double())
+        probability = None
+        if maps:
+            mean = torch.stack(maps).mean(0)[0, 0].cpu().numpy()
+            probability = np.where(cube > BACKGROUND, mean, np.float32(0)).astype(np.float32)
+        return Prediction(probability, mean_logits(logits))
+
+
+def _volume(cube: FloatArray, device: str) -> Tensor:
+    volume = torch.from_numpy(np.ascontiguousarray(cube, dtype=np.float32))[None, None].to(device)
+    return volume.contiguous(memory_format=torch.channels_last_3d)
