@@ -129,7 +129,7 @@ def crop_eye(volume: Volume, eyes: Eyes, side: Laterality, kind: CropKind = "pub
         raise PipelineError(f"no {side} eye was found, so there is no crop of it; give its point by hand")
     course = np.asarray(eye.course_lps, dtype=np.float64).reshape(-1, 3)
     grid = crop_grid(volume, eye.junction_lps, course, side, kind)
-    beyond = _beyond_midline(grid, volume, eyes.midpoint_lps, side, eye.junction_lps)
+    beyond = beyond_midline(grid, volume, eyes.midpoint_lps, side, eye.junction_lps)
     indices = grid.indices()
     positions = volume.position_lps(indices)
     return Crop(
@@ -287,7 +287,7 @@ def _shifts(
     return found
 
 
-def _beyond_midline(
+def beyond_midline(
     grid: CropGrid, volume: Volume, midpoint_lps: Point, side: Laterality, junction_lps: Point
 ) -> BoolArray:
     """Return which voxels belong to the other eye's half of the head.
