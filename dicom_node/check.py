@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import urlsplit
 
 import redis
 
@@ -46,7 +47,7 @@ def check_node(settings: Settings, extra: Iterable[tuple[str, Look]] = ()) -> It
         *extra,
     ]
     for destination in settings.destination:
-        address = Address(destination.ae_title, destination.host, destination.port)
+        address = Address.of(destination)
         looks.append((f"destination {destination.name}", partial(_echo, address, settings.node.ae_title)))
     for what, look in looks:
         try:
@@ -78,7 +79,7 @@ def _data_folder(settings: Settings) -> str:
 
 
 def _broker(settings: Settings) -> str:
-    url = settings.broker.url
+    url = settings.broker.address
     if url == "embedded":
         try:
             url = read_url(settings.node.data / "broker")
@@ -89,7 +90,10 @@ def _broker(settings: Settings) -> str:
             version = client.info("server").get("redis_version", "?")
     except (OSError, redis.RedisError) as error:
         raise BrokerError(f"{redacted(url)} does not answer: {error}") from error
-    return f"{redacted(url)} answers, version {version}"
+    text = f"{redacted(url)} answers, version {version}"
+    if settings.broker.url != "embedded" and urlsplit(url).password is None and urlsplit(url).hostname:
+        text += ", and asks for no password: whoever reaches it can have any series analysed"
+    return text
 
 
 def _echo(address: Address, ae_title: str) -> str:

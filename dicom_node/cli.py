@@ -19,6 +19,7 @@ from pipelines.training.cli import models
 
 if TYPE_CHECKING:
     from dicom_node.config import Settings
+    from dicom_node.deliver.address import Address
     from dicom_node.series.headers import ImageHeader
     from dicom_node.worklog.records import Record
 
@@ -46,6 +47,17 @@ ConfigOption = Annotated[
 PathsArgument = Annotated[list[Path], typer.Argument(help="DICOM files or folders of them.")]
 PeerArgument = Annotated[str, typer.Argument(help="AET@HOST:PORT of the peer.")]
 CallingOption = Annotated[str, typer.Option("--from", help="Our own AE title.")]
+TlsOption = Annotated[bool, typer.Option("--tls", help="Speak TLS; any of the following says so too.")]
+CaOption = Annotated[
+    Path | None, typer.Option("--tls-ca", help="PEM file of who may have signed the peer's certificate.")
+]
+CertificateOption = Annotated[
+    Path | None, typer.Option("--tls-cert", help="PEM file of our own certificate.")
+]
+KeyOption = Annotated[Path | None, typer.Option("--tls-key", help="PEM file of our own key.")]
+TlsNameOption = Annotated[
+    str, typer.Option("--tls-name", help="Name in the peer's certificate, if not its host.")
+]
 PointsOption = Annotated[
     Path | None,
     typer.Option(
@@ -171,7 +183,9 @@ def worker(
     unknown = sorted(set(names) - set(installed()))
     if unknown:
         raise NotFoundError(f"no pipeline {unknown[0]!r} installed; there are {', '.join(installed())}")
-    url = settings.broker.url if settings.broker.url != "embedded" else read_url(settings.spool / "broker")
+    url = (
+        settings.broker.address if settings.broker.url != "embedded" else read_url(settings.spool / "broker")
+    )
     status = run_worker(
         broker_url=url,
         spool=settings.spool,
@@ -201,14 +215,18 @@ def send(
     paths: PathsArgument,
     to: Annotated[str, typer.Option("--to", help="AET@HOST:PORT of the receiver.")],
     calling: CallingOption = "DICOMNODE",
+    tls: TlsOption = False,
+    tls_ca: CaOption = None,
+    tls_cert: CertificateOption = None,
+    tls_key: KeyOption = None,
+    tls_name: TlsNameOption = "",
 ) -> None:
     """Send DICOM files or folders by C-STORE."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from dicom_node.deliver.address import Address
     from dicom_node.deliver.scu import send_files
 
-    address = Address.parse(to)
+    address = _peer(to, tls, tls_ca, tls_cert, tls_key, tls_name)
     files = _files(paths)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as progress:
@@ -223,13 +241,31 @@ def send(
 
 
 @app.command()
-def echo(peer: PeerArgument, calling: CallingOption = "DICOMNODE") -> None:
+def echo(
+    peer: PeerArgument,
+    calling: CallingOption = "DICOMNODE",
+    tls: TlsOption = False,
+    tls_ca: CaOption = None,
+    tls_cert: CertificateOption = None,
+    tls_key: KeyOption = None,
+    tls_name: TlsNameOption = "",
+) -> None:
     """Ask a peer for C-ECHO."""
-    from dicom_node.deliver.address import Address
     from dicom_node.deliver.scu import echo as c_echo
 
-    address = Address.parse(peer)
+    address = _peer(peer, tls, tls_ca, tls_cert, tls_key, tls_name)
     out.print(f"{address} answers in {c_echo(address, calling) * 1000:.0f} ms")
+
+
+def _peer(
+    text: str, tls: bool, ca: Path | None, certificate: Path | None, key: Path | None, name: str
+) -> Address:
+    """Return the address that a person gave, and how to speak to it."""
+    from dicom_node.deliver.address import Address
+    from dicom_node.deliver.tls import Tls
+
+    files = Tls(ca, certificate, key, name) if tls or ca or certificate or key or name else None
+    return Address.parse(text, files)
 
 
 @app.command()

@@ -12,8 +12,8 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlencode, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -78,10 +78,34 @@ class SeriesSection(Section):
     incomplete: Literal["hold", "analyse"] = "hold"
 
 
+class TlsFiles(Section):
+    """``tls = { ... }`` towards a server: PEM files, relative to the configuration's.
+
+    ``ca`` signed its certificate (without: an authority that the system knows); ``certificate`` and ``key`` say who we are.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _key_has_certificate(self) -> Self:
+        if self.key is not None and self.certificate is None:
+            raise ValueError("a key without its certificate")
+        return self
+
+    def anchored(self, base: Path) -> Self:
+        """Return it with absolute paths."""
+        files = {name: getattr(self, name) for name in ("ca", "certificate", "key")}
+        update = {name: (base / path.expanduser()).resolve() for name, path in files.items() if path}
+        return self.model_copy(update=update)
+
+
 class BrokerSection(Section):
     """``[broker]``: the Redis or Valkey server that carries jobs to the workers."""
 
     url: str = "embedded"
+    tls: TlsFiles | None = None
 
     @field_validator("url")
     @classmethod
@@ -89,10 +113,30 @@ class BrokerSection(Section):
         if value != "embedded" and not value.startswith(("redis://", "rediss://", "redis+socket://")):
             raise ValueError('"embedded", redis://host:6379/0, rediss://... or redis+socket:///path')
         try:
-            urlsplit(value).port  # noqa: B018 - its only purpose is the error
+            parts = urlsplit(value)
+            parts.port  # noqa: B018 - its only purpose is the error
         except ValueError as error:
             raise ValueError("the port is no number from 0 to 65535") from error
+        if parts.query:
+            raise ValueError("no ?options: the password stands before the host, files in [broker] tls")
         return value
+
+    @model_validator(mode="after")
+    def _tls_is_used(self) -> BrokerSection:
+        if self.tls is not None and not self.url.startswith("rediss://"):
+            raise ValueError("tls needs a url that begins with rediss://")
+        return self
+
+    @property
+    def address(self) -> str:
+        """The URL with what TLS needs, as redis and kombu read it; its certificate is always checked."""
+        if not self.url.startswith("rediss://"):
+            return self.url
+        files = self.tls or TlsFiles()
+        options = {"ssl_ca_certs": files.ca, "ssl_certfile": files.certificate, "ssl_keyfile": files.key}
+        query = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
+        query |= {name: str(path) for name, path in options.items() if path}
+        return f"{self.url}?{urlencode(query)}"
 
 
 class WorkerSection(Section):
@@ -145,6 +189,12 @@ class StorageSection(Section):
     keep_days: Annotated[float, Field(ge=0)] = 14.0
 
 
+class DestinationTls(TlsFiles):
+    """``[[destination]] tls``; ``name`` must stand in its certificate (without: the host)."""
+
+    name: str = ""
+
+
 class Destination(Section):
     """``[[destination]]``: a PACS that gets the results, and the proof that it holds them."""
 
@@ -154,6 +204,7 @@ class Destination(Section):
     port: Annotated[int, Field(ge=1, le=65535)]
     objects: tuple[Role, ...] = ("seg", "sr", "text-sr", "heatmap")
     confirm: Literal["c-find", "none"] = "c-find"
+    tls: DestinationTls | None = None
 
 
 class Settings(BaseSettings):
@@ -260,7 +311,15 @@ def _anchored(settings: Settings, base: Path) -> Settings:
     worker = settings.worker
     if worker.spool:
         worker = worker.model_copy(update={"spool": str((base / Path(worker.spool).expanduser()).resolve())})
-    return settings.model_copy(update={"node": node, "worker": worker})
+    broker = settings.broker
+    if broker.tls is not None:
+        broker = broker.model_copy(update={"tls": broker.tls.anchored(base)})
+    destinations = tuple(
+        one.model_copy(update={"tls": one.tls.anchored(base)}) if one.tls is not None else one
+        for one in settings.destination
+    )
+    update = {"node": node, "worker": worker, "broker": broker, "destination": destinations}
+    return settings.model_copy(update=update)
 
 
 def _refuse_unknown_environment() -> None:
@@ -281,7 +340,8 @@ def _explain(item: Any) -> str:
         return f"unknown key {key}{_known_keys(location[:-1])}"
     if item["type"] == "missing":
         return f"{key} is missing"
-    value = "" if isinstance(item["input"], (dict, list, tuple)) else f" = {item['input']!r}"
+    value = "" if isinstance(item["input"], (dict, list, tuple, BaseModel)) else f" = {item['input']!r}"
+    value = re.sub(r"//.*@", "//***@", value)  # a password in a URL
     context = item.get("ctx", {})
     if item["type"] == "value_error":
         reason = str(context.get("error", item["msg"]))

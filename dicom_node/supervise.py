@@ -104,7 +104,7 @@ class WorkerProcess:
 def broker_url(settings: Settings) -> Iterator[tuple[str, EmbeddedBroker | None]]:
     """Give the broker's URL, and the embedded broker itself where the configuration asks for it."""
     if settings.broker.url != "embedded":
-        yield settings.broker.url, None
+        yield settings.broker.address, None
         return
     broker = EmbeddedBroker(settings.node.data / "broker")
     broker.start()
@@ -146,7 +146,8 @@ def run(
     Spool(settings.node.data)  # says what is wrong with the folder before anything is started in it
     with broker_url(settings) as (url, broker):
         node = Node(settings, installed, url)
-        worker = WorkerProcess(config, url, settings.spool, settings.node.data / "worker.log", node.worklog)
+        known = settings.broker.url if broker is None else url  # where it is embedded, the worker can't know
+        worker = WorkerProcess(config, known, settings.spool, settings.node.data / "worker.log", node.worklog)
         if on_record is not None:
             node.worklog.subscribe(on_record)
         try:

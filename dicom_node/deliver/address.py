@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from dicom_node.errors import AddressError
+from dicom_node.deliver.tls import Tls
+from dicom_node.errors import AddressError, ConfigError
+
+if TYPE_CHECKING:
+    from dicom_node.config import Destination
 
 FORM = "AET@HOST:PORT, for example ORTHANC@pacs.example.org:4242"
 AE_TITLE_LENGTH = 16  # PS3.5 table 6.2-1, VR AE
@@ -15,7 +20,7 @@ _HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[^\s@:\[\]]+")
 
 @dataclass(frozen=True)
 class Address:
-    """AE title, host name or IP address, and TCP port of a peer.
+    """AE title, host name or IP address, and TCP port of a peer; and how, if it is spoken to over TLS.
 
     Raises
     ------
@@ -26,6 +31,7 @@ class Address:
     ae_title: str
     host: str
     port: int
+    tls: Tls | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         title = self.ae_title
@@ -44,8 +50,23 @@ class Address:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.ae_title}@{host}:{self.port}"
 
+    def check_tls(self) -> None:
+        """Raise ConfigError when a file that TLS needs can't be used."""
+        if self.tls is not None:
+            try:
+                self.tls.context()
+            except ConfigError as error:
+                raise ConfigError(f"{self}: {error}") from error
+
     @classmethod
-    def parse(cls, text: str) -> Address:
+    def of(cls, destination: Destination) -> Address:
+        """Return the address of a ``[[destination]]``."""
+        files = destination.tls
+        tls = Tls(files.ca, files.certificate, files.key, files.name) if files else None
+        return cls(destination.ae_title, destination.host, destination.port, tls)
+
+    @classmethod
+    def parse(cls, text: str, tls: Tls | None = None) -> Address:
         """Read ``AET@HOST:PORT``; an IPv6 address stands in brackets.
 
         Raises
@@ -67,4 +88,4 @@ class Address:
             raise AddressError(
                 f"{text!r}: a port is a number from 1 to {LAST_PORT}, not {port!r}; write {FORM}"
             )
-        return cls(title.strip(), host.strip("[]"), int(port))
+        return cls(title.strip(), host.strip("[]"), int(port), tls)

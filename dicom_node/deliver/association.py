@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -12,11 +13,13 @@ from typing import Any
 
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicom_node.deliver.address import Address
-from dicom_node.errors import DeliveryError
+from dicom_node.deliver.tls import explain
+from dicom_node.errors import ConfigError, DeliveryError
 from dicom_node.standard.contexts import IMPLEMENTATION_CLASS_UID
 from dicom_node.standard.status import CALLED_AE_NOT_RECOGNISED, CALLING_AE_NOT_RECOGNISED
 
@@ -39,6 +42,10 @@ DEFAULT_TIMEOUTS = Timeouts()
 
 class UnreachableError(DeliveryError):
     """Nobody took the association, or it broke: a later try may succeed."""
+
+
+class TlsError(UnreachableError):
+    """No secure connection: a certificate or a setting must be changed, there or here, and then it goes on."""
 
 
 class RejectedError(DeliveryError):
@@ -65,12 +72,22 @@ class _Socket(AssociationSocket):  # type: ignore[misc]
         if self.socket is not None:
             self.socket.close()
 
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Keep what TLS says: in TLS 1.3 a peer refuses our certificate after the handshake."""
+        try:
+            return bytearray(super().recv(nr_bytes))
+        except ssl.SSLError as error:
+            self.failure = error
+            raise
+
 
 class _Requestor(AE):  # type: ignore[misc]
     """An application entity whose associations have a :class:`_Socket`."""
 
     def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> _Socket:
-        return _Socket(assoc, address=address)
+        sock = _Socket(assoc, address=address)
+        sock.tls_args = tls_args
+        return sock
 
 
 @contextmanager
@@ -81,6 +98,8 @@ def associate(
     *,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     max_pdu: int = MAX_PDU,
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+    handlers: Sequence[tuple[Any, ...]] = (),
 ) -> Iterator[Association]:
     """Hold an established association; it is released at the end, or aborted when an error leaves the block.
 
@@ -92,11 +111,17 @@ def associate(
         Our own AE title.
     contexts : sequence of PresentationContext
         At most 128 (PS3.8 9.3.2.2: odd IDs of one byte).
+    roles : sequence of SCP_SCU_RoleSelectionNegotiation
+        Roles to negotiate, where they are not the usual ones.
+    handlers : sequence of tuple
+        Events of pynetdicom and what handles them, for what the peer may ask.
 
     Raises
     ------
     UnreachableError
         Host not found, connection refused, or no answer in time.
+    TlsError
+        The peer's certificate is not accepted, or it does not accept ours.
     RejectedError
         The peer rejected the association.
     NoContextError
@@ -107,6 +132,12 @@ def associate(
     ae.connection_timeout, ae.acse_timeout = timeouts.connect_s, timeouts.acse_s
     ae.dimse_timeout = ae.network_timeout = timeouts.dimse_s
     started = time.monotonic()
+    tls_args = None
+    if address.tls is not None:
+        try:
+            tls_args = (address.tls.context(), address.tls.name or address.host)
+        except ConfigError as error:
+            raise TlsError(f"{address}: {error}") from error
     try:
         assoc = ae.associate(
             address.host,
@@ -114,7 +145,9 @@ def associate(
             list(contexts),
             ae_title=address.ae_title,
             max_pdu=max_pdu,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _connection_open)],
+            ext_neg=list(roles),
+            evt_handlers=[(evt.EVT_CONN_OPEN, _connection_open), *handlers],
+            tls_args=tls_args,
         )
     except socket.gaierror as error:
         raise UnreachableError(
@@ -140,6 +173,8 @@ def _connection_open(event: evt.Event) -> None:
 
 
 def _connection_error(address: Address, failure: OSError, timeouts: Timeouts) -> DeliveryError:
+    if isinstance(failure, ssl.SSLError) and address.tls is not None:
+        return TlsError(f"{address}: {explain(failure, address.tls, address.host)}")
     if isinstance(failure, ConnectionRefusedError):
         return UnreachableError(
             f"{address}: connection refused; nothing listens on that port, or a firewall refuses it"
@@ -148,6 +183,8 @@ def _connection_error(address: Address, failure: OSError, timeouts: Timeouts) ->
         return UnreachableError(
             f"{address}: no answer within {timeouts.connect_s:g} s; check address, network and firewalls"
         )
+    if isinstance(failure, ConnectionError) and address.tls is not None:
+        return TlsError(f"{address}: broke off in the TLS handshake; does that port speak TLS?")
     return UnreachableError(f"{address}: can't connect: {failure.strerror or failure}")
 
 
@@ -163,7 +200,8 @@ def _negotiation_error(
                 f"{address}: takes connections but answered no association within {timeouts.acse_s:g} s"
             )
         return UnreachableError(
-            f"{address}: broke off while the association was negotiated; is that a DICOM port?"
+            f"{address}: broke off while the association was negotiated; is that a DICOM port"
+            + (", and our certificate one that it accepts?" if address.tls else " without TLS?")
         )
     numbers = (answer.result, answer.result_source, answer.diagnostic)
     text = f"{address}: association rejected: {answer.reason_str}"

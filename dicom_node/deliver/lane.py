@@ -53,7 +53,7 @@ class Lane:
         clock: Callable[[], float],
     ) -> None:
         self.destination = destination
-        self.address = Address(destination.ae_title, destination.host, destination.port)
+        self.address = Address.of(destination)
         self._ledger, self._spool, self._worklog = ledger, spool, worklog
         self._ae_title, self._on_change = ae_title, on_change
         self._pace, self._timeouts, self._clock = pace, timeouts, clock
@@ -268,6 +268,7 @@ class Lane:
         self._failures += 1
         wait_s = self._pace.wait_s(self._failures)
         self._blocked_until = self._clock() + wait_s
+        self._ledger.say_why(self.destination.name, reason)
         self._worklog.write(
             "delivery-retry",
             job_id,

@@ -157,6 +157,15 @@ class Ledger:
                 .values(next_at=until)
             )
 
+    def say_why(self, destination: str, reason: str) -> None:
+        """Note with everything that waits to be sent to a destination why it does."""
+        with self._store.session() as session:
+            session.execute(
+                update(ObjectRow)
+                .where(ObjectRow.destination == destination, ObjectRow.state == ObjectState.PENDING)
+                .values(reason=reason)
+            )
+
     def rows(self, job_id: str) -> list[ObjectRow]:
         """All objects of a job's current run, at all destinations."""
         query = select(ObjectRow).join(JobRow, _current_run()).where(ObjectRow.job_id == job_id)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import DEFAULT_TIMEOUTS, Timeouts
 from dicom_node.deliver.lane import Lane
 from dicom_node.deliver.ledger import SUBSTITUTES, Change, Ledger, is_settled
@@ -48,6 +49,11 @@ class Outbox:
         Waits between tries.
     timeouts : Timeouts, optional
         Of connections, associations and answers.
+
+    Raises
+    ------
+    ConfigError
+        A file that a destination's ``tls`` names can't be used.
     """
 
     def __init__(
@@ -72,6 +78,8 @@ class Outbox:
         self._told: set[tuple[str, int, str]] = (
             set()
         )  # (job, run, destination), destination "" for the whole job
+        for destination in destinations:
+            Address.of(destination).check_tls()
         self._lanes = {
             destination.name: Lane(
                 destination,

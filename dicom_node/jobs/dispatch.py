@@ -55,9 +55,9 @@ def connect(url: str) -> redis.Redis:
 
 
 def redacted(url: str) -> str:
-    """Return a broker's URL without its password."""
+    """Return a broker's URL without its password and options."""
     scheme, mark, rest = url.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+    return f"{scheme}{mark}{rest.rpartition('@')[2].partition('?')[0]}"
 
 
 class Dispatcher:

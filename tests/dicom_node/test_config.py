@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -49,6 +50,59 @@ def test_file_sets_every_kind_of_value(tmp_path: Path) -> None:
     assert settings.accept.callers[0].address == "10.1.0.0/16"
     assert settings.destination[0].objects == ("seg", "sr")
     assert settings.destination[0].confirm == "c-find"
+
+
+def test_files_of_tls_lie_beside_the_configuration(tmp_path: Path) -> None:
+    settings = load_settings(
+        write(
+            tmp_path,
+            """
+            [broker]
+            url = "rediss://:s3cret@broker.example.org:6380/1"
+            tls = { ca = "tls/ca 1.pem", certificate = "/c.pem", key = "/k.pem" }
+            [[destination]]
+            name = "pacs"
+            ae_title = "ORTHANC"
+            host = "127.0.0.1"
+            port = 4242
+            tls = { ca = "tls/pacs.pem", name = "pacs.example.org" }
+            """,
+        )
+    )
+    tls = settings.destination[0].tls
+    assert tls is not None
+    assert (tls.ca, tls.certificate, tls.name) == (tmp_path / "tls" / "pacs.pem", None, "pacs.example.org")
+    url, _, query = settings.broker.address.partition("?")
+    assert url == "rediss://:s3cret@broker.example.org:6380/1"
+    assert parse_qs(query) == {
+        "ssl_cert_reqs": ["required"],
+        "ssl_check_hostname": ["true"],
+        "ssl_ca_certs": [str(tmp_path / "tls" / "ca 1.pem")],
+        "ssl_certfile": ["/c.pem"],
+        "ssl_keyfile": ["/k.pem"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '[broker]\nurl = "redis://:s3cret@h:6379/0"\ntls = { ca = "a" }',
+            "tls needs a url that begins with rediss",
+        ),
+        ('[broker]\nurl = "rediss://:s3cret@h:99999/0"', "the port is no number"),
+        ('[broker]\nurl = "http://u:s3cret@h:1/0"', '"embedded", redis://'),
+        ('[broker]\nurl = "rediss://:s3cret@h:1/0?ssl_cert_reqs=none"', "no \\?options"),
+        ('[broker]\ntls = { key = "a" }', "a key without its certificate"),
+        ('[broker]\ntls = { keys = "a" }', "unknown key .*keys"),
+    ],
+)
+def test_broker_that_can_not_be_meant_is_told_without_its_password(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_settings(write(tmp_path, text))
+    assert "s3cret" not in str(caught.value)
 
 
 def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,8 @@ def read_dataset_bytes(path: Path) -> bytes:
 class Pacs:
     """Stores in memory what it gets; statuses, classes and C-FIND can be set."""
 
-    def __init__(self, *, classes=STORAGE, syntaxes=NATIVE, find=True, ae_title="PACS"):
+    def __init__(self, *, classes=STORAGE, syntaxes=NATIVE, find=True, ae_title="PACS", tls=None):
+        self.tls = tls
         self.lock = threading.Condition()
         self.received = []  # (SOP Instance UID, sha256 of the data set, transfer syntax), refused too
         self.held = {}  # SOP Instance UID -> (study, series)
@@ -90,7 +91,9 @@ class Pacs:
             (evt.EVT_C_FIND, self._find),
             (evt.EVT_ACCEPTED, self._accepted),
         ]
-        self.server = self.ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        self.server = self.ae.start_server(
+            ("127.0.0.1", self.port), block=False, evt_handlers=handlers, ssl_context=self.tls
+        )
         self.port = self.server.socket.getsockname()[1]
         return self
 

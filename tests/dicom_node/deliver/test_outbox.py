@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import ssl
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import trustme
 from pynetdicom.sop_class import (
     BasicTextSRStorage,
     Comprehensive3DSRStorage,
@@ -18,6 +20,7 @@ from pynetdicom.sop_class import (
 from dicom_node.config import Destination
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.pace import Pace
+from dicom_node.errors import ConfigError
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store, series_identity
@@ -566,3 +569,25 @@ def test_waits_double_up_to_a_cap():
     pace = Pace(first_s=5, cap_s=600, jitter=0)
     assert [pace.wait_s(n) for n in (1, 2, 3, 7, 8, 1000)] == [5, 10, 20, 320, 600, 600]
     assert [pace.look_again_s(s) for s in (0, 10, 1000)] == [2, 5, 60]
+
+
+def test_certificate_that_is_not_trusted_waits_for_a_person_and_then_goes_on(bench, make_pacs, tmp_path):
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    pacs = make_pacs(tls=server)
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    outbox = bench.outbox(pacs, pace=PATIENT, tls={"ca": tmp_path / "ca.pem"})
+    outbox.add(*bench.finished_job(["seg", "sr"]))
+    assert "its certificate is not trusted" in bench.wait_event("delivery-retry")[0]["reason"]
+    rows = outbox._ledger.rows(JOB)
+    assert {(row.state, "not trusted" in row.reason) for row in rows} == {("pending", True)}
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    outbox.wake()
+    bench.wait_settled((JOB, True))
+    assert {(row.state, row.reason) for row in outbox._ledger.rows(JOB)} == {("confirmed", "")}
+
+
+def test_file_of_a_destination_that_is_missing_is_said_at_the_start(bench, make_pacs, tmp_path):
+    with pytest.raises(ConfigError, match=r"PACS@127\.0\.0\.1:\d+: tls ca .* can't be read"):
+        bench.outbox(make_pacs(), tls={"ca": tmp_path / "none.pem"})

@@ -1,0 +1,125 @@
+"""TLS towards a peer: what is offered, what is asked of its certificate, and what went wrong in one line.
+
+References
+----------
+DICOM PS3.15 B.9 (BCP 195 TLS secure transport connection profile), RFC 9325 (BCP 195)
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.errors import ConfigError
+
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL"
+"""RFC 9325 4.2: forward secrecy and authenticated encryption (TLS 1.2; all suites of TLS 1.3 are such)."""
+
+# X509_V_ERR of OpenSSL's x509_vfy.h
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_NOT_TRUSTED = frozenset({2, 18, 19, 20, 21})
+_OTHER_NAME = frozenset({62, 64})
+
+_REASONS = {
+    "WRONG_VERSION_NUMBER": "does not speak TLS on that port",
+    "HTTP_REQUEST": "does not speak TLS on that port",
+    "RECORD_LAYER_FAILURE": "does not speak TLS on that port",
+    "UNSUPPORTED_PROTOCOL": "offers neither TLS 1.2 nor 1.3",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "offers neither TLS 1.2 nor 1.3",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "wants a certificate of ours: set tls certificate and key",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "has no cipher in common with us, or wants a certificate of ours",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "refuses our certificate, which has expired",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "refuses our certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "refuses our certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "refuses our certificate: it does not know who signed it",
+    "TLSV1_ALERT_DECRYPT_ERROR": "refuses our certificate",
+}
+
+
+@dataclass(frozen=True)
+class Tls:
+    """How a peer is spoken to over TLS.
+
+    Attributes
+    ----------
+    ca : Path or None
+        PEM file of the authorities that may have signed the peer's certificate; None: those of this system.
+    certificate, key : Path or None
+        PEM files of our own certificate, with its chain, and of its key, for a peer that asks who we are.
+        Without a key it is expected in the certificate's file.
+    name : str
+        The name that must stand in the peer's certificate; empty: the host that is called.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    name: str = ""
+
+    def context(self) -> ssl.SSLContext:
+        """Return what a connection is made with; the files are read anew, so that renewed ones are used.
+
+        Raises
+        ------
+        ConfigError
+            A file can't be read, or is not what it should be.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(CIPHERS)
+        if self.ca is None:
+            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        else:
+            try:
+                context.load_verify_locations(self.ca)
+            except ssl.SSLError as error:
+                raise ConfigError(f"tls ca {self.ca}: no PEM file of certificates") from error
+            except OSError as error:
+                raise ConfigError(f"tls ca {self.ca}: can't be read: {error.strerror}") from error
+        if self.certificate is not None:
+            self._load_certificate(context, self.certificate)
+        elif self.key is not None:
+            raise ConfigError(f"tls key {self.key}: there is no tls certificate that it belongs to")
+        return context
+
+    def _load_certificate(self, context: ssl.SSLContext, certificate: Path) -> None:
+        for what, path in (("certificate", certificate), ("key", self.key)):
+            if path is not None:
+                try:
+                    path.open("rb").close()
+                except OSError as error:
+                    raise ConfigError(f"tls {what} {path}: can't be read: {error.strerror}") from error
+        try:
+            context.load_cert_chain(certificate, self.key, password=_no_password)
+        except ssl.SSLError as error:
+            reason = "don't belong together" if error.reason == "KEY_VALUES_MISMATCH" else "are no PEM files"
+            key = self.key or "the key in it"
+            raise ConfigError(f"tls certificate {certificate} and {key} {reason}") from error
+
+
+def _no_password() -> bytes:
+    raise ConfigError("tls key: it is protected by a password; give one without, readable by this user only")
+
+
+def explain(error: ssl.SSLError, tls: Tls, host: str) -> str:
+    """Say what is wrong between a peer and us, and the way out, to follow the peer's address."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate {_fault(error, tls, host)}"
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return "broke off in the TLS handshake; does that port speak TLS?"
+    return _REASONS.get(error.reason or "", f"TLS fails: {error.reason or 'no reason given'}")
+
+
+def _fault(error: ssl.SSLCertVerificationError, tls: Tls, host: str) -> str:
+    code = error.verify_code
+    if code == _EXPIRED:
+        return "has expired: it must be renewed there"
+    if code == _NOT_YET_VALID:
+        return "is not valid yet: compare the clocks"
+    if code in _OTHER_NAME:
+        return f"is not for {tls.name or host}: call it by a name in it, or set tls name"
+    if code in _NOT_TRUSTED:
+        who = f"an authority in {tls.ca}" if tls.ca else "an authority that this system knows"
+        return f"is not trusted: {who} must have signed it; set tls ca"
+    return f"is not accepted: {error.verify_message}"
