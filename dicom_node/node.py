@@ -27,6 +27,7 @@ from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.receive.admission import Admission
+from dicom_node.receive.connection import Limits
 from dicom_node.receive.scp import StorageSCP
 from dicom_node.receive.spool import Spool, sync_folder
 from dicom_node.results.context import ResultContext
@@ -101,7 +102,7 @@ class Node:
             port=settings.node.port,
             spool=self.spool,
             admission=Admission(settings.accept.callers, require_called_ae=settings.accept.require_called_ae),
-            max_pdu=settings.accept.max_pdu,
+            limits=Limits(max_pdu=settings.accept.max_pdu),
             max_associations=settings.accept.max_associations,
             events=self.intake,
         )

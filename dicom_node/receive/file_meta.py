@@ -2,21 +2,21 @@
 
 References
 ----------
-DICOM PS3.10 7.1
+DICOM PS3.10 7.1, PS3.5 7.1.2 (explicit VR)
 """
 
 from __future__ import annotations
 
-from pydicom.config import IGNORE
-from pydicom.dataelem import DataElement
-from pydicom.dataset import FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
+import struct
 
 from dicom_node import __version__
 from dicom_node.standard.contexts import IMPLEMENTATION_CLASS_UID
 
 PREAMBLE = b"\0" * 128 + b"DICM"
+VERSION_NAME = f"DICOM_NODE_{__version__}"[:16]
+
+_SHORT = struct.Struct("<HH2sH")  # group, element, VR, length
+_LONG = struct.Struct("<HH2sHL")  # group, element, VR, reserved, length
 
 
 def encode_file_meta(
@@ -36,18 +36,18 @@ def encode_file_meta(
     calling_ae : str
         Becomes Source Application Entity Title (0002,0016).
     """
-    meta = FileMetaDataset()
-    for tag, vr, value in (
-        (0x00020001, "OB", b"\x00\x01"),
-        (0x00020002, "UI", sop_class_uid),
-        (0x00020003, "UI", sop_instance_uid),
-        (0x00020010, "UI", transfer_syntax_uid),
-        (0x00020012, "UI", IMPLEMENTATION_CLASS_UID),
-        (0x00020013, "SH", f"DICOM_NODE_{__version__}"[:16]),
-        (0x00020016, "AE", calling_ae),
+    elements = _LONG.pack(2, 0x0001, b"OB", 0, 2) + b"\x00\x01"
+    for element, vr, value in (
+        (0x0002, b"UI", sop_class_uid),
+        (0x0003, b"UI", sop_instance_uid),
+        (0x0010, b"UI", transfer_syntax_uid),
+        (0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+        (0x0013, b"SH", VERSION_NAME),
+        (0x0016, b"AE", calling_ae),
     ):
-        meta.add(DataElement(tag, vr, value, validation_mode=IGNORE))
-    buffer = DicomBytesIO()
-    buffer.write(PREAMBLE)
-    write_file_meta_info(buffer, meta, enforce_standard=True)
-    return buffer.getvalue()
+        encoded = value.encode("utf-8", "surrogateescape")
+        if len(encoded) % 2:
+            encoded += b"\0" if vr == b"UI" else b" "
+        elements += _SHORT.pack(2, element, vr, len(encoded)) + encoded
+    length = _SHORT.pack(2, 0, b"UL", 4) + struct.pack("<L", len(elements))
+    return PREAMBLE + length + elements

@@ -118,6 +118,7 @@ class Filer:
 
     def start(self) -> None:
         """Begin, with what an earlier run left in the inbox. To be called before anything is received."""
+        self._spool.recover()
         for path in self._spool.waiting():
             self._queue.put(_Received(path, None))
         self._thread = threading.Thread(target=self._run, name="filer", daemon=True)

@@ -13,25 +13,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pynetdicom import AE, build_context, evt
-from pynetdicom.pdu_primitives import A_ASSOCIATE, SOPClassCommonExtendedNegotiation
-from pynetdicom.service_class import ServiceClass
-from pynetdicom.sop_class import uid_to_service_class
 
 from dicom_node import __version__
-from dicom_node.errors import AddressError, NodeError, PortTakenError, SpoolError
+from dicom_node.errors import AddressError, NodeError, PortTakenError
 from dicom_node.receive.admission import Admission
 from dicom_node.receive.association import Association, ReceiveEvents
-from dicom_node.receive.file_meta import encode_file_meta
+from dicom_node.receive.connection import Limits
 from dicom_node.receive.server import ReceiveServer
-from dicom_node.receive.spool import Spool, SpoolFullError
+from dicom_node.receive.spool import Spool
+from dicom_node.receive.storing import Storing
 from dicom_node.standard.contexts import (
     IMPLEMENTATION_CLASS_UID,
-    STORAGE_SERVICE,
     TRANSFER_SYNTAXES,
     VERIFICATION,
     is_storage_class,
 )
-from dicom_node.standard.status import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, STORE_FAILED, SUCCESS
+from dicom_node.standard.status import SUCCESS
 
 __all__ = ["Association", "ReceiveEvents", "StorageSCP"]
 
@@ -49,7 +46,7 @@ class _Session:
     started: float = field(default_factory=time.monotonic)
     admitted: bool = False
     opened: bool = False
-    images: int = 0
+    storing: Storing | None = None
 
 
 class StorageSCP:
@@ -65,8 +62,8 @@ class StorageSCP:
         Where objects go.
     admission : Admission
         Who may call.
-    max_pdu : int
-        Largest PDU that callers may send, bytes.
+    limits : Limits
+        How long callers may take, and how much they may send.
     max_associations : int
         How many may be open at once.
     events : ReceiveEvents
@@ -81,7 +78,7 @@ class StorageSCP:
         port: int,
         spool: Spool,
         admission: Admission,
-        max_pdu: int = 131072,
+        limits: Limits | None = None,
         max_associations: int = 32,
         events: ReceiveEvents,
     ) -> None:
@@ -89,6 +86,7 @@ class StorageSCP:
         self.host = host
         self.spool = spool
         self.admission = admission
+        self.limits = limits or Limits()
         self.max_associations = max_associations
         self.events = events
         self._wanted_port = port
@@ -97,7 +95,7 @@ class StorageSCP:
         self._server: ReceiveServer | None = None
         self._thread: threading.Thread | None = None
         self._ae = AE(self.ae_title)
-        self._ae.maximum_pdu_size = max_pdu
+        self._ae.maximum_pdu_size = self.limits.max_pdu
         self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         self._ae.implementation_version_name = f"DICOM_NODE_{__version__}"[:16]
         # The limit is ours to count: pynetdicom's counts connections that have not asked for anything yet.
@@ -122,13 +120,13 @@ class StorageSCP:
         handlers: list[tuple[Any, Callable[..., Any]]] = [
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_ACCEPTED, self._on_accepted),
-            (evt.EVT_SOP_COMMON, self._on_sop_common),
-            (evt.EVT_C_STORE, self._on_store),
             (evt.EVT_C_ECHO, lambda _: SUCCESS),
         ]
         address = (self.host, self._wanted_port)
         try:
-            self._server = ReceiveServer(self._ae, address, evt_handlers=handlers, on_ended=self._on_ended)
+            self._server = ReceiveServer(
+                self._ae, address, evt_handlers=handlers, on_ended=self._on_ended, limits=self.limits
+            )
         except socket.gaierror as error:
             raise AddressError(
                 f"[node] host {self.host!r} can't be resolved: give an address of this machine"
@@ -139,9 +137,9 @@ class StorageSCP:
             ) from error
         except OSError as error:
             raise self._bind_error(error) from error
-        removed = self.spool.clear_unfinished()
-        if removed:
-            LOGGER.warning("removed %d half-written files that were never acknowledged", removed)
+        kept, removed = self.spool.recover()
+        if kept or removed:
+            LOGGER.warning("a crash left %d whole files and %d half-written ones, removed now", kept, removed)
         self._thread = threading.Thread(target=self._server.serve_forever, name="receive", daemon=True)
         self._thread.start()
 
@@ -153,8 +151,7 @@ class StorageSCP:
         server.block_on_close = False
         server.shutdown()
         for assoc in server.active_associations:
-            # Each in its own thread: an abort waits for the peer to close.
-            threading.Thread(target=assoc.abort, daemon=True).start()
+            assoc.stop()
         with self._changed:
             if not self._changed.wait_for(lambda: not self._sessions, STOP_WAIT_S):
                 LOGGER.warning("%d associations did not end in %g s", len(self._sessions), STOP_WAIT_S)
@@ -172,12 +169,6 @@ class StorageSCP:
         """Admit or reject, before pynetdicom negotiates; offer what fits the request."""
         assoc = event.assoc
         request = assoc.requestor.primitive
-        if not isinstance(
-            request, A_ASSOCIATE
-        ):  # the peer went away, or aborted, before it asked for anything
-            assoc.is_aborted = True
-            assoc.kill()
-            return
         session = _Session(
             Association(
                 id=secrets.token_hex(6),
@@ -210,51 +201,18 @@ class StorageSCP:
         ]
 
     def _on_accepted(self, event: Any) -> None:
-        session = self._sessions[event.assoc]
+        assoc = event.assoc
+        session = self._sessions[assoc]
         session.opened = True
-        self._tell("association_opened", session.association)
-
-    def _on_sop_common(self, event: Any) -> dict[str, SOPClassCommonExtendedNegotiation]:
-        """Name the storage service for classes that pynetdicom can't assign: private, new."""
-        items = {}
-        for context in event.assoc.requestor.primitive.presentation_context_definition_list:
-            uid = context.abstract_syntax
-            if is_storage_class(uid) and uid_to_service_class(uid) is ServiceClass:
-                item = SOPClassCommonExtendedNegotiation()
-                item.sop_class_uid = uid
-                item.service_class_uid = STORAGE_SERVICE
-                items[uid] = item
-        return items
-
-    def _on_store(self, event: Any) -> int:
-        """Store one object; the status is the promise or the reason."""
-        session = self._sessions[event.assoc]
-        data = event.request.DataSet
-        if data is None or not data.getbuffer().nbytes:
-            return self._refuse(session, CANNOT_UNDERSTAND, "a C-STORE without a data set")
-        meta = encode_file_meta(
-            sop_class_uid=event.request.AffectedSOPClassUID or "",
-            sop_instance_uid=event.request.AffectedSOPInstanceUID or "",
-            transfer_syntax_uid=event.context.transfer_syntax,
-            calling_ae=session.association.calling_ae,
+        accepted = {
+            cx.context_id: cx.transfer_syntax[0]
+            for cx in assoc.accepted_contexts
+            if is_storage_class(cx.abstract_syntax)
+        }
+        session.storing = assoc.taker = Storing(
+            session.association, self.spool, accepted, self.limits.max_object, self._tell
         )
-        try:
-            if not self.spool.has_room():
-                reason = f"the disk is over {self.spool.high_water:.0%} full"
-                return self._refuse(session, OUT_OF_RESOURCES, reason)
-            with data.getbuffer() as encoded:
-                path = self.spool.store(session.association.id, meta, encoded)
-        except SpoolFullError as error:
-            return self._refuse(session, OUT_OF_RESOURCES, str(error))
-        except SpoolError as error:
-            return self._refuse(session, STORE_FAILED, str(error))
-        session.images += 1
-        self._tell("image_stored", session.association, path)
-        return SUCCESS
-
-    def _refuse(self, session: _Session, status: int, reason: str) -> int:
-        self._tell("image_refused", session.association, status, reason)
-        return status
+        self._tell("association_opened", session.association)
 
     def _on_ended(self, assoc: Any) -> None:
         """Forget an association whose thread has ended, however it did."""
@@ -262,8 +220,9 @@ class StorageSCP:
         if session is None:
             return
         if session.opened:
+            images = session.storing.close() if session.storing else 0
             seconds = time.monotonic() - session.started
-            self._tell("association_ended", session.association, session.images, seconds)
+            self._tell("association_ended", session.association, images, seconds)
         with self._changed:
             del self._sessions[assoc]
             self._changed.notify_all()

@@ -7,7 +7,6 @@ never of anything that a caller sent.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import itertools
 import os
@@ -16,20 +15,23 @@ import shutil
 from pathlib import Path
 
 from dicom_node.errors import SpoolError
+from dicom_node.receive.landing import (
+    FILE_MODE,
+    NO_SPACE,
+    Landing,
+    SpoolFullError,
+    recover,
+    sync_folder,
+    write_all,
+)
+
+__all__ = ["Landing", "Spool", "SpoolFullError", "sync_folder", "uid_key"]
 
 FOLDER_MODE = 0o700
-FILE_MODE = 0o600
 KEY_LENGTH = 32
 """Hex digits of a SHA-256 that name a series or an image: 128 bits, so that two UIDs never meet."""
 
-Encoded = bytes | memoryview
-
 _OUR_ID = re.compile(r"[A-Za-z0-9]{1,64}")
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class SpoolFullError(SpoolError):
-    """No space is left for what should be written."""
 
 
 class Spool:
@@ -56,7 +58,6 @@ class Spool:
         self.quarantine = self.root / "quarantine"
         self.results = self.root / "results"
         self.jobs = self.root / "jobs"
-        self._count = itertools.count(1)
         try:
             # Only a folder of our own making is closed to others: the root may be a mount point that somebody
             # else rules.
@@ -86,49 +87,17 @@ class Spool:
             raise SpoolError(f"{self.root}: can't be used: {error.strerror}") from error
         return usage.used / max(1, usage.used + usage.free) <= self.high_water
 
-    def store(self, association: str, meta: Encoded, dataset: Encoded) -> Path:
-        """Write one received object so that it is there after a power cut.
+    def land(self, association: str) -> Landing:
+        """Return the place in the inbox for what an association sends.
 
         Parameters
         ----------
         association : str
-            Our own ID of the association: letters and digits.
-        meta : bytes
-            Preamble and File Meta Information.
-        dataset : bytes-like
-            The encoded data set as it was received; not copied.
-
-        Returns
-        -------
-        Path
-            The file in the inbox, after its content and its name were synchronised to the disk.
-
-        Raises
-        ------
-        SpoolFullError
-            No space is left.
-        SpoolError
-            It can't be written for another reason. Nothing remains in either case.
+            Our own ID of it: letters and digits.
         """
-        stem = f"{_checked(association)}-{next(self._count):06d}"
-        part, final = self.inbox / f"{stem}.part", self.inbox / f"{stem}.dcm"
-        descriptor = None
-        try:
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
-            try:
-                _write_all(descriptor, meta, dataset)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            part.rename(final)
-            sync_folder(self.inbox)
-        except OSError as error:
-            if descriptor is not None:  # else the name is somebody else's
-                part.unlink(missing_ok=True)
-                final.unlink(missing_ok=True)
-            kind = SpoolFullError if error.errno in _NO_SPACE else SpoolError
-            raise kind(f"{self.inbox}: can't write: {error.strerror}") from error
-        return final
+        if not _OUR_ID.fullmatch(association):
+            raise ValueError(f"association ID {association!r}: letters and digits only")
+        return Landing(self.inbox, association)
 
     def series_folder(self, series_uid: str) -> Path:
         """Return the folder of a series (it need not exist)."""
@@ -183,13 +152,13 @@ class Spool:
         try:
             descriptor = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
             try:
-                _write_all(descriptor, f"{reason}\n".encode())
+                write_all(descriptor, f"{reason}\n".encode())
             finally:
                 os.close(descriptor)
             path.rename(target)
             sync_folder(self.quarantine)
         except OSError as error:
-            kind = SpoolFullError if error.errno in _NO_SPACE else SpoolError
+            kind = SpoolFullError if error.errno in NO_SPACE else SpoolError
             raise kind(f"{path.name}: can't be moved to the quarantine: {error.strerror}") from error
         return target
 
@@ -202,39 +171,19 @@ class Spool:
         ]
         return [self.inbox / name for _, name in sorted(entries)]
 
-    def clear_unfinished(self) -> int:
-        """Remove what a crash left half written, none of which was ever acknowledged; return how many files.
+    def recover(self) -> tuple[int, int]:
+        """Sort out what a crash left in the inbox under a name that is not final.
 
-        Only the process that receives may call it, before it does: another one's part files are at work.
+        Only the process that receives may call it, before it does.
+
+        Returns
+        -------
+        kept, removed : int
+            Files that were complete, and files that were not, none of which was ever acknowledged.
         """
-        parts = list(self.inbox.glob("*.part"))
-        for part in parts:
-            part.unlink(missing_ok=True)
-        return len(parts)
+        return recover(self.inbox)
 
 
 def uid_key(uid: str) -> str:
     """Return the name under which a UID is filed: the first 32 hex digits of its SHA-256."""
     return hashlib.sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:KEY_LENGTH]
-
-
-def sync_folder(folder: Path) -> None:
-    """Synchronise a folder's entries to the disk: a new name is not durable before that."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _checked(association: str) -> str:
-    if not _OUR_ID.fullmatch(association):
-        raise ValueError(f"association ID {association!r}: letters and digits only")
-    return association
-
-
-def _write_all(descriptor: int, *pieces: Encoded) -> None:
-    for piece in pieces:
-        rest = memoryview(piece).cast("B")
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,17 @@ from dicom_node.receive.scp import StorageSCP
 from dicom_node.receive.spool import Spool
 
 WAIT_S = 20.0
+
+
+_NUMBERS = itertools.count(1)
+
+
+def put_file(spool: Spool, association: str, content: bytes) -> Path:
+    """Put a file into the inbox under a name as the receiver gives it."""
+    path = spool.inbox / f"{association}-{next(_NUMBERS):06d}.dcm"
+    path.touch(0o600)
+    path.write_bytes(content)
+    return path
 
 
 class Recorder:
@@ -55,6 +68,12 @@ class Recorder:
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
     return Spool(tmp_path / "data", high_water=1.0)
+
+
+@pytest.fixture
+def put(spool: Spool) -> Callable[[str, bytes], Path]:
+    """Put a file into the inbox as the receiver leaves it."""
+    return functools.partial(put_file, spool)
 
 
 @pytest.fixture

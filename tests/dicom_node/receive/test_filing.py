@@ -53,17 +53,17 @@ def start_filer(spool, told):
 
 
 @pytest.fixture
-def receive(spool):
+def receive(put):
     """Put a dataset or bytes into the inbox, as the receiver does."""
 
-    def put(ds, association=A):
+    def put_image(ds, association=A):
         if isinstance(ds, bytes):
-            return spool.store(association.id, b"", ds)
+            return put(association.id, ds)
         file = BytesIO()
         ds.save_as(file, enforce_file_format=True)
-        return spool.store(association.id, b"", file.getvalue())
+        return put(association.id, file.getvalue())
 
-    return put
+    return put_image
 
 
 def test_image_moves_to_its_series(start_filer, receive, make_image, told, spool):
@@ -178,14 +178,14 @@ def test_file_cut_in_its_pixels_goes_to_the_quarantine(start_filer, receive, mak
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 @pytest.mark.parametrize("uid", ["../../etc/x", "/etc/passwd", "..", "1.2/3"])
 def test_uid_with_path_characters_is_filed_inside_the_spool(
-    uid, start_filer, receive, make_image, told, spool, tmp_path
+    uid, start_filer, receive, put, make_image, told, spool, tmp_path
 ):
     filer = start_filer()
     image = make_image(1, SOPInstanceUID=uid, SeriesInstanceUID=uid)
     image.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
     file = BytesIO()
     image.save_as(file, enforce_file_format=False)
-    path = spool.store(A.id, b"", _with_preamble(image))
+    path = put(A.id, _with_preamble(image))
     filer.put(A, path)
     filer.association_ended(A)
     while told.next() != A:

@@ -200,9 +200,9 @@ def test_host_that_is_not_ours_is_an_address_error(start_scp):
         start_scp(host="192.0.2.1")
 
 
-def test_half_written_files_of_a_crash_go_at_the_start(spool, start_scp):
+def test_half_written_files_of_a_crash_go_at_the_start(spool, put, start_scp):
     (spool.inbox / "ba9876543210-000007.part").write_bytes(b"half")
-    kept = spool.store("0123456789ab", b"meta", b"data")
+    kept = put("0123456789ab", b"metadata")
     start_scp()
     assert list(spool.inbox.iterdir()) == [kept]
 

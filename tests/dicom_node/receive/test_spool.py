@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 import pytest
 
 from dicom_node.errors import SpoolError
-from dicom_node.receive.spool import Spool, SpoolFullError
+from dicom_node.receive.spool import Spool
 
 ID = "0123456789ab"
 
@@ -34,42 +33,10 @@ def test_root_that_is_a_file_is_one_clear_error(tmp_path):
         Spool(tmp_path / "data")
 
 
-def test_stored_file_holds_meta_and_data_and_no_part_remains(spool):
-    path = spool.store(ID, b"meta", memoryview(b"data"))
-    assert path.read_bytes() == b"metadata"
-    assert list(spool.inbox.iterdir()) == [path]
-    assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_file_and_folder_are_synchronised_before_and_after_the_rename(spool, monkeypatch):
-    seen = []
-    fsync = os.fsync
-
-    def watch(descriptor):
-        seen.append(sorted(path.suffix for path in spool.inbox.iterdir()))
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", watch)
-    spool.store(ID, b"meta", b"data")
-    assert seen == [[".part"], [".dcm"]]
-
-
-@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, SpoolFullError), (errno.EIO, SpoolError)])
-def test_failed_write_leaves_nothing(spool, monkeypatch, number, kind):
-    def fail(descriptor):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(SpoolError) as caught:
-        spool.store(ID, b"meta", b"data")
-    assert type(caught.value) is kind
-    assert list(spool.inbox.iterdir()) == []
-
-
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "a-b", "a" * 65])
 def test_association_id_that_is_not_ours_is_refused(spool, name):
     with pytest.raises(ValueError, match="letters and digits"):
-        spool.store(name, b"", b"")
+        spool.land(name)
 
 
 def test_high_water_decides_on_room(tmp_path):
@@ -108,9 +75,9 @@ def test_path_elsewhere_has_no_relative_form(spool, tmp_path):
         spool.relative(tmp_path / "x")
 
 
-def test_quarantined_file_has_its_reason_beside_it_and_never_overwrites(spool):
-    first = spool.store(ID, b"", b"one")
-    second = spool.store(ID, b"", b"two")
+def test_quarantined_file_has_its_reason_beside_it_and_never_overwrites(spool, put):
+    first = put(ID, b"one")
+    second = put(ID, b"two")
     a = spool.quarantine_file(first, "not DICOM")
     renamed = second.rename(first)
     b = spool.quarantine_file(renamed, "cut off")
@@ -120,8 +87,8 @@ def test_quarantined_file_has_its_reason_beside_it_and_never_overwrites(spool):
     assert spool.waiting() == []
 
 
-def test_waiting_files_come_oldest_first(spool):
-    paths = [spool.store(ID, b"", b"x") for _ in range(3)]
+def test_waiting_files_come_oldest_first(spool, put):
+    paths = [put(ID, b"x") for _ in range(3)]
     for age, path in zip((10, 30, 20), paths, strict=True):
         os.utime(path, (1_000_000 - age, 1_000_000 - age))
     (spool.inbox / "x.part").write_bytes(b"")
