@@ -202,12 +202,23 @@ def demo(
     keep: Annotated[Path | None, typer.Option(help="Keep the scratch folder here.")] = None,
     seed: Annotated[int, typer.Option(help="Which phantom.")] = 7,
 ) -> None:
-    """Show the whole way on this machine: a phantom study goes in over DICOM, results come back to a small PACS."""
+    """Show the whole way on this machine: phantom studies go in over DICOM, results come back to a small PACS."""
     from dicom_node.demo import Demo
+    from dicom_node.demo_studies import Study
     from pipelines.phantoms.flair import flair_phantom
+    from pipelines.phantoms.orbits import geometric_orbits
+    from pipelines.registry import installed
 
-    phantom = flair_phantom(seed)
-    raise typer.Exit(0 if Demo(out, phantom.volume, phantom.lesions, keep).run() else 1)
+    head = flair_phantom(seed)
+    studies = [Study("flair", "Phantom FLAIR from the MNI152 template", head.volume, head.lesions)]
+    if "fatsat" in installed():
+        orbits = geometric_orbits(seed, lesions=("right",))
+        eye = orbits.eye("right")
+        assert eye is not None, "nothing was asked to be missing"
+        studies.append(
+            Study("fatsat", "Phantom FAT-SAT orbits from geometry", orbits.volume, eye.lesion, side="right")
+        )
+    raise typer.Exit(0 if Demo(out, studies, keep).run() else 1)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""``dicom-node demo``: the whole way on one machine, from a phantom study to what a PACS gets back."""
+"""``dicom-node demo``: the whole way on one machine, from phantom studies to what a PACS gets back."""
 
 from __future__ import annotations
 
@@ -22,27 +22,14 @@ from rich.table import Table
 
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.scu import echo, send_files
+from dicom_node.demo_studies import EXPECTED, Study
 from dicom_node.errors import DeliveryError, NodeError
 from dicom_node.receive.archive import Archive
-from dicom_node.results.preview import heatmap_preview, mask_frames, mask_preview
-from dicom_node.series.writer import write_series
 from dicom_node.worklog.follow import records
 from dicom_node.worklog.records import Record
-from pipelines.types import BoolArray, Volume
 
 START_S = 60.0
 FINISH_S = 900.0
-LEAST_DICE = 0.3
-"""Overlap with the truth below which the demonstration fails: a wrong place or side gives 0, a chance mask below 0.05."""
-
-SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-HEATMAP = "1.2.840.10008.5.1.4.1.1.7"
-EXPECTED = {
-    SEGMENTATION: "SEG, lesion mask",
-    "1.2.840.10008.5.1.4.1.1.88.34": "SR, measurements (TID 1500)",
-    "1.2.840.10008.5.1.4.1.1.88.11": "SR, report as text",
-    HEATMAP: "SC, heatmaps",
-}
 CONFIGURATION = """\
 [node]
 ae_title = "LESIONNODE"
@@ -58,8 +45,8 @@ ae_title = "PACS"
 host = "127.0.0.1"
 port = {pacs_port}
 """
-PATIENT = {"PatientName": "Phantom^Flair", "PatientID": "PHANTOM-1", "PatientSex": "O"}
-STUDY = {"StudyDescription": "Phantom, no patient", "AccessionNumber": "DEMO-1"}
+ENDS = frozenset({"delivered", "undelivered", "held", "ignored", "no-pipeline"})
+"""Steps after which nothing more comes of a series."""
 
 
 class Demo:
@@ -69,18 +56,15 @@ class Demo:
     ----------
     console : rich Console
         Where it is told.
-    phantom : Volume
+    studies : sequence of Study
         What is sent.
-    truth : bool array, shape (k, j, i)
-        Its lesions.
     keep : Path or None
         The folder to work in, which is kept; else a temporary one, of which only the previews stay.
     """
 
-    def __init__(self, console: Console, phantom: Volume, truth: BoolArray, keep: Path | None) -> None:
+    def __init__(self, console: Console, studies: Sequence[Study], keep: Path | None) -> None:
         self.console = console
-        self.phantom = phantom
-        self.truth = truth
+        self.studies = studies
         self.kept = keep is not None
         self.folder = keep.resolve() if keep else Path(tempfile.mkdtemp(prefix="dicom-node-demo-"))
         if keep and keep.exists() and any(keep.iterdir()):
@@ -97,7 +81,7 @@ class Demo:
             signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
         )  # the node must not outlive it
         self.console.print(f"Scratch folder {self.folder}", markup=False)
-        files = self._write_study()
+        files = {study.name: self._write(study) for study in self.studies}
         self.archive.start()
         node_port = _free_port()
         config = self.folder / "node.toml"
@@ -106,7 +90,7 @@ class Demo:
         try:
             address = Address("LESIONNODE", "127.0.0.1", node_port)
             self._wait_for_node(node, address)
-            self._send(files, address)
+            self._send([path for paths in files.values() for path in paths], address)
             delivered = self._follow(node)
         finally:
             _stop(node)
@@ -122,19 +106,9 @@ class Demo:
                     shutil.rmtree(self.folder / name, ignore_errors=True)
         return ok
 
-    def _write_study(self) -> list[Path]:
-        k, j, i = self.phantom.array.shape
-        volume_ml = self.truth.sum() * self.phantom.voxel_volume_mm3 / 1000
-        self.console.print(
-            f"Phantom FLAIR from the MNI152 template: {k} slices of {j} x {i}, {volume_ml:.1f} mL of lesions"
-        )
-        return write_series(
-            self.phantom,
-            self.folder / "source",
-            patient=PATIENT,
-            study=STUDY,
-            attributes=self.phantom.attributes,
-        )
+    def _write(self, study: Study) -> list[Path]:
+        self.console.print(study.description, markup=False)
+        return study.write(self.folder / "source")
 
     def _start_node(self, config: Path) -> subprocess.Popen[bytes]:
         with (self.folder / "node.log").open("wb") as log:
@@ -176,7 +150,7 @@ class Demo:
             raise NodeError("the node did not take all images")
 
     def _follow(self, node: subprocess.Popen[bytes]) -> bool:
-        """Print the worklog until the job or the node has ended, or it takes too long; tell whether it was delivered."""
+        """Print the worklog until all jobs or the node have ended, or it takes too long; tell whether all were delivered."""
         stop = threading.Event()
         deadline = time.monotonic() + FINISH_S
 
@@ -186,83 +160,72 @@ class Demo:
                     stop.set()
 
         threading.Thread(target=watch, daemon=True).start()
-        last = ""
+        ends: list[str] = []
         try:
             with self.console.status("working ..."):
                 for record in records(self.folder / "node-data", follow=True, stop=stop):
                     self._print(record)
-                    last = record.event
-                    if last in {"delivered", "undelivered", "held", "ignored", "no-pipeline"}:
+                    if record.event in ENDS:
+                        ends.append(record.event)
+                    if len(ends) == len(self.studies):
                         break
         finally:
             stop.set()
         self._check_alive(node)
-        return last == "delivered"
+        return ends == ["delivered"] * len(self.studies)
 
     def _print(self, record: Record) -> None:
         style = {"warning": "yellow", "error": "red"}.get(record.level, "")
         self.console.print(record.line(), style=style, markup=False, soft_wrap=True)
 
-    def _show(self, files: Sequence[Path]) -> bool:
-        """Print what came back, write the previews, and judge."""
-        objects: dict[str, list[Path]] = {}
+    def _show(self, files: Mapping[str, Sequence[Path]]) -> bool:
+        """Print what came back of each study, write the previews, and judge."""
+        by_study: dict[str, dict[str, list[Path]]] = {}
         for path in self.archive.files():
             header = dcmread(path, stop_before_pixels=True)
-            objects.setdefault(str(header.SOPClassUID), []).append(path)
+            by_study.setdefault(str(header.StudyInstanceUID), {}).setdefault(
+                str(header.SOPClassUID), []
+            ).append(path)
         table = Table(title="What came back to the PACS", title_justify="left")
-        for heading in ("object", "number", "series", "in the series list as", ""):
+        for heading in ("study", "object", "number", "series", "in the series list as", ""):
             table.add_column(heading)
         complete = True
-        for uid, what in EXPECTED.items():
-            found = objects.get(uid, [])
-            readable = [ds for ds in map(_read, found) if ds is not None]
-            good = bool(found) and len(readable) == len(found)
-            complete &= good
-            first = readable[0] if readable else Dataset()
-            table.add_row(
-                what,
-                str(len(found)),
-                str(first.get("SeriesNumber", "")),
-                str(first.get("SeriesDescription", "")),
-                "[green]readable[/]" if good else "[red]missing[/]",
-            )
+        verdicts: list[tuple[Study, dict[str, list[Path]]]] = []
+        for study in self.studies:
+            uid = str(dcmread(files[study.name][0], stop_before_pixels=True).StudyInstanceUID)
+            objects = by_study.get(uid, {})
+            complete &= _add_rows(table, study, objects)
+            verdicts.append((study, objects))
         self.console.print(table)
-        return self._show_mask(files, objects) and complete
+        for study, objects in verdicts:
+            good, line = study.judged(objects)
+            complete &= good
+            self.console.print(f"{study.name}: {line}", style="" if good else "red", markup=False)
+            for path in study.previews(files[study.name], objects, self.folder / "previews"):
+                self.console.print(f"Preview {path}", markup=False, soft_wrap=True)
+        return complete
 
-    def _show_mask(self, files: Sequence[Path], objects: Mapping[str, Sequence[Path]]) -> bool:
-        segs = objects.get(SEGMENTATION, [])
-        if not segs:
-            return False
-        mask = self._mask_on_phantom(segs[0])
-        dice = 2 * float((mask & self.truth).sum()) / max(1.0, float(mask.sum() + self.truth.sum()))
-        volume_ml = float(mask.sum()) * self.phantom.voxel_volume_mm3 / 1000
-        good = dice >= LEAST_DICE
-        self.console.print(
-            f"Mask: {volume_ml:.1f} mL, Dice {dice:.2f} with the truth (a phantom: it says nothing about patients)",
-            style="" if good else "red",
+
+def _add_rows(table: Table, study: Study, objects: Mapping[str, Sequence[Path]]) -> bool:
+    """List what came back of a study; say whether every kind is there and can be read."""
+    complete = True
+    for uid, what in EXPECTED.items():
+        found = objects.get(uid, [])
+        readable = [ds for ds in map(_read, found) if ds is not None]
+        good = bool(found) and len(readable) == len(found)
+        complete &= good
+        listed = sorted({(int(ds.SeriesNumber), str(ds.SeriesDescription)) for ds in readable})
+        number, name = (str(listed[0][0]), listed[0][1]) if listed else ("", "")
+        more = f" and {len(listed) - 1} more" if len(listed) > 1 else ""
+        table.add_row(
+            study.name,
+            what,
+            str(len(found)),
+            number,
+            f"{name}{more}",
+            "[green]readable[/]" if good else "[red]missing[/]",
         )
-        previews = self.folder / "previews"
-        previews.mkdir(exist_ok=True)
-        written = [mask_preview(segs[0], files, previews / "mask.png")]
-        heatmaps = sorted(objects.get(HEATMAP, []), key=_instance_number)
-        for path in heatmaps[len(heatmaps) // 2 :][:1]:
-            written.append(heatmap_preview(path, previews / "heatmap.png"))
-        for path in written:
-            self.console.print(f"Preview {path}", markup=False, soft_wrap=True)
-        return good
-
-    def _mask_on_phantom(self, seg: Path) -> BoolArray:
-        """Read the SEG and put each frame, by its position, on the phantom's slice."""
-        mask = np.zeros(self.truth.shape, dtype=bool)
-        to_voxel = np.linalg.inv(self.phantom.affine)
-        for frame in mask_frames(dcmread(seg)):
-            k = round(float((to_voxel @ (*frame.position, 1.0))[2]))
-            mask[k] |= frame.mask
-        return mask
-
-
-def _instance_number(path: Path) -> int:
-    return int(dcmread(path, stop_before_pixels=True).InstanceNumber)
+    return complete
 
 
 def _read(path: Path) -> Dataset | None:

@@ -1,0 +1,104 @@
+"""The demonstration's judgement: it fails on the wrong side, and on a mask that lies on the other one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from factories import volume
+
+from dicom_node.demo_studies import HEATMAP, Study, sides_judged
+from dicom_node.results.build import build_results
+from dicom_node.results.context import ResultContext
+from dicom_node.series.volume import load_series
+from pipelines.types import Findings, Heatmap, ModelCard, Segment, SiteFinding
+
+MODEL = ModelCard("fatsat", "1", "ab" * 32, "2.25.1", "synthetic", "optic nerves")
+CONTEXT = ResultContext("node", "0", "a" * 32, 1, "fatsat", "FAT-SAT", datetime(2026, 11, 21, tzinfo=UTC))
+SHAPE = (14, 64, 64)
+
+
+def lesion_at(columns: slice) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[5:7, 30:34, columns] = True
+    return mask
+
+
+RIGHT, LEFT = lesion_at(slice(10, 14)), lesion_at(slice(50, 54))
+"""Coronal, columns run to the patient's left."""
+
+
+def answered(tmp_path: Path, positive: tuple[str, ...], marked: Any) -> tuple[Study, dict[str, list[Path]]]:
+    """A study with a lesion in the right eye, and objects that call these sides positive and mark a place."""
+    orbits = replace(volume(SHAPE, "coronal", (3.0, 0.5, 0.5)), attributes={"SeriesDescription": "orbits"})
+    study = Study("fatsat", "Orbits", orbits, RIGHT, side="right")
+    files = study.write(tmp_path / "source")
+    sites = tuple(
+        SiteFinding(
+            side,
+            "positive" if side in positive else "negative",
+            "",
+            0.9 if side in positive else 0.1,
+            None,
+            0.5,
+        )
+        for side in ("right", "left")
+    )
+    segments = tuple(Segment("candidate", "lesion", marked, laterality=side) for side in positive)
+    heat = Heatmap(
+        "saliency", "Paper.", "lesion", 0.9, marked.astype(np.float32), (5, 6), "fatsat", laterality="right"
+    )
+    found = Findings(
+        "findings" if positive else "none", segments=segments, sites=sites, heatmaps=(heat,), models=(MODEL,)
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+    objects: dict[str, list[Path]] = {}
+    for item in build_results(found, load_series(files), CONTEXT, out):
+        objects.setdefault(item.sop_class_uid, []).append(out / item.path)
+    return study, objects
+
+
+@pytest.mark.parametrize(
+    ("positive", "marked", "good", "said"),
+    [
+        (("right",), RIGHT, True, "right positive, left negative, candidate region 0 mm"),
+        (("left",), LEFT, False, "right negative, left positive, candidate region 20 mm"),
+        (("right", "left"), RIGHT, False, "right positive, left positive"),
+        (("right",), LEFT, False, "right positive, left negative, candidate region 20 mm"),
+    ],
+)
+def test_only_the_right_side_at_the_right_place_is_good(
+    tmp_path: Path, positive: tuple[str, ...], marked: Any, good: bool, said: str
+) -> None:
+    study, objects = answered(tmp_path, positive, marked)
+    verdict, line = study.judged(objects)
+    assert (verdict, said in line) == (good, True), line
+
+
+def test_nothing_found_is_not_good(tmp_path: Path) -> None:
+    study, objects = answered(tmp_path, (), RIGHT)
+    assert study.judged(objects) == (False, "no mask or no measurements came back")
+
+
+def test_sides_are_read_from_the_report_alone(tmp_path: Path) -> None:
+    from pydicom import dcmread
+
+    _, objects = answered(tmp_path, ("left",), LEFT)
+    assert sides_judged(dcmread(objects["1.2.840.10008.5.1.4.1.1.88.34"][0])) == {
+        "right": False,
+        "left": True,
+    }
+
+
+def test_previews_show_the_mask_and_the_side_that_was_found(tmp_path: Path) -> None:
+    study, objects = answered(tmp_path, ("right",), RIGHT)
+    files = sorted((tmp_path / "source" / "fatsat").glob("*.dcm"))
+    written = study.previews(files, objects, tmp_path / "previews")
+    assert [path.name for path in written] == ["fatsat-mask.png", "fatsat-heatmap-1.png"]
+    assert len(objects[HEATMAP]) == 2
+    assert all(path.stat().st_size > 1000 for path in written)
