@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -17,6 +19,9 @@ from dicom_node.deliver.scu import echo
 from dicom_node.errors import BrokerError, NodeError, SpoolError
 from dicom_node.jobs.broker import read_url
 from dicom_node.jobs.dispatch import connect, redacted
+from dicom_node.jobs.keeping import Reason, survey
+from dicom_node.jobs.store import Store
+from dicom_node.receive.spool import Spool
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ def check_node(settings: Settings, extra: Iterable[tuple[str, Look]] = ()) -> It
     """
     looks: list[tuple[str, Look]] = [
         ("data folder", lambda: _data_folder(settings)),
+        ("kept", lambda: _kept(settings)),
         ("broker", lambda: _broker(settings)),
         *extra,
     ]
@@ -76,6 +82,41 @@ def _data_folder(settings: Settings) -> str:
             f"the disk of {folder} is {share:.0%} full, over [storage] high_water: C-STORE is answered A700"
         )
     return f"{folder}, {usage.free / 1e9:.0f} GB free"
+
+
+WAYS_OUT = {
+    Reason.HELD: "dicom-node release {id}",
+    Reason.UNDELIVERED: "dicom-node why {id}, then retry",
+    Reason.UNPROVEN: 'dicom-node why {id}; confirm = "none" does without',
+    Reason.NOWHERE: "set a [[destination]], then dicom-node retry {id}",
+}
+
+
+def _kept(settings: Settings) -> str:
+    """What the data folder holds, and why it does."""
+    path = settings.node.data / "state.sqlite"
+    if not path.exists():
+        return "nothing: no node has worked in the data folder"
+    days = settings.storage.keep_days
+    store = Store(path)
+    try:
+        found = survey(store, Spool(settings.node.data), days, settings.proofs, time.time())
+    finally:
+        store.close()
+    if not found.series:
+        return "no series"
+    oldest = datetime.fromtimestamp(found.oldest_at).astimezone().date()
+    lines = [
+        f"{found.series} series, {found.images} images, {found.bytes / 1e6:.1f} MB with their results, since {oldest}"
+    ]
+    for reason in Reason:
+        if count := found.reasons[reason]:
+            text = str(reason) or "done with, to be removed within the hour"
+            if reason is Reason.YOUNG:
+                text += f" ({days:g})" if days else " (0: for ever)"
+            way_out = WAYS_OUT.get(reason, "").format(id=found.examples[reason][0])
+            lines.append(f"{count} {text}{f': {way_out}' if way_out else ''}")
+    return "\n".join(lines)
 
 
 def _broker(settings: Settings) -> str:

@@ -254,6 +254,11 @@ class Settings(BaseSettings):
         """The data folder as this host sees it."""
         return Path(self.worker.spool) if self.worker.spool else self.node.data
 
+    @property
+    def proofs(self) -> dict[str, bool]:
+        """Where results go, and whether a proof is wanted from there."""
+        return {one.name: one.confirm != "none" for one in self.destination}
+
     def configured(self, installed: Mapping[str, PipelineInfo]) -> dict[str, PipelineInfo]:
         """Return the pipelines with the settings that the file or the environment gives them."""
         given = {

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import delete, select
 
+from dicom_node.errors import NodeError
+from dicom_node.jobs.keeping import Keeping, Reason
 from dicom_node.jobs.runs import last_run
 from dicom_node.jobs.schema import ImageRow, JobRow, ObjectRow, SeriesRow, TransitionRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
-from dicom_node.receive.spool import Spool
+from dicom_node.receive.spool import Spool, sync_folder
 
 log = logging.getLogger(__name__)
 
-DAY_S = 86400.0
 SWEEP_S = 3600.0
-SERIES_DONE = (SeriesState.IGNORED, SeriesState.ROUTED)
-JOBS_DONE = frozenset({JobState.DELIVERED, JobState.ABANDONED, JobState.NO_PIPELINE})
+TRASH = "removed"
+"""Folder of the data folder where a series goes in one step before its files are removed one by one."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,10 @@ class Retention:
     clock : callable
         UTC seconds since the epoch.
     guard : context manager
-        Held while a series is looked at and removed: no image may be filed meanwhile.
-    destinations : bool
-        Results are delivered somewhere; where they are not, those in the spool are the only ones, and stay.
+        Held while a series is looked at and removed: no image may be filed, and none promised, meanwhile.
+    destinations : mapping of str to bool
+        Where results go, and whether a proof is wanted from there. Without any, those in the spool are the
+        only ones, and stay.
     """
 
     def __init__(
@@ -59,21 +63,20 @@ class Retention:
         on_removed: Callable[[Removed], None],
         clock: Callable[[], float] = time.time,
         guard: AbstractContextManager[object] | None = None,
-        destinations: bool = True,
+        destinations: Mapping[str, bool] | None = None,
     ) -> None:
         self._store = store
         self._spool = spool
-        self._keep_s = keep_days * DAY_S
+        self._keeping = Keeping(store, spool, keep_days, destinations or {})
         self._on_removed = on_removed
         self._clock = clock
         self._guard = guard or nullcontext()
-        self._destinations = destinations
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin to sweep; does nothing when everything is kept."""
-        if self._keep_s:
+        if self._keeping.keep_s:
             self._thread = threading.Thread(target=self._work, name="retention", daemon=True)
             self._thread.start()
 
@@ -84,61 +87,75 @@ class Retention:
             self._thread.join()
 
     def sweep(self) -> list[Removed]:
-        """Remove every series that has been done with for long enough, oldest first."""
-        limit = self._clock() - self._keep_s
+        """Remove every series that has been done with for long enough, oldest first.
+
+        One that can't be removed is left for the next sweep, and the others go.
+        """
+        shutil.rmtree(self._spool.root / TRASH, ignore_errors=True)  # of a sweep that was cut off
+        now = self._clock()
         removed = []
-        for series in self._store.series_in(*SERIES_DONE):
+        for listed in self._store.series_in(SeriesState.IGNORED, SeriesState.ROUTED):
             if self._ended.is_set():
                 break
-            with self._guard:
-                gone = self._remove_if_done(series.series_uid, limit)
-            if gone is not None:
-                removed.append(gone)
-                self._on_removed(gone)
+            try:
+                with self._guard:
+                    series = self._store.series(listed.series_uid)
+                    if series is None or self._keeping.reason(series, now) is not Reason.NONE:
+                        continue
+                    gone = self._remove(series)
+            except (NodeError, OSError):
+                log.exception("series %s could not be removed", listed.id[:8])
+                continue
+            removed.append(gone)
+            self._on_removed(gone)
         return removed
 
-    def _remove_if_done(self, series_uid: str, limit: float) -> Removed | None:
-        """Remove a series if it is, as it stands now, done with since before `limit`."""
-        series = self._store.series(series_uid)
-        if series is None or series.state not in SERIES_DONE:
-            return None
-        jobs = self._store.jobs_of(series_uid)
-        last = max([series.last_at, *(max(job.created_at, job.ended_at) for job in jobs)])
-        if last >= limit or any(job.state not in JOBS_DONE for job in jobs):
-            return None
-        if jobs and not self._destinations:
-            return None
-        return self._remove(series, jobs)
+    def _remove(self, series: SeriesRow) -> Removed:
+        """Move folders away whole, then remove rows, then files.
 
-    def _remove(self, series: SeriesRow, jobs: list[JobRow]) -> Removed:
-        """Remove files before rows: a crash between leaves rows that the next sweep removes.
-
-        Of a job that ran stays an empty ``<job>.was<N>``: should the same images come again, their analysis
-        is run N + 1, and its results have other UIDs than those that were delivered.
+        A crash leaves rows without files, which the next sweep removes, or files in the trash; never a part
+        of a series where it could be analysed. Of a job that ran stays an empty ``<job>.was<N>``: should the
+        same images come again, their analysis is run N + 1, and its results have other UIDs than those that
+        were delivered.
         """
+        jobs = self._store.jobs_of(series.series_uid)
+        trash = self._spool.root / TRASH
+        trash.mkdir(mode=0o700, exist_ok=True)
+        away = Path(tempfile.mkdtemp(dir=trash))
+        _move(self._spool.series_folder(series.series_uid), away)
         for job in jobs:
             run = max(job.run, last_run(self._spool.results, job.id))
             for folder in (self._spool.results / job.id, *self._spool.results.glob(f"{job.id}.*")):
-                shutil.rmtree(folder, ignore_errors=True)
+                _move(folder, away)
             if job.state != JobState.NO_PIPELINE:
-                (self._spool.results / f"{job.id}.was{run}").mkdir(mode=0o700, exist_ok=True)
+                (self._spool.results / f"{job.id}.was{run}").mkdir(mode=0o700)
             (self._spool.jobs / f"{job.id}.json").unlink(missing_ok=True)
-        shutil.rmtree(self._spool.series_folder(series.series_uid), ignore_errors=True)
-        ids = [job.id for job in jobs]
+        for folder in (self._spool.series, self._spool.results, self._spool.jobs):
+            sync_folder(folder)  # before the rows: files that came back without them would be new images
+        removed = Removed(series.id, self._remove_rows(series, [job.id for job in jobs]))
+        shutil.rmtree(away, ignore_errors=True)
+        return removed
+
+    def _remove_rows(self, series: SeriesRow, job_ids: list[str]) -> int:
+        """Remove all that the database has of a series, and return how many images it had."""
         with self._store.session() as session:
             objects = session.execute(
-                select(ObjectRow.sop_instance_uid, ObjectRow.destination).where(ObjectRow.job_id.in_(ids))
+                select(ObjectRow.sop_instance_uid, ObjectRow.destination).where(ObjectRow.job_id.in_(job_ids))
             )
-            subjects = [series.series_uid, *ids, *(f"{uid}@{destination}" for uid, destination in objects)]
+            subjects = [
+                series.series_uid,
+                *job_ids,
+                *(f"{uid}@{destination}" for uid, destination in objects),
+            ]
             images = len(
                 session.scalars(select(ImageRow).where(ImageRow.series_uid == series.series_uid)).all()
             )
             session.execute(delete(TransitionRow).where(TransitionRow.subject.in_(subjects)))
-            session.execute(delete(ObjectRow).where(ObjectRow.job_id.in_(ids)))
-            session.execute(delete(JobRow).where(JobRow.id.in_(ids)))
+            session.execute(delete(ObjectRow).where(ObjectRow.job_id.in_(job_ids)))
+            session.execute(delete(JobRow).where(JobRow.id.in_(job_ids)))
             session.execute(delete(ImageRow).where(ImageRow.series_uid == series.series_uid))
             session.execute(delete(SeriesRow).where(SeriesRow.series_uid == series.series_uid))
-        return Removed(series.id, images)
+        return images
 
     def _work(self) -> None:
         while not self._ended.is_set():
@@ -147,3 +164,8 @@ class Retention:
             except Exception:  # a locked database or a bad disk: the next sweep may find it otherwise
                 log.exception("old series could not be removed; again in %g s", SWEEP_S)
             self._ended.wait(SWEEP_S)
+
+
+def _move(folder: Path, away: Path) -> None:
+    if folder.exists():
+        folder.rename(away / folder.name)

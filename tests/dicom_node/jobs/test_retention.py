@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,19 @@ from typing import Any
 import pytest
 from rig import header
 
-from dicom_node.jobs.retention import DAY_S, Removed, Retention
+from dicom_node.errors import SpoolError
+from dicom_node.jobs.keeping import DAY_S, Reason, survey
+from dicom_node.jobs.promises import promise, promised_until
+from dicom_node.jobs.rebuild import rebuild
+from dicom_node.jobs.retention import Removed, Retention
 from dicom_node.jobs.runs import RunFolder, last_run
-from dicom_node.jobs.states import JobState, SeriesState
+from dicom_node.jobs.schema import ObjectRow
+from dicom_node.jobs.states import JobState, ObjectState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.receive.spool import Spool
 
 NOW = 2_000_000_000.0
+PROVED = {"pacs": True}
 
 
 class Kept:
@@ -46,11 +54,33 @@ class Kept:
             )
             self.store.update_job(self.job_id, created_at=NOW - 20 * DAY_S, ended_at=NOW - 15 * DAY_S)
             (self.spool.results / self.job_id / "delivered").mkdir(parents=True)
+            (self.spool.results / self.job_id / "sr.dcm").write_bytes(b"result")
+
+    def add_object(self, state: ObjectState, destination: str = "pacs") -> None:
+        with self.store.session() as session:
+            session.add(
+                ObjectRow(
+                    sop_instance_uid="9.9",
+                    destination=destination,
+                    job_id=self.job_id,
+                    run=1,
+                    role="sr",
+                    sop_class_uid="1.2",
+                    path="results/sr.dcm",
+                    state=state,
+                )
+            )
+
+    @property
+    def folder(self) -> Path:
+        return self.spool.series_folder("1.2.3")
+
+    def reasons(self, keep_days: float = 14, destinations: Mapping[str, bool] = PROVED) -> dict[Reason, int]:
+        return dict(survey(self.store, self.spool, keep_days, destinations, NOW).reasons)
 
     def sweep(self, keep_days: float = 14, **options: Any) -> list[Removed]:
-        return Retention(
-            self.store, self.spool, keep_days, self.removed.append, clock=lambda: NOW, **options
-        ).sweep()
+        options = {"clock": lambda: NOW, "destinations": PROVED} | options
+        return Retention(self.store, self.spool, keep_days, self.removed.append, **options).sweep()
 
     def is_there(self) -> bool:
         files = list(self.spool.series.glob("*/*.dcm"))
@@ -93,6 +123,143 @@ def test_what_is_not_delivered_never_goes(tmp_path: Path, job_state: JobState) -
     assert kept.is_there()
 
 
+@pytest.mark.parametrize(
+    ("object_state", "destinations", "goes"),
+    [
+        (ObjectState.CONFIRMED, PROVED, True),
+        (ObjectState.REFUSED, PROVED, True),
+        (ObjectState.SENT, {"pacs": False}, True),
+        (ObjectState.SENT, {"another": True}, True),  # its destination is no longer configured
+        (ObjectState.SENT, PROVED, False),
+    ],
+)
+def test_what_lacks_the_proof_that_is_wanted_stays(
+    tmp_path: Path, object_state: ObjectState, destinations: dict[str, bool], goes: bool
+) -> None:
+    kept = Kept(tmp_path, SeriesState.ROUTED, JobState.DELIVERED)
+    kept.add_object(object_state)
+    reason = Reason.NONE if goes else Reason.UNPROVEN
+    assert kept.reasons(destinations=destinations) == {reason: 1}
+    kept.sweep(destinations=destinations)
+    assert kept.is_there() is not goes
+
+
+def test_series_that_was_promised_stays_until_then(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, SeriesState.ROUTED, JobState.DELIVERED)
+    promise(kept.folder, NOW + 1)
+    promise(kept.folder, NOW - 5)  # an earlier one takes nothing back
+    assert promised_until(kept.folder) == NOW + 1
+    assert kept.reasons() == {Reason.PROMISED: 1}
+    assert kept.sweep() == []
+    assert kept.is_there()
+    assert (kept.folder / "kept-until").stat().st_mode & 0o777 == 0o600
+    assert len(kept.sweep(clock=lambda: NOW + 2)) == 1
+
+
+def test_promise_that_can_not_be_read_keeps_the_series_and_no_other(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, SeriesState.IGNORED, None)
+    (kept.folder / "kept-until").write_text("")
+    kept.store.add_image(header(1, series="1.2.4"), "series/b/c.dcm", "SCANNER", NOW - 20 * DAY_S)
+    kept.store.move_series("1.2.4", SeriesState.IGNORED)
+    assert len(kept.sweep()) == 1
+    assert kept.is_there()
+    with pytest.raises(SpoolError, match="kept-until: can't be read"):
+        promised_until(kept.folder)
+
+
+def test_oldest_goes_first(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, SeriesState.IGNORED, None)
+    for number, days in (("1.2.4", 18), ("1.2.5", 40)):
+        kept.store.add_image(header(1, series=number), f"series/{number}.dcm", "SCANNER", NOW - days * DAY_S)
+        kept.store.move_series(number, SeriesState.IGNORED)
+    order = [series.id for series in kept.store.series_in(SeriesState.IGNORED)]
+    by_age = [kept.store.series(uid) for uid in ("1.2.5", "1.2.3", "1.2.4")]
+    assert order == [series.id for series in by_age if series]
+    assert [removed.id for removed in kept.sweep()] == order
+
+
+STEPS = ["rename", "mkdir", "unlink", "sync_folder", "rows", "rmtree"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("nth", [1, 2])
+def test_crash_in_a_removal_leaves_all_or_nothing_to_analyse_and_the_next_sweep_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, nth: int
+) -> None:
+    class Crash(BaseException):
+        pass
+
+    kept = Kept(tmp_path, SeriesState.ROUTED, JobState.DELIVERED)
+    calls = []
+
+    def crash(*arguments: Any, **options: Any) -> Any:
+        calls.append(step)
+        if len(calls) == nth:
+            raise Crash
+        return real(*arguments, **options)
+
+    owner, name = {
+        "rename": (Path, "rename"),
+        "mkdir": (Path, "mkdir"),
+        "unlink": (Path, "unlink"),
+        "sync_folder": (None, "dicom_node.jobs.retention.sync_folder"),
+        "rows": (Retention, "_remove_rows"),
+        "rmtree": (shutil, "rmtree"),
+    }[step]
+    with monkeypatch.context() as patch:
+        if owner is None:
+            from dicom_node.jobs.retention import sync_folder as real
+
+            patch.setattr(name, crash)
+        else:
+            real = getattr(owner, name)
+            patch.setattr(owner, name, crash)
+        try:
+            kept.sweep()
+        except Crash:
+            assert len(list(kept.spool.series.glob("*/*.dcm"))) in (0, 2)
+        else:
+            assert len(calls) < nth, "the crash did not happen"
+    kept.store.close()
+    found = rebuild(tmp_path / "state.sqlite", tmp_path)
+    assert (found.images, found.jobs) == (0, 0)
+    kept.store = Store(tmp_path / "state.sqlite", kept.spool.jobs)
+    kept.sweep()
+    assert not kept.is_there()
+    assert kept.store.jobs_of("1.2.3") == []
+    assert list(tmp_path.glob("removed/*")) == []
+    assert [path.name for path in kept.spool.results.iterdir()] == [f"{kept.job_id}.was1"]
+
+
+def test_series_that_can_not_be_removed_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(tmp_path, SeriesState.IGNORED, None)
+    kept.store.add_image(header(1, series="1.2.4"), "series/b/c.dcm", "SCANNER", NOW - 19 * DAY_S)
+    kept.store.move_series("1.2.4", SeriesState.IGNORED)
+
+    def refuse(path: Path, target: Path) -> Path:
+        raise OSError(errno.EACCES, "not yours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        assert [removed.images for removed in kept.sweep()] == [1]  # the one without a folder
+    assert kept.is_there()
+    assert len(kept.sweep()) == 1
+
+
+def test_survey_tells_how_much_is_kept_and_why(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, SeriesState.ROUTED, JobState.UNDELIVERED)
+    for number, state, days in (("1.2.4", SeriesState.HELD, 3), ("1.2.5", SeriesState.IGNORED, 2)):
+        kept.store.add_image(header(1, series=number), f"series/{number}.dcm", "SCANNER", NOW - days * DAY_S)
+        kept.store.move_series(number, state)
+    found = survey(kept.store, kept.spool, 14, PROVED, NOW)
+    assert (found.series, found.images, found.oldest_at) == (3, 4, NOW - 20 * DAY_S)
+    assert found.bytes == 2 * len(b"image") + len(b"result")
+    assert found.reasons == {Reason.UNDELIVERED: 1, Reason.HELD: 1, Reason.YOUNG: 1}
+    assert survey(kept.store, kept.spool, 0, PROVED, NOW).reasons[Reason.YOUNG] == 1
+
+
 def test_held_series_never_goes(tmp_path: Path) -> None:
     kept = Kept(tmp_path, SeriesState.HELD, None)
     assert kept.sweep(keep_days=1) == []
@@ -113,7 +280,7 @@ def test_series_that_got_an_image_since_the_list_was_made_stays(tmp_path: Path) 
 
 def test_results_that_are_delivered_nowhere_stay(tmp_path: Path) -> None:
     kept = Kept(tmp_path, SeriesState.ROUTED, JobState.DELIVERED)
-    assert kept.sweep(destinations=False) == []
+    assert kept.sweep(destinations={}) == []
     assert kept.is_there()
 
 

@@ -1,0 +1,86 @@
+"""What ``dicom-node check`` says of the data folder and of destinations."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rig import header
+
+from dicom_node.check import check_node
+from dicom_node.config import Settings
+from dicom_node.jobs.keeping import DAY_S
+from dicom_node.jobs.promises import promise
+from dicom_node.jobs.states import JobState, SeriesState
+from dicom_node.jobs.store import Store
+from dicom_node.receive.spool import Spool
+
+DESTINATION = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1}
+
+
+def verdict(data: Path, what: str, **sections: Any) -> tuple[bool, str]:
+    settings = Settings.model_validate({"node": {"data": data}, **sections})
+    return next((found.ok, found.result) for found in check_node(settings) if found.what == what)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder with a series of each kind."""
+    spool = Spool(tmp_path / "data")
+    store = Store(spool.root / "state.sqlite", spool.jobs)
+    for number, days in enumerate((40, 30, 20, 10, 1)):
+        series = f"1.2.{number}"
+        folder = spool.series_folder(series)
+        folder.mkdir()
+        (folder / "a.dcm").write_bytes(b"x" * 500_000)
+        store.add_image(
+            header(1, series=series), f"series/{number}/a.dcm", "SCANNER", time.time() - days * DAY_S
+        )
+    store.move_series("1.2.0", SeriesState.HELD)
+    store.move_series("1.2.1", SeriesState.ROUTED)
+    store.create_job(
+        job_id="a" * 32, series_uid="1.2.1", pipeline="flair", rule="", state=JobState.UNDELIVERED, settings={},
+        images=[],
+    )  # fmt: skip
+    for series in ("1.2.2", "1.2.3", "1.2.4"):
+        store.move_series(series, SeriesState.IGNORED)
+    promise(spool.series_folder("1.2.2"), time.time() + DAY_S)
+    store.close()
+    return spool.root
+
+
+def test_what_is_kept_and_why(data: Path) -> None:
+    ok, text = verdict(data, "kept", destination=[DESTINATION])
+    assert ok
+    lines = text.splitlines()
+    assert lines[0].startswith("5 series, 5 images, 2.5 MB with their results, since 20")
+    assert [line.partition(":")[0] for line in lines[1:]] == [
+        "1 held by a gap or a person",
+        "1 refused by a destination",
+        "2 younger than keep_days (14)",
+        "1 promised to somebody who asked for storage commitment",
+    ]
+    assert "dicom-node release " in lines[1]
+    assert "dicom-node why " in lines[2]
+
+
+def test_what_may_go_is_told(data: Path) -> None:
+    _, text = verdict(data, "kept", storage={"keep_days": 5}, destination=[DESTINATION])
+    assert "1 done with, to be removed within the hour" in text.splitlines()
+    _, text = verdict(data, "kept", storage={"keep_days": 0})
+    assert "3 younger than keep_days (0: for ever)" in text.splitlines()
+
+
+def test_folder_in_which_no_node_has_worked_is_left_as_it_is(tmp_path: Path) -> None:
+    assert verdict(tmp_path, "kept") == (True, "nothing: no node has worked in the data folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_certificate_that_is_missing_is_named(tmp_path: Path) -> None:
+    destination = DESTINATION | {"tls": {"ca": tmp_path / "none.pem"}}
+    ok, text = verdict(tmp_path, "destination pacs", destination=[destination])
+    assert not ok
+    assert "tls ca" in text
+    assert "can't be read" in text
