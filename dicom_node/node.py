@@ -94,7 +94,7 @@ class Node:
             settings.storage.keep_days,
             on_removed=self._on_removed,
             guard=self.intake.guard,
-            destinations=bool(settings.destination),
+            destinations=settings.proofs,
         )
         self.scp = StorageSCP(
             ae_title=settings.node.ae_title,
