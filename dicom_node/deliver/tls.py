@@ -71,31 +71,49 @@ class Tls:
         if self.ca is None:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
         else:
-            try:
-                context.load_verify_locations(self.ca)
-            except ssl.SSLError as error:
-                raise ConfigError(f"tls ca {self.ca}: no PEM file of certificates") from error
-            except OSError as error:
-                raise ConfigError(f"tls ca {self.ca}: can't be read: {error.strerror}") from error
+            load_authorities(context, self.ca)
         if self.certificate is not None:
-            self._load_certificate(context, self.certificate)
+            load_certificate(context, self.certificate, self.key)
         elif self.key is not None:
             raise ConfigError(f"tls key {self.key}: there is no tls certificate that it belongs to")
         return context
 
-    def _load_certificate(self, context: ssl.SSLContext, certificate: Path) -> None:
-        for what, path in (("certificate", certificate), ("key", self.key)):
-            if path is not None:
-                try:
-                    path.open("rb").close()
-                except OSError as error:
-                    raise ConfigError(f"tls {what} {path}: can't be read: {error.strerror}") from error
-        try:
-            context.load_cert_chain(certificate, self.key, password=_no_password)
-        except ssl.SSLError as error:
-            reason = "don't belong together" if error.reason == "KEY_VALUES_MISMATCH" else "are no PEM files"
-            key = self.key or "the key in it"
-            raise ConfigError(f"tls certificate {certificate} and {key} {reason}") from error
+
+def load_authorities(context: ssl.SSLContext, ca: Path) -> None:
+    """Trust the authorities of a PEM file.
+
+    Raises
+    ------
+    ConfigError
+        It can't be read, or holds none.
+    """
+    try:
+        context.load_verify_locations(ca)
+    except ssl.SSLError as error:
+        raise ConfigError(f"tls ca {ca}: no PEM file of certificates") from error
+    except OSError as error:
+        raise ConfigError(f"tls ca {ca}: can't be read: {error.strerror}") from error
+
+
+def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    """Say who we are by the certificate and the key of two PEM files, or of one.
+
+    Raises
+    ------
+    ConfigError
+        A file can't be read, or they don't belong together.
+    """
+    for what, path in (("certificate", certificate), ("key", key)):
+        if path is not None:
+            try:
+                path.open("rb").close()
+            except OSError as error:
+                raise ConfigError(f"tls {what} {path}: can't be read: {error.strerror}") from error
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except ssl.SSLError as error:
+        reason = "don't belong together" if error.reason == "KEY_VALUES_MISMATCH" else "are no PEM files"
+        raise ConfigError(f"tls certificate {certificate} and {key or 'the key in it'} {reason}") from error
 
 
 def _no_password() -> bytes:
