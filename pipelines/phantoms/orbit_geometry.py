@@ -88,6 +88,7 @@ class _Painter:
         self._lines = [
             _LOW[axis] + _SPACING_MM * np.arange(counts[axis], dtype=np.float32) for axis in range(3)
         ]
+        self.below_skin = np.zeros(self.grid.shape_kji, dtype=bool)
         self.rough = self.noise(9.0, rng)
 
     def noise(self, grain_mm: float, rng: np.random.Generator) -> FloatArray:
@@ -132,23 +133,26 @@ class _Painter:
 
 def _paint_head(painter: _Painter, rng: np.random.Generator) -> None:
     """Paint the cranium, the face, the neck's front and the nose, from outside in."""
-    width, height = rng.uniform(0.95, 1.05, 2)
+    width, height = rng.uniform(0.97, 1.05, 2)
     shapes = (
-        ((0.0, 66.0, 32.0 * height), (76.0 * width, 92.0, 76.0 * height)),
+        ((0.0, 66.0, 32.0 * height), (80.0 * width, 92.0, 78.0 * height)),
         ((0.0, 42.0, -36.0), (66.0 * width, 62.0, 72.0)),
-        ((0.0, -18.0, -24.0), (15.0, 24.0, 22.0)),
+        ((0.0, 62.0, -6.0), (71.0 * width, 72.0, 66.0)),
+        ((0.0, -16.0, -24.0), (15.0, 24.0, 22.0)),
     )
     for layer, inset in ((Tissue.SKIN, 0.0), (Tissue.SUBCUTANEOUS, 2.0), (Tissue.SOFT, 6.0)):
         for centre, radii in shapes:
             painter.paint(layer, centre, (radii[0] - inset, radii[1] - inset, radii[2] - inset))
     for sign in (-1.0, 1.0):
-        painter.paint(Tissue.SUBCUTANEOUS, (sign * 38.0, -2.0, -46.0), (20.0, 13.0, 24.0), 0.08)
+        where, distance = painter.ball((sign * 40.0, 2.0, -48.0), (20.0, 14.0, 26.0), 0.08)
+        painter.labels[where][(distance < 1.0) & (painter.labels[where] == Tissue.SOFT)] = Tissue.SUBCUTANEOUS
+    painter.below_skin = painter.labels > Tissue.SKIN
 
 
 def _paint_brain(painter: _Painter, rng: np.random.Generator) -> None:
     """Paint skull, fluid, folded cortex and white matter: frontal lobes above, temporal poles beside and behind."""
-    fold = painter.noise(7.0, rng)
-    frontal = ((0.0, 70.0, 48.0), (62.0, 78.0, 48.0))
+    fold = painter.noise(6.0, rng)
+    frontal = ((0.0, 70.0, 44.0), (63.0, 78.0, 45.0))
     poles = tuple(((s * 42.0, 66.0, 0.0), (23.0, 34.0, 21.0)) for s in (-1.0, 1.0))
     for layer, grow in ((Tissue.BONE, 8.0), (Tissue.MARROW, 5.5), (Tissue.BONE, 3.5), (Tissue.FLUID, 2.0)):
         painter.paint(layer, frontal[0], tuple(r + grow for r in frontal[1]))  # type: ignore[arg-type]
@@ -160,9 +164,9 @@ def _paint_brain(painter: _Painter, rng: np.random.Generator) -> None:
         labels, folds = painter.labels[where], fold[where]
         inside = depth_mm > 0.0
         labels[inside] = Tissue.GREY
-        labels[inside & (depth_mm > 3.0) & (np.abs(folds) > 0.35)] = Tissue.WHITE
-        labels[inside & (depth_mm > 14.0 + 4.0 * folds)] = Tissue.WHITE
-        labels[inside & (depth_mm < 13.0) & (np.abs(folds) < 0.09)] = Tissue.FLUID
+        labels[inside & (depth_mm > 3.0) & (np.abs(folds) > 0.6)] = Tissue.WHITE
+        labels[inside & (depth_mm > 18.0 + 4.0 * folds)] = Tissue.WHITE
+        labels[inside & (depth_mm < 16.0) & (np.abs(folds) < 0.17)] = Tissue.FLUID
     where, distance = painter.ball((0.0, 60.0, 50.0), (1.6, 90.0, 52.0))
     inside = (distance < 1.0) & np.isin(painter.labels[where], (Tissue.GREY, Tissue.WHITE))
     painter.labels[where][inside] = Tissue.FLUID
@@ -202,7 +206,7 @@ def _paint_midface(painter: _Painter, rng: np.random.Generator) -> None:
 
 
 def _paint_orbit(painter: _Painter, eye: EyeAnatomy, rng: np.random.Generator) -> None:
-    """Paint the bony cone with its fat, open in front; the gland above and beside the globe, and the lids."""
+    """Paint the bony cone with its fat under the skin, the lacrimal gland above and beside the globe, and the lids."""
     grid, sign = painter.grid, sign_of(eye.side)
     left, posterior, superior = (
         (grid.affine[axis, 3] + _SPACING_MM * np.arange(n)).astype(np.float32)
@@ -210,39 +214,36 @@ def _paint_orbit(painter: _Painter, eye: EyeAnatomy, rng: np.random.Generator) -
     )
     along = arc_length(eye.course)
     apex = eye.course[min(int(np.searchsorted(along, 31.0)), len(eye.course) - 1)]
-    start_y, end_y = eye.centre[1] - 14.0, apex[1] + 5.0
-    planes = np.flatnonzero((posterior > start_y) & (posterior < end_y))
+    planes = np.flatnonzero((posterior > eye.centre[1] - 14.0) & (posterior < apex[1] + 5.0))
     share = np.clip((posterior[planes] - eye.centre[1] + 2.0) / (apex[1] - eye.centre[1] + 2.0), 0.0, 1.0)
     x = eye.centre[0] + share * (apex[0] - eye.centre[0]) + sign * 1.5 * (1.0 - share)
     z = eye.centre[2] + share * (apex[2] - eye.centre[2])
-    breadth = np.interp(share, [0.0, 0.4, 1.0], [20.5, 17.0, 4.5])
-    height = np.interp(share, [0.0, 0.4, 1.0], [18.5, 16.0, 4.5])
-    wall = np.where(np.arange(len(planes)) >= 0, rng.uniform(1.6, 2.6), 0.0)
+    size = rng.uniform(0.95, 1.05)
+    breadth = size * np.interp(share, [0.0, 0.4, 1.0], [20.5, 17.0, 5.0])
+    height = size * np.interp(share, [0.0, 0.4, 1.0], [18.0, 16.0, 5.0])
+    wall_mm = rng.uniform(1.6, 2.6)
     across = left[None, None, :] - x[None, :, None].astype(np.float32)
     upright = superior[:, None, None] - z[None, :, None].astype(np.float32)
-    labels = painter.labels[:, planes]
-    for tissue, extra in ((Tissue.BONE, wall), (Tissue.ORBITAL_FAT, 0.0 * wall)):
-        square = (across / (breadth + extra)[None, :, None]) ** 2 + (
-            upright / (height + extra)[None, :, None]
-        ) ** 2
-        labels[(square < 1.0) & (labels != Tissue.AIR if tissue == Tissue.BONE else square < 1.0)] = tissue
+    labels, below_skin = painter.labels[:, planes], painter.below_skin[:, planes]
+    bone, fat = (
+        # flatter than an ellipse above and below, as orbits are
+        (
+            np.abs(across / (breadth + extra)[None, :, None]) ** 2.5
+            + np.abs(upright / (height + extra)[None, :, None]) ** 2.5
+        )
+        < 1.0
+        for extra in (wall_mm, 0.0)
+    )
+    labels[bone & below_skin & (labels != Tissue.AIR)] = Tissue.BONE
+    labels[fat & below_skin] = Tissue.ORBITAL_FAT
     painter.labels[:, planes] = labels
-    _paint_lids(painter, eye, rng)
-
-
-def _paint_lids(painter: _Painter, eye: EyeAnatomy, rng: np.random.Generator) -> None:
-    """Close the orbit in front: lids over the globe, air before them, the lacrimal gland behind its rim."""
-    sign = sign_of(eye.side)
-    x, y, z = (float(v) for v in eye.centre)
-    lid = float(eye.radii_mm[1]) + rng.uniform(1.0, 2.5)
-    where, _ = painter.ball((x + sign * 4.0, y - 30.0, z), (26.0, 30.0 - 2.0, 15.0))
-    box = painter.labels[where]
-    front = painter.grid.affine[1, 3] + _SPACING_MM * np.arange(where[1].start, where[1].stop)
-    bulge, distance = painter.ball((x, y, z), (lid, lid, lid))
-    air = np.broadcast_to((front < y - 6.0)[None, :, None], box.shape)
-    box[air] = Tissue.AIR
-    painter.labels[bulge][distance < 1.0] = Tissue.SKIN
-    painter.paint(Tissue.ORBITAL_FAT, (x, y + 4.0, z), (lid + 1.0, lid - 1.0, lid + 1.0))
+    x_mm, y_mm, z_mm = (float(v) for v in eye.centre)
+    lid = float(eye.radii_mm[1])
+    for tissue, thick in ((Tissue.SKIN, rng.uniform(2.5, 4.0)), (Tissue.SOFT, 1.5)):
+        where, distance = painter.ball((x_mm, y_mm, z_mm), (lid + thick,) * 3)
+        outside = ~painter.below_skin[where]
+        painter.labels[where][(distance < 1.0) & outside] = tissue
     size = rng.uniform(0.8, 1.15)
-    gland = (x + sign * 12.5, y - 1.0, z + 9.0)
-    painter.paint(Tissue.GLAND, gland, (4.2 * size, 7.0 * size, 5.0 * size), 0.08)
+    gland = (x_mm + sign * 13.0, y_mm - 1.0, z_mm + 9.0)
+    where, distance = painter.ball(gland, (4.0 * size, 7.0 * size, 5.0 * size), 0.08)
+    painter.labels[where][(distance < 1.0) & (painter.labels[where] == Tissue.ORBITAL_FAT)] = Tissue.GLAND

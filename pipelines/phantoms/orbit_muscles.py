@@ -26,7 +26,7 @@ def _along(start: Points, belly: Points, end: Points, count: int = 24) -> Points
 
 def _band(course: Points, thickness_mm: float, breadth_mm: float, tissue: Tissue = Tissue.MUSCLE) -> Tube:
     t = np.linspace(0.0, 1.0, len(course))
-    swell = np.interp(t, [0.0, 0.12, 0.45, 0.75, 1.0], [0.5, 0.75, 1.0, 0.8, 0.25])
+    swell = np.interp(t, [0.0, 0.12, 0.4, 0.75, 0.9, 1.0], [0.5, 0.8, 1.0, 1.0, 0.6, 0.3])
     spread = np.interp(t, [0.0, 0.12, 0.45, 1.0], [0.35, 0.6, 1.0, 1.0])
     return Tube(tissue, course, np.stack([thickness_mm / 2 * swell, breadth_mm / 2 * spread], axis=1))
 

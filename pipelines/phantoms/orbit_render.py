@@ -315,6 +315,8 @@ def _scanned(array: FloatArray, scan: OrbitScan, scanner: Scanner, rng: np.rando
             blur /= np.sqrt((blur**2).sum(axis=1, keepdims=True))
             noise = noise @ blur.T if axis == 3 else np.matmul(blur, noise)
     middle = np.outer(*(np.exp(-0.5 * ((line - 0.5) / 0.22) ** 2) for line in lines[1:]))
-    noise *= sd * (1.0 + scanner.noise_centre * middle).astype(np.float32)
+    # the SNR is that of the middle, where the noise is strongest
+    most = (1.0 + scanner.noise_centre * middle) / (1.0 + scanner.noise_centre)
+    noise *= sd * most.astype(np.float32)
     noisy = np.sqrt((array + noise[0]) ** 2 + noise[1] ** 2)
     return np.asarray(np.rint(noisy * np.float32(rng.uniform(*scanner.vitreous))), dtype=np.float32)

@@ -47,7 +47,7 @@ class Scanner:
     dampened : float
         Of the contrast: `pipelines.phantoms.orbit_signal.draw_contrast`.
     snr : two floats
-        Vitreous over the noise's SD, lowest and highest.
+        Vitreous over the noise's SD in the middle, lowest and highest.
     noise_grain_mm : float
         Width of the noise's grain; 0: every pixel has its own.
     noise_centre : float

@@ -32,7 +32,7 @@ _RANGES: dict[Tissue, tuple[float, float]] = {
     Tissue.FLUID: (0.85, 1.0),
     Tissue.GREY: (0.35, 0.44),
     Tissue.WHITE: (0.28, 0.35),
-    Tissue.VESSEL: (0.04, 0.15),
+    Tissue.VESSEL: (0.04, 0.40),
     Tissue.MUSCLE: (0.25, 0.40),
     Tissue.GLAND: (0.40, 0.60),
 }
@@ -79,10 +79,14 @@ def draw_contrast(rng: np.random.Generator, dampened: float = 1.0) -> Contrast:
     ranges = {**_RANGES, Tissue.SUBCUTANEOUS: FAT, Tissue.ORBITAL_FAT: FAT}
     for tissue in sorted(ranges):
         table[tissue] = np.clip(rng.uniform(*ranges[tissue]) ** dampened, *ranges[tissue])
+    # suppressed fat is the darkest soft tissue [ours]; mostly well suppressed
+    table[Tissue.ORBITAL_FAT] = FAT[0] + (FAT[1] - FAT[0]) * rng.beta(1.2, 2.0)
+    lowest = float(min(table[Tissue.ORBITAL_FAT] + 0.05, 0.34))
+    table[Tissue.MUSCLE] = max(table[Tissue.MUSCLE], lowest)
     table[Tissue.SUBCUTANEOUS] = np.clip(table[Tissue.ORBITAL_FAT] * rng.uniform(0.8, 1.2), *FAT)
     return Contrast(
         table,
-        nerve=float(np.clip(rng.uniform(*NERVE) ** dampened, *NERVE)),
+        nerve=float(np.clip(rng.uniform(*NERVE) ** dampened, max(NERVE[0], lowest), NERVE[1])),
         lens=float(rng.uniform(0.12, 0.30)),
         sclera=float(rng.uniform(0.15, 0.35)),
         aqueous=float(rng.uniform(0.9, 1.0)),
@@ -206,7 +210,7 @@ def draw_nerve(
     return NerveState(
         size=float(np.clip(rng.normal(1.0, 0.05), 0.88, 1.12)),
         sheath=float(wide if widened else usual),
-        fluid=float(rng.uniform(0.7, 1.0)),
+        fluid=float(rng.uniform(0.5, 1.0)),
         vessel=float(rng.uniform(0.3, 0.5)) if seen else None,
         vessel_signal=float(rng.uniform(0.2, 0.6)),
         vessel_mm=(0.0, float(entry)),
