@@ -63,10 +63,13 @@ def write_previews(folder: Path, sources: Iterable[Path], out: Path, most: int =
 
 
 def mask_preview(segmentation: Path, sources: Iterable[Path], out: Path) -> Path:
-    """Write the source slice that holds most of the mask, with the outline of every segment."""
+    """Write the source slice that holds most of the last segment, with the outline of every segment.
+
+    The last one is what was found; before it may stand the structure in which it lies.
+    """
     seg = dcmread(segmentation)
     frames = mask_frames(seg)
-    best = max(frames, key=lambda frame: int(frame.mask.sum()))
+    best = max(frames, key=lambda frame: (frame.segment, int(frame.mask.sum())))
     source = _source_with(best.source_uid, sources)
     plane = _plane(source, best.source_frame)
     here = [frame for frame in frames if frame.position == best.position]
@@ -85,11 +88,14 @@ def mask_preview(segmentation: Path, sources: Iterable[Path], out: Path) -> Path
     here_ml = {frame.segment: frame.mask.sum() * voxel_volume_mm3(frames, spacing) / 1000 for frame in here}
     lines = [f"{seg.SeriesDescription}   image {number}   {scale:.1f}x"]
     for segment, total in segment_volumes_ml(frames, spacing).items():
-        lines.append(
-            f"{labels[segment]}: {total:.2f} mL in all, {here_ml.get(segment, 0.0):.2f} mL in this slice"
-        )
+        here = here_ml.get(segment, 0.0)
+        lines.append(f"{labels[segment]}: {_amount(total)} in all, {_amount(here)} in this slice")
     _with_band(drawn, lines).save(out)
     return out
+
+
+def _amount(volume_ml: float) -> str:
+    return f"{volume_ml:.2f} mL" if volume_ml >= 0.1 else f"{1000 * volume_ml:.0f} mm3"
 
 
 def heatmap_preview(heatmap: Path, out: Path) -> Path:

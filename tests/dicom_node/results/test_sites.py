@@ -167,7 +167,7 @@ def test_text_report_has_one_sentence_for_each_eye(case: Case) -> None:
         "Left optic nerve: no sign of a lesion, probability 0.12 (0.05 to 0.20 over 32 networks), below the threshold of 0.50."
     ) in said
     assert any(
-        "Left optic nerve: located by a point that a person gave, 90% of its course" in text for text in said
+        "Left optic nerve: located by a point that a person gave, 90 % of its course" in text for text in said
     )
     assert any("no confidence interval" in text for text in said)
     assert any("trained on synthetic data" in text for text in said)
