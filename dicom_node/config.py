@@ -61,15 +61,6 @@ class Caller(Section):
         return value
 
 
-class AcceptSection(Section):
-    """``[accept]``: who may send."""
-
-    callers: tuple[Caller, ...] = ()
-    require_called_ae: bool = True
-    max_associations: Annotated[int, Field(ge=1, le=1000)] = 32
-    max_pdu: Annotated[int, Field(ge=4096, le=16 * 1024 * 1024)] = 131072
-
-
 class SeriesSection(Section):
     """``[series]``: when a series is whole, and what becomes of one with a gap."""
 
@@ -99,6 +90,32 @@ class TlsFiles(Section):
         files = {name: getattr(self, name) for name in ("ca", "certificate", "key")}
         update = {name: (base / path.expanduser()).resolve() for name, path in files.items() if path}
         return self.model_copy(update=update)
+
+
+class ServerTlsFiles(TlsFiles):
+    """``[accept] tls``: our certificate, its key, and, where callers must show certificates too, who signed those."""
+
+    certificate: Path
+
+
+class AcceptSection(Section):
+    """``[accept]``: who may send, how much and how slowly; 0 in ``max_per_caller``: as many as in all.
+
+    ``processes`` receive beside the node's own; with 0 it receives itself.
+    """
+
+    callers: tuple[Caller, ...] = ()
+    require_called_ae: bool = True
+    max_associations: Annotated[int, Field(ge=1, le=1000)] = 32
+    max_per_caller: Annotated[int, Field(ge=0, le=1000)] = 0
+    max_pdu: Annotated[int, Field(ge=4096, le=16 * 1024 * 1024)] = 131072
+    max_object_mb: Annotated[float, Field(gt=0, le=1e6)] = 4096.0
+    request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    idle_timeout_s: Annotated[float, Field(gt=0, le=86400)] = 60.0
+    pdu_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    object_timeout_s: Annotated[float, Field(gt=0, le=86400)] = 900.0
+    processes: Annotated[int, Field(ge=0, le=64)] = 1
+    tls: ServerTlsFiles | None = None
 
 
 class BrokerSection(Section):
@@ -203,7 +220,7 @@ class Destination(Section):
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
     objects: tuple[Role, ...] = ("seg", "sr", "text-sr", "heatmap")
-    confirm: Literal["c-find", "none"] = "c-find"
+    confirm: Literal["c-find", "commitment", "none"] = "c-find"
     tls: DestinationTls | None = None
 
 
@@ -319,11 +336,14 @@ def _anchored(settings: Settings, base: Path) -> Settings:
     broker = settings.broker
     if broker.tls is not None:
         broker = broker.model_copy(update={"tls": broker.tls.anchored(base)})
+    accept = settings.accept
+    if accept.tls is not None:
+        accept = accept.model_copy(update={"tls": accept.tls.anchored(base)})
     destinations = tuple(
         one.model_copy(update={"tls": one.tls.anchored(base)}) if one.tls is not None else one
         for one in settings.destination
     )
-    update = {"node": node, "worker": worker, "broker": broker, "destination": destinations}
+    update = {"node": node, "worker": worker, "accept": accept, "broker": broker, "destination": destinations}
     return settings.model_copy(update=update)
 
 

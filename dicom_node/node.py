@@ -26,10 +26,11 @@ from dicom_node.jobs.retention import Removed, Retention
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
-from dicom_node.receive.admission import Admission
+from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.connection import Limits
-from dicom_node.receive.scp import StorageSCP
+from dicom_node.receive.pool import Receivers
 from dicom_node.receive.spool import Spool, sync_folder
+from dicom_node.receive.tls import ServerTls
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest
 from dicom_node.worklog.metrics import Metrics
@@ -96,15 +97,29 @@ class Node:
             guard=self.intake.guard,
             destinations=settings.proofs,
         )
-        self.scp = StorageSCP(
-            ae_title=settings.node.ae_title,
+        accept = settings.accept
+        self.scp = Receivers(
             host=settings.node.host,
             port=settings.node.port,
+            ae_title=settings.node.ae_title,
             spool=self.spool,
-            admission=Admission(settings.accept.callers, require_called_ae=settings.accept.require_called_ae),
-            limits=Limits(max_pdu=settings.accept.max_pdu),
-            max_associations=settings.accept.max_associations,
+            gate=Gate(
+                Admission(accept.callers, require_called_ae=accept.require_called_ae),
+                settings.node.ae_title,
+                max_associations=accept.max_associations,
+                max_per_caller=accept.max_per_caller,
+            ),
+            limits=Limits(
+                request_s=accept.request_timeout_s,
+                idle_s=accept.idle_timeout_s,
+                pdu_s=accept.pdu_timeout_s,
+                object_s=accept.object_timeout_s,
+                max_pdu=accept.max_pdu,
+                max_object=round(accept.max_object_mb * 1e6),
+            ),
+            tls=ServerTls.of(accept.tls),
             events=self.intake,
+            processes=accept.processes,
         )
         self.metrics = Metrics(health=self.troubles)
         self.worklog.subscribe(self.metrics.count)
@@ -201,7 +216,9 @@ class Node:
             if len(named) != 1:
                 raise NotFoundError(f"{text!r} names {len(named)} series: give the ID of one")
             if given:
-                raise StateError(f"series {named[0].id[:8]} is {named[0].state}: it has no job to be corrected")
+                raise StateError(
+                    f"series {named[0].id[:8]} is {named[0].state}: it has no job to be corrected"
+                )
             return self._steer_series(verb, named[0])
         live = [job for job in match.jobs if job.state != JobState.ABANDONED] or match.jobs
         if len({job.series_uid for job in live}) != 1:

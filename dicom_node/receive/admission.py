@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -67,10 +68,8 @@ class Admission:
         """Whether anyone may call."""
         return not self._networks
 
-    def check(
-        self, association: Association, *, ae_title: str, already_open: int, limit: int
-    ) -> Refusal | None:
-        """Return why an association request is refused, or None when it may be accepted.
+    def check(self, association: Association, ae_title: str) -> Refusal | None:
+        """Return why a caller is refused, or None when it may come in.
 
         Parameters
         ----------
@@ -78,8 +77,6 @@ class Admission:
             The request.
         ae_title : str
             The node's own.
-        already_open, limit : int
-            Accepted associations now, and how many there may be.
         """
         if self.require_called_ae and association.called_ae != ae_title:
             return Refusal(
@@ -91,11 +88,65 @@ class Admission:
                 return Refusal(CALLING_AE_NOT_RECOGNISED, "AE title is not in [accept] callers")
             if not any(_contains(network, association.address) for network in networks):
                 return Refusal(CALLING_AE_NOT_RECOGNISED, "AE title may not call from this address")
-        if already_open >= limit:
-            return Refusal(
-                LOCAL_LIMIT_EXCEEDED, f"{already_open} associations are open, the limit is {limit}"
-            )
         return None
+
+
+class Gatekeeper(Protocol):
+    """Lets associations in, and counts those that are there. Called from many threads."""
+
+    def admit(self, association: Association) -> Refusal | None:
+        """Count an association in, or say why it is refused."""
+
+    def leave(self, association: Association) -> None:
+        """Count an association out; one that is not in is no matter."""
+
+
+class Gate:
+    """The gatekeeper of a node: who may come in, and how many at once.
+
+    Parameters
+    ----------
+    admission : Admission
+        Who.
+    ae_title : str
+        The node's own.
+    max_associations : int
+        How many in all.
+    max_per_caller : int
+        How many from one address, whatever titles they give; 0: as many as in all.
+    """
+
+    def __init__(
+        self, admission: Admission, ae_title: str, *, max_associations: int = 32, max_per_caller: int = 0
+    ) -> None:
+        self._admission = admission
+        self._ae_title = ae_title.strip()
+        self._max_associations = max_associations
+        self._max_per_caller = max_per_caller or max_associations
+        self._lock = threading.Lock()
+        self._addresses: dict[str, str] = {}  # of those that are in, by their IDs
+
+    def admit(self, association: Association) -> Refusal | None:
+        """Count an association in, or say why it is refused."""
+        refusal = self._admission.check(association, self._ae_title)
+        if refusal is not None:
+            return refusal
+        with self._lock:
+            count = len(self._addresses)
+            if count >= self._max_associations:
+                reason = f"{count} associations are open, the limit is {self._max_associations}"
+                return Refusal(LOCAL_LIMIT_EXCEEDED, reason)
+            count = sum(address == association.address for address in self._addresses.values())
+            if count >= self._max_per_caller:
+                reason = f"{count} associations of this address are open, its limit is {self._max_per_caller}"
+                return Refusal(LOCAL_LIMIT_EXCEEDED, reason)
+            self._addresses[association.id] = association.address
+        return None
+
+    def leave(self, association: Association) -> None:
+        """Count an association out; one that is not in is no matter."""
+        with self._lock:
+            self._addresses.pop(association.id, None)
 
 
 def _network(title: str, address: str) -> Network:

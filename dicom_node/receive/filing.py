@@ -118,7 +118,9 @@ class Filer:
 
     def start(self) -> None:
         """Begin, with what an earlier run left in the inbox. To be called before anything is received."""
-        self._spool.recover()
+        kept, removed = self._spool.recover()
+        if kept or removed:
+            LOGGER.warning("a crash left %d whole files, and %d half-written ones that go", kept, removed)
         for path in self._spool.waiting():
             self._queue.put(_Received(path, None))
         self._thread = threading.Thread(target=self._run, name="filer", daemon=True)

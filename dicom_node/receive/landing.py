@@ -151,10 +151,10 @@ class Landing:
         return kind(f"{self._inbox}: can't write: {error.strerror}")
 
 
-def recover(inbox: Path) -> tuple[int, int]:
+def recover(inbox: Path, association: str = "") -> tuple[int, int]:
     """Give complete part files of a crash their final names, and remove the others.
 
-    Only the process that receives may do it, before it does: another one's part files are at work.
+    Not for associations that are open: their part files are at work.
 
     Returns
     -------
@@ -162,7 +162,7 @@ def recover(inbox: Path) -> tuple[int, int]:
         How many files; empty ones, names that were made ahead, are not counted.
     """
     kept = removed = 0
-    for part in sorted(inbox.glob("*.part")):
+    for part in sorted(inbox.glob(f"{association}*.part")):
         if _is_whole(part):
             part.rename(part.with_suffix(".dcm"))
             kept += 1

@@ -18,15 +18,13 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicom_node.receive.connection import Limits, SteppedAssociation
+from dicom_node.receive.listener import listen
 from dicom_node.receive.wire import Wire
 
 # pynetdicom's own handlers format every PDU and log identifiers of patients; the node has its worklog.
 _config.LOG_HANDLER_LEVEL = "none"
 
 LOGGER = logging.getLogger(__name__)
-
-BACKLOG = 128
-"""Connections that may wait to be accepted; more than a PACS opens at once."""
 
 
 class ConnectionHandler(RequestHandler):  # type: ignore[misc]
@@ -92,8 +90,8 @@ class ReceiveServer(ThreadedAssociationServer):  # type: ignore[misc]
     ----------
     ae : pynetdicom.AE
         Gives titles and PDU size.
-    address : tuple of str and int
-        Host and port to listen on; port 0 takes a free one.
+    address : tuple of str and int, or socket
+        Host and port to listen on, port 0 takes a free one; or what listens already.
     on_ended : callable
         Called with the pynetdicom association when its connection is over.
     limits : Limits
@@ -105,17 +103,17 @@ class ReceiveServer(ThreadedAssociationServer):  # type: ignore[misc]
 
     Raises
     ------
-    OSError
+    AddressError, PortTakenError
         The address can't be resolved or bound.
     """
 
-    request_queue_size = BACKLOG
     daemon_threads = True
+    block_on_close = False
 
     def __init__(
         self,
         ae: AE,
-        address: tuple[str, int],
+        address: tuple[str, int] | socket.socket,
         *,
         evt_handlers: list[Any],
         on_ended: Callable[[Any], None],
@@ -128,9 +126,10 @@ class ReceiveServer(ThreadedAssociationServer):  # type: ignore[misc]
         self.limits = limits or Limits(max_pdu=ae.maximum_pdu_size)
         self._lock = threading.Lock()
         self._open: set[SteppedAssociation] = set()
+        self._listener = listen(*address) if isinstance(address, tuple) else address
         super().__init__(
             ae,
-            address,
+            self._listener.getsockname(),
             ae.ae_title,
             ae.supported_contexts,
             ssl_context=ssl_context,
@@ -138,6 +137,18 @@ class ReceiveServer(ThreadedAssociationServer):  # type: ignore[misc]
             request_handler=ConnectionHandler,
         )
         ae._servers.append(self)
+
+    def server_bind(self) -> None:
+        """Take the socket that listens already in place of the one that socketserver made."""
+        self.socket.close()
+        self.socket: socket.socket = self._listener
+
+    def server_activate(self) -> None:
+        """Do nothing: it listens."""
+
+    def server_close(self) -> None:
+        """Close our end of the socket; another process that inherited it may go on listening."""
+        self.socket.close()
 
     @property
     def port(self) -> int:
@@ -163,7 +174,7 @@ class ReceiveServer(ThreadedAssociationServer):  # type: ignore[misc]
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection, and leave what may take time to its own thread."""
         connection, address = self.socket.accept()
-        connection.settimeout(None)
+        connection.setblocking(True)
         return connection, address
 
     def shutdown_request(self, request: Any) -> None:

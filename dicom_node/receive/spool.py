@@ -162,26 +162,28 @@ class Spool:
             raise kind(f"{path.name}: can't be moved to the quarantine: {error.strerror}") from error
         return target
 
-    def waiting(self) -> list[Path]:
-        """Return the files of the inbox that were received and not yet filed, oldest first."""
+    def waiting(self, association: str = "") -> list[Path]:
+        """Return the files of the inbox that were received and not yet filed, oldest first; of one association
+        when its ID is given.
+        """
         entries = [
             (entry.stat().st_mtime_ns, entry.name)
             for entry in os.scandir(self.inbox)
-            if entry.name.endswith(".dcm")
+            if entry.name.endswith(".dcm") and entry.name.startswith(association)
         ]
         return [self.inbox / name for _, name in sorted(entries)]
 
-    def recover(self) -> tuple[int, int]:
+    def recover(self, association: str = "") -> tuple[int, int]:
         """Sort out what a crash left in the inbox under a name that is not final.
 
-        Only the process that receives may call it, before it does.
+        For all associations, before anything is received; or for one whose process is gone.
 
         Returns
         -------
         kept, removed : int
             Files that were complete, and files that were not, none of which was ever acknowledged.
         """
-        return recover(self.inbox)
+        return recover(self.inbox, association)
 
 
 def uid_key(uid: str) -> str:

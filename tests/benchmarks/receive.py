@@ -36,16 +36,17 @@ KINDS = {"2D, 320 x 320": (320, 320), "3D, 256 x 254": (256, 254)}
 NODE = """
 import sys
 from pathlib import Path
-from dicom_node.receive.admission import Admission
-from dicom_node.receive.scp import StorageSCP
+from dicom_node.receive.admission import Admission, Gate
+from dicom_node.receive.connection import Limits
+from dicom_node.receive.pool import Receivers
 from dicom_node.receive.spool import Spool
 
 class Silent:
     def __getattr__(self, name):
         return lambda *details: None
 
-scp = StorageSCP(ae_title="NODE", host="127.0.0.1", port=0, spool=Spool(Path(sys.argv[1]), 1.0),
-                 admission=Admission(), events=Silent())
+scp = Receivers(ae_title="NODE", host="127.0.0.1", port=0, spool=Spool(Path(sys.argv[1]), 1.0), tls=None,
+                gate=Gate(Admission(), "NODE"), limits=Limits(), events=Silent(), processes=0)
 scp.start()
 print(scp.port, flush=True)
 sys.stdin.read()
@@ -57,8 +58,9 @@ from pathlib import Path
 from dicom_node.config import load_settings
 from dicom_node.intake import Intake
 from dicom_node.jobs.store import Store
-from dicom_node.receive.admission import Admission
-from dicom_node.receive.scp import StorageSCP
+from dicom_node.receive.admission import Admission, Gate
+from dicom_node.receive.connection import Limits
+from dicom_node.receive.pool import Receivers
 from dicom_node.receive.spool import Spool
 from dicom_node.worklog.writer import Worklog
 
@@ -68,9 +70,11 @@ class NoJobs:
 
 spool = Spool(Path(sys.argv[1]), 1.0)
 store = Store(spool.root / "state.sqlite")
-intake = Intake(load_settings(), spool, store, Worklog(spool.root), {}, NoJobs())
+settings = load_settings()
+intake = Intake(settings, spool, store, Worklog(spool.root), {}, NoJobs())
 intake.start()
-scp = StorageSCP(ae_title="NODE", host="127.0.0.1", port=0, spool=spool, admission=Admission(), events=intake)
+scp = Receivers(ae_title="NODE", host="127.0.0.1", port=0, spool=spool, tls=None, gate=Gate(Admission(), "NODE"),
+                limits=Limits(), events=intake, processes=settings.accept.processes)
 scp.start()
 print(scp.port, flush=True)
 sys.stdin.read()
@@ -144,8 +148,19 @@ def python_receiver(script: str, folder: Path) -> Iterator[tuple[int, int]]:
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
     ) as process:
         assert process.stdout is not None
-        yield int(process.stdout.readline()), process.pid
+        port = int(process.stdout.readline())
+        wait_for_echo(port)
+        yield port, process.pid
         process.kill()
+
+
+def wait_for_echo(port: int) -> None:
+    """Wait until a receiver answers."""
+    deadline = time.monotonic() + 20
+    echo = ["echoscu", "-aec", "NODE", "127.0.0.1", str(port)]
+    while subprocess.run(echo, capture_output=True, check=False).returncode:
+        assert time.monotonic() < deadline, "a receiver did not start"
+        time.sleep(0.1)
 
 
 def free_port() -> int:
@@ -161,11 +176,7 @@ def dcmtk_receiver(command: list[str], port: int) -> Iterator[tuple[int, int]]:
     with subprocess.Popen(
         command, env=NODELAY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
-        deadline = time.monotonic() + 20
-        echo = ["echoscu", "-aec", "NODE", "127.0.0.1", str(port)]
-        while subprocess.run(echo, capture_output=True, check=False).returncode:
-            assert time.monotonic() < deadline, f"{command[0]} did not start"
-            time.sleep(0.1)
+        wait_for_echo(port)
         yield port, process.pid
         process.terminate()
 
@@ -220,18 +231,23 @@ def send(port: int, shares: list[Path]) -> float:
     return time.perf_counter() - start
 
 
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """Return a process and its children."""
+    return [process, *process.children(recursive=True)]
+
+
 def cpu_seconds(process: psutil.Process) -> float:
     """CPU time of a process and of all its children, ended ones too."""
-    own = process.cpu_times()
-    return own.user + own.system + own.children_user + own.children_system
+    times = [one.cpu_times() for one in family(process)]
+    return sum(own.user + own.system + own.children_user + own.children_system for own in times)
 
 
 def peak_mb(process: psutil.Process) -> float:
-    """Peak resident memory, MB (VmHWM, proc(5))."""
-    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    """Peak resident memory of a process and its children, MB (VmHWM, proc(5))."""
+    lines = [
+        line for one in family(process) for line in Path(f"/proc/{one.pid}/status").read_text().splitlines()
+    ]
+    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 Figures = tuple[float, float, float]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE
 
-from dicom_node.receive.admission import Admission
+from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.association import Association
-from dicom_node.receive.scp import StorageSCP
+from dicom_node.receive.connection import Limits
+from dicom_node.receive.pool import Receivers
 from dicom_node.receive.spool import Spool
 
 WAIT_S = 20.0
@@ -82,20 +84,35 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-def start_scp(spool: Spool, recorder: Recorder) -> Iterator[Callable[..., StorageSCP]]:
+def start_scp(spool: Spool, recorder: Recorder) -> Iterator[Callable[..., Receivers]]:
     """Start a receiver called NODE; keywords replace the defaults."""
-    started: list[StorageSCP] = []
+    started: list[Receivers] = []
 
-    def start(**changes: Any) -> StorageSCP:
+    def start(
+        *,
+        admission: Admission | None = None,
+        max_associations: int = 32,
+        max_per_caller: int = 0,
+        limits: Mapping[str, float] = MappingProxyType({}),
+        **changes: Any,
+    ) -> Receivers:
         values: dict[str, Any] = {
-            "ae_title": "NODE",
             "host": "127.0.0.1",
             "port": 0,
+            "ae_title": "NODE",
             "spool": spool,
-            "admission": Admission(),
+            "gate": Gate(
+                admission or Admission(),
+                "NODE",
+                max_associations=max_associations,
+                max_per_caller=max_per_caller,
+            ),
+            "limits": Limits(**limits),  # type: ignore[arg-type]
+            "tls": None,
             "events": recorder,
+            "processes": 0,
         }
-        scp = StorageSCP(**{**values, **changes})
+        scp = Receivers(**{**values, **changes})
         scp.start()
         started.append(scp)
         return scp

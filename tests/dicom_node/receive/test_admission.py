@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from dicom_node.errors import ConfigError
-from dicom_node.receive.admission import Admission
+from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.association import Association
 
 
@@ -15,9 +15,15 @@ def caller(ae_title, address="0.0.0.0/0"):
     return SimpleNamespace(ae_title=ae_title, address=address)
 
 
-def check(admission, calling="PACS1", address="10.1.2.3", called="NODE", already_open=0, limit=2):
-    association = Association(id="0" * 12, calling_ae=calling, address=address, called_ae=called)
-    refusal = admission.check(association, ae_title="NODE", already_open=already_open, limit=limit)
+def association(number=0, calling="PACS1", address="10.1.2.3", called="NODE"):
+    return Association(id=f"{number:012}", calling_ae=calling, address=address, called_ae=called)
+
+
+def check(admission, calling="PACS1", address="10.1.2.3", called="NODE"):
+    return numbers(Gate(admission, "NODE").admit(association(0, calling, address, called)))
+
+
+def numbers(refusal):
     return (
         None
         if refusal is None
@@ -75,8 +81,22 @@ def test_wrong_called_title_is_refused_unless_it_is_not_required():
 
 
 def test_limit_counts_the_associations_that_are_open():
-    assert check(Admission(), already_open=1) is None
-    assert check(Admission(), already_open=2) == LIMIT
+    gate = Gate(Admission(), "NODE", max_associations=2)
+    assert [numbers(gate.admit(association(number))) for number in range(3)] == [None, None, LIMIT]
+    gate.leave(association(1))
+    gate.leave(association(1))
+    assert [numbers(gate.admit(association(number))) for number in (3, 4)] == [None, LIMIT]
+
+
+def test_one_address_gets_no_more_than_its_share_whatever_it_calls_itself():
+    gate = Gate(Admission(), "NODE", max_associations=4, max_per_caller=2)
+    assert gate.admit(association(1, "A")) is gate.admit(association(2, "B")) is None
+    refusal = gate.admit(association(3, "C"))
+    assert numbers(refusal) == LIMIT
+    assert refusal.reason == "2 associations of this address are open, its limit is 2"
+    assert gate.admit(association(4, "A", address="10.1.2.4")) is None
+    gate.leave(association(1, "A"))
+    assert gate.admit(association(5, "C")) is None
 
 
 def test_address_that_is_none_is_an_error_of_the_configuration():

@@ -315,3 +315,16 @@ def test_file_that_surprises_the_reader_is_set_aside_and_told(
     _, reason, aside = told.next()
     assert reason == f"{path.name}: not readable as DICOM (ZeroDivisionError)"
     assert aside.exists()
+
+
+def test_files_of_a_crash_are_filed_when_they_were_complete_and_go_when_not(
+    start_filer, receive, make_image, told, spool
+):
+    (spool.inbox / "ba9876543210-000007.part").write_bytes(b"half")
+    landing = spool.land("ba9876543210")
+    landing.begin(_with_preamble(make_image(1)))
+    path = landing.finish()
+    path.rename(path.with_suffix(".part"))
+    start_filer()
+    assert told.next().header.instance_number == 1
+    assert list(spool.inbox.glob("*.part")) == []

@@ -27,7 +27,7 @@ from dicom_node.receive.spool import Spool
 PRIVATE_CLASS = "1.3.12.2.1107.5.9.1"
 
 
-def test_acknowledged_image_is_in_the_inbox_as_it_was_sent(start_scp, associate, make_image, recorder):
+def test_acknowledged_image_is_in_the_inbox_as_it_was_sent(start_scp, associate, make_image, recorder, spool):
     scp = start_scp()
     image = make_image(1)
     assoc = associate(scp.port)
@@ -39,7 +39,7 @@ def test_acknowledged_image_is_in_the_inbox_as_it_was_sent(start_scp, associate,
     assert stored.file_meta.MediaStorageSOPInstanceUID == image.SOPInstanceUID
     assert stored.file_meta.MediaStorageSOPClassUID == MRImageStorage
     assert stored.file_meta.SourceApplicationEntityTitle == "SCU"
-    assert path.parent == scp.spool.inbox
+    assert path.parent == spool.inbox
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -112,9 +112,9 @@ def test_over_high_water_answers_a700_and_says_why(tmp_path, start_scp, associat
     assert assoc.send_c_store(make_image(1)).Status == 0x0000
 
 
-def test_failed_write_answers_a_failure_and_keeps_nothing(start_scp, associate, make_image, recorder):
+def test_failed_write_answers_a_failure_and_keeps_nothing(start_scp, associate, make_image, recorder, spool):
     scp = start_scp()
-    scp.spool.inbox.rename(scp.spool.root / "elsewhere")
+    spool.inbox.rename(spool.root / "elsewhere")
     assoc = associate(scp.port)
     assert assoc.send_c_store(make_image(1)).Status == 0xC001
     assert [status for status, _ in recorder.of("image_refused")] == [0xC001]
@@ -176,7 +176,7 @@ def test_uncompressed_syntax_is_preferred_when_one_context_offers_several(start_
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 @pytest.mark.parametrize("uid", ["../../etc/x", "/etc/passwd", "1.2\\3", "a b;c"])
 def test_uid_with_path_characters_stays_in_the_spool(
-    uid, start_scp, associate, make_image, recorder, tmp_path
+    uid, start_scp, associate, make_image, recorder, spool, tmp_path
 ):
     scp = start_scp()
     assoc = associate(scp.port)
@@ -186,7 +186,7 @@ def test_uid_with_path_characters_stays_in_the_spool(
     request.AffectedSOPInstanceUID = uid
     assert _exchange(assoc, _with_data(request, image)) == 0x0000
     (new,) = {path for path in tmp_path.rglob("*") if path.is_file()} - before
-    assert new.parent == scp.spool.inbox
+    assert new.parent == spool.inbox
 
 
 def test_taken_port_is_one_clear_error(start_scp):
@@ -198,13 +198,6 @@ def test_taken_port_is_one_clear_error(start_scp):
 def test_host_that_is_not_ours_is_an_address_error(start_scp):
     with pytest.raises(AddressError, match=r"192\.0\.2\.1"):
         start_scp(host="192.0.2.1")
-
-
-def test_half_written_files_of_a_crash_go_at_the_start(spool, put, start_scp):
-    (spool.inbox / "ba9876543210-000007.part").write_bytes(b"half")
-    kept = put("0123456789ab", b"metadata")
-    start_scp()
-    assert list(spool.inbox.iterdir()) == [kept]
 
 
 def test_peer_that_hangs_up_or_talks_nonsense_leaves_the_receiver_working(start_scp, associate, recorder):
@@ -221,32 +214,34 @@ def test_peer_that_hangs_up_or_talks_nonsense_leaves_the_receiver_working(start_
 def test_accepted_sockets_send_without_delay(start_scp, associate):
     scp = start_scp()
     associate(scp.port)
-    (theirs,) = scp._server.active_associations
+    (theirs,) = scp._here._server.active_associations
     assert theirs.dul.socket.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 KILLED = """
-import os, signal, sys
+import sys
 from pathlib import Path
-from dicom_node.receive.admission import Admission
-from dicom_node.receive.scp import StorageSCP
+from dicom_node.receive.admission import Admission, Gate
+from dicom_node.receive.connection import Limits
+from dicom_node.receive.pool import Receivers
 from dicom_node.receive.spool import Spool
 
 class Silent:
     def __getattr__(self, name):
         return lambda *details: None
 
-scp = StorageSCP(ae_title="NODE", host="127.0.0.1", port=0, spool=Spool(Path(sys.argv[1]), 1.0),
-                 admission=Admission(), events=Silent())
+scp = Receivers(ae_title="NODE", host="127.0.0.1", port=0, spool=Spool(Path(sys.argv[1]), 1.0), tls=None,
+                gate=Gate(Admission(), "NODE"), limits=Limits(), events=Silent(), processes=int(sys.argv[2]))
 scp.start()
 print(scp.port, flush=True)
 sys.stdin.read()
 """
 
 
-def test_acknowledged_image_survives_kill_9(tmp_path, associate, make_image):
+@pytest.mark.parametrize("processes", [0, 1])
+def test_acknowledged_image_survives_kill_9(processes, tmp_path, associate, make_image):
     with subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(tmp_path / "data")],
+        [sys.executable, "-c", KILLED, str(tmp_path / "data"), str(processes)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).parents[3],

@@ -1,0 +1,104 @@
+"""Storage commitment on associations that others open: their requests to us, and their reports on ours.
+
+References
+----------
+DICOM PS3.4 annex J; PS3.7 10.1.1 (N-EVENT-REPORT) and 10.1.4 (N-ACTION)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
+from pynetdicom.dsutils import encode
+
+from dicom_node.receive.keeper import Keeper
+from dicom_node.standard.commitment import (
+    PUSH_MODEL,
+    PUSH_MODEL_INSTANCE,
+    REQUEST,
+    Report,
+    Request,
+    decode_report,
+    decode_request,
+    encode_report,
+)
+from dicom_node.standard.status import SUCCESS
+
+# PS3.7 annex C.5
+NO_SUCH_INSTANCE = 0x0112
+INVALID_ARGUMENT = 0x0115
+NO_SUCH_ACTION = 0x0123
+
+Tell = Callable[..., None]
+Answer = tuple[int, Dataset | None]
+
+
+class CommitmentService:
+    """Handles N-ACTION and N-EVENT-REPORT on associations that others have opened to us.
+
+    Parameters
+    ----------
+    keeper : Keeper
+        Answers those whose address is not known, on the association on which they ask.
+    known : frozenset of str
+        AE titles of those whose address is known: they are answered on a new association, by whoever is told.
+    """
+
+    def __init__(self, keeper: Keeper, known: frozenset[str]) -> None:
+        self._keeper = keeper
+        self._known = known
+
+    def asked(self, event: Any, tell: Tell) -> Answer:
+        """Take a request; ``commitment_asked`` or ``commitment_given`` is told of it."""
+        if event.request.RequestedSOPInstanceUID != PUSH_MODEL_INSTANCE:
+            return NO_SUCH_INSTANCE, None
+        if event.action_type != REQUEST:
+            return NO_SUCH_ACTION, None
+        try:
+            request = decode_request(event.action_information)
+        except Exception:  # noqa: BLE001 - pydicom raises what it likes on what strangers send
+            return INVALID_ARGUMENT, None
+        assoc = event.assoc
+        if assoc.requestor.ae_title.strip() in self._known:
+            tell("commitment_asked", request.transaction_uid, [list(one) for one in request.references])
+        else:
+            assoc.afterwards.append(lambda: self._answer_here(assoc, event.context, request, tell))
+        return SUCCESS, None
+
+    def reported(self, event: Any, tell: Tell) -> Answer:
+        """Take a report on a request of ours; ``commitment_reported`` is told of it."""
+        try:
+            report = decode_report(event.event_information)
+        except Exception:  # noqa: BLE001 - see above
+            return INVALID_ARGUMENT, None
+        tell(
+            "commitment_reported",
+            report.transaction_uid,
+            [one.sop_instance_uid for one in report.committed],
+            {one.sop_instance_uid: reason for one, reason in report.failed.items()},
+        )
+        return SUCCESS, None
+
+    def _answer_here(self, assoc: Any, context: Any, request: Request, tell: Tell) -> None:
+        """Send the report after the response; the peer's answer to it is not waited for."""
+        report = self._keeper.commit(request)
+        tell("commitment_given", len(report.committed), len(report.failed))
+        if assoc.is_established:
+            assoc.dimse.send_msg(_message(report, UID(context.transfer_syntax)), context.context_id)
+
+
+def _message(report: Report, syntax: UID) -> N_EVENT_REPORT:
+    encoded = encode(encode_report(report), syntax.is_implicit_VR, syntax.is_little_endian)
+    assert encoded is not None, "a data set of UIDs can be encoded"
+    message = N_EVENT_REPORT()
+    message.MessageID = 1
+    message.AffectedSOPClassUID = PUSH_MODEL
+    message.AffectedSOPInstanceUID = PUSH_MODEL_INSTANCE
+    message.EventTypeID = report.event_type
+    message.EventInformation = BytesIO(encoded)
+    return message

@@ -1,0 +1,38 @@
+"""The services beside storage that an association may ask for; they are pynetdicom's to encode and decode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pynetdicom import evt
+
+from dicom_node.standard.contexts import VERIFICATION
+from dicom_node.standard.status import SUCCESS
+
+Tell = Callable[..., None]
+"""Reports an event of ReceiveEvents about the association: its name, then details that JSON can carry."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service by one kind of message.
+
+    Attributes
+    ----------
+    abstract_syntax : str
+        What is negotiated for it.
+    event : pynetdicom event
+        The message.
+    handler : callable
+        Gets pynetdicom's event and a Tell, and returns what pynetdicom wants to answer. It runs on the
+        association's thread, perhaps in a process of its own that has no database.
+    """
+
+    abstract_syntax: str
+    event: Any
+    handler: Callable[[Any, Tell], Any]
+
+
+SERVICES = (Service(VERIFICATION, evt.EVT_C_ECHO, lambda event, tell: SUCCESS),)
