@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.fatsat.eyes import SIDES, Eyes, find_eyes
 from pipelines.phantoms.orbits import OrbitPhantom, OrbitScan, geometric_orbits
-from pipelines.types import Laterality, Volume
+from pipelines.types import Laterality
 
 PUBLISHED = OrbitScan()
 
