@@ -151,7 +151,8 @@ class Intake:
         header, now = filed.header, time.time()
         calling_ae = association.calling_ae if association else ""
         with self.guard, self._trouble_told():
-            self._wake_series(header.series_uid)
+            if not self.tracker.awaits(header.series_uid):
+                self._wake_series(header.series_uid)
             self.store.add_image(header, self.spool.relative(filed.path), calling_ae, now)
             self.arrivals.count_new(key, header.series_uid, calling_ae, now)
             self.tracker.add(header, association.id if association else None)

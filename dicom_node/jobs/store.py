@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from dicom_node.errors import NotFoundError, StateError
@@ -50,6 +50,15 @@ def job_identity(
     identity = [sorted(set(sop_instance_uids)), pipeline, weights_digest, settings]
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+_KNOWN = select(ImageRow.series_uid).where(ImageRow.sop_instance_uid == bindparam("uid"))
+_SEEN = (
+    update(SeriesRow)
+    .where(SeriesRow.series_uid == bindparam("uid"))
+    .values(last_at=func.max(SeriesRow.last_at, bindparam("at")))
+)
+_ADD = insert(ImageRow)
 
 
 class Store:
@@ -115,11 +124,19 @@ class Store:
 
     def add_image(self, header: ImageHeader, path: str, calling_ae: str, at: float) -> bool:
         """Record an image that lies in the spool at ``path``; return False when it is known already."""
+        image = {
+            "sop_instance_uid": header.sop_instance_uid,
+            "series_uid": header.series_uid,
+            "path": path,
+            "header": header.to_json(),
+            "received_at": at,
+        }
         with self.session() as session:
-            if session.get(ImageRow, header.sop_instance_uid) is not None:
+            # Statements rather than objects: this is done for each image, and takes a third of the time.
+            if session.connection().execute(_KNOWN, {"uid": header.sop_instance_uid}).first() is not None:
                 return False
-            series = session.get(SeriesRow, header.series_uid)
-            if series is None:
+            seen = session.connection().execute(_SEEN, {"uid": header.series_uid, "at": at})
+            if seen.rowcount == 0:
                 series = SeriesRow(
                     series_uid=header.series_uid,
                     id=series_identity(header.series_uid),
@@ -134,16 +151,7 @@ class Store:
                 session.add(series)
                 session.flush()
                 _note(session, header.series_uid, "", SeriesState.RECEIVING, "")
-            series.last_at = max(series.last_at, at)
-            session.add(
-                ImageRow(
-                    sop_instance_uid=header.sop_instance_uid,
-                    series_uid=header.series_uid,
-                    path=path,
-                    header=header.to_json(),
-                    received_at=at,
-                )
-            )
+            session.connection().execute(_ADD, image)
             return True
 
     def series(self, series_uid: str) -> SeriesRow | None:

@@ -129,6 +129,12 @@ class Tracker:
                 series.reopen(self._clock())
             self._wake()
 
+    def awaits(self, series_uid: str) -> bool:
+        """Tell whether a series is followed that has had no verdict on its images yet."""
+        with self._changed:
+            series = self._series.get(series_uid)
+            return series is not None and series.phase == "waiting"
+
     def association_ended(self, association_id: str) -> None:
         """Note that an association has ended and that all its images have been added."""
         with self._changed:

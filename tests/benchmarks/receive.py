@@ -84,6 +84,7 @@ PLAIN = """
 import socket, sys
 from pathlib import Path
 from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.sop_class import Verification
 
 folder = Path(sys.argv[1])
 folder.mkdir()
@@ -99,6 +100,7 @@ def nodelay(event):
 
 ae = AE("NODE")
 ae.supported_contexts = AllStoragePresentationContexts
+ae.add_supported_context(Verification)
 ae.maximum_pdu_size = 131072
 ae.maximum_associations = 100
 handlers = [(evt.EVT_C_STORE, store), (evt.EVT_CONN_OPEN, nodelay)]
