@@ -30,11 +30,12 @@ RUN_LOOP_DELAY_S = 0.0002
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long to wait for the TCP connection, for association messages, and for the answer to a request."""
+    """How long to wait for the TCP connection, association messages, an answer, and for a report on the same association."""
 
     connect_s: float = 10.0
     acse_s: float = 30.0
     dimse_s: float = 60.0
+    report_s: float = 5.0
 
 
 DEFAULT_TIMEOUTS = Timeouts()

@@ -6,15 +6,17 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import Timeouts, UnreachableError
 from dicom_node.deliver.ledger import NOTHING_OUTSTANDING, Change, Ledger
 from dicom_node.deliver.pace import Pace
+from dicom_node.deliver.pledge import PledgeProver
 from dicom_node.deliver.proof import Prover
 from dicom_node.deliver.scu import Outcome, SendResult, send_files
 from dicom_node.deliver.tally import Tally
+from dicom_node.deliver.transactions import Transactions
 from dicom_node.errors import DeliveryError, NodeError, SpoolError
 from dicom_node.jobs.schema import ObjectRow
 from dicom_node.jobs.states import ObjectState
@@ -44,6 +46,7 @@ class Lane:
         destination: Destination,
         *,
         ledger: Ledger,
+        transactions: Transactions,
         spool: Spool,
         worklog: Worklog,
         ae_title: str,
@@ -66,17 +69,19 @@ class Lane:
         self._unsaid: set[str] = set()  # jobs whose change could not be passed on
         self._failures = 0  # of the destination as a whole, in a row
         self._blocked_until = 0.0
-        self._prover = Prover(
-            destination.name,
-            self.address,
-            ledger=ledger,
-            spool=spool,
-            worklog=worklog,
-            ae_title=ae_title,
-            pace=pace,
-            timeouts=timeouts,
-            clock=clock,
-        )
+        common: dict[str, Any] = {
+            "ledger": ledger,
+            "worklog": worklog,
+            "ae_title": ae_title,
+            "pace": pace,
+            "timeouts": timeouts,
+            "clock": clock,
+        }
+        self._prover: Prover | PledgeProver
+        if destination.confirm == "commitment":
+            self._prover = PledgeProver(destination.name, self.address, transactions=transactions, **common)
+        else:
+            self._prover = Prover(destination.name, self.address, spool=spool, **common)
 
     def start(self) -> None:
         """Start the thread."""
@@ -90,6 +95,7 @@ class Lane:
         with self._condition:
             self._stopping = True
             self._condition.notify_all()
+        self._prover.hear()
         if self._thread:
             self._thread.join(timeout_s)
 
@@ -98,6 +104,11 @@ class Lane:
         with self._condition:
             self._something_new = True
             self._condition.notify_all()
+
+    def hear(self) -> None:
+        """Look for an answer to a request for commitment."""
+        self._prover.hear()
+        self.notice()
 
     def wake(self) -> None:
         """Try everything that waits at once."""
@@ -131,6 +142,7 @@ class Lane:
             self._blocked_until = 0.0
             self._ledger.hurry(name)
         self._latest = now
+        self._unsaid.update(self._prover.settle())
         if self._clock() >= self._blocked_until:
             for job_id in dict.fromkeys([*self._ledger.due_jobs(name), *self._unsaid]):
                 if self._stopping:
@@ -260,6 +272,7 @@ class Lane:
             return
         try:
             self._prover.prove(job_id, rows)
+            self._unsaid.update(self._prover.settle())
         except UnreachableError as error:
             self._block(job_id, str(error), len(rows))
 

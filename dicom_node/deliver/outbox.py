@@ -12,6 +12,7 @@ from dicom_node.deliver.association import DEFAULT_TIMEOUTS, Timeouts
 from dicom_node.deliver.lane import Lane
 from dicom_node.deliver.ledger import SUBSTITUTES, Change, Ledger, is_settled
 from dicom_node.deliver.pace import Pace
+from dicom_node.deliver.transactions import Transactions
 from dicom_node.errors import ResultError, StateError
 from dicom_node.jobs.schema import JobRow, ObjectRow
 from dicom_node.jobs.states import ObjectState
@@ -71,6 +72,7 @@ class Outbox:
     ) -> None:
         self._store, self._spool = store, spool
         self._ledger = Ledger(store, spool, clock)
+        self._transactions = Transactions(store, clock)
         self._worklog = worklog
         self._on_settled = on_settled
         self._clock = clock
@@ -84,6 +86,7 @@ class Outbox:
             destination.name: Lane(
                 destination,
                 ledger=self._ledger,
+                transactions=self._transactions,
                 spool=spool,
                 worklog=worklog,
                 ae_title=ae_title,
@@ -167,6 +170,30 @@ class Outbox:
         """Try everything that waits at once, as when a destination is known to be back."""
         for lane in self._lanes.values():
             lane.wake()
+
+    def commitment_reported(
+        self, transaction_uid: str, committed: Sequence[str], failed: Mapping[str, int]
+    ) -> bool:
+        """Take a destination's answer to a request for storage commitment, which came on its own association.
+
+        Parameters
+        ----------
+        transaction_uid : str
+            The request's.
+        committed : sequence of str
+            SOP Instance UIDs that it commits to.
+        failed : mapping of str to int
+            Failure reason (PS3.3 C.14.1.1) of each of the others.
+
+        Returns
+        -------
+        bool
+            False when there was no such request.
+        """
+        destination = self._transactions.answer(transaction_uid, committed, failed)
+        if destination in self._lanes:
+            self._lanes[destination].hear()
+        return destination is not None
 
     def depths(self) -> Mapping[str, int]:
         """Objects that are not settled, by destination."""

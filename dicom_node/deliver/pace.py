@@ -26,6 +26,11 @@ class Pace:
         How often a failure is tried again that may be for good.
     find_tries : int
         How often a destination is asked that breaks off: some answer so to callers whose queries they forbid.
+    answer_first_s, answer_cap_s : float
+        How long an answer to a request for storage commitment may take before it is asked for again; it
+        doubles up to the cap, since archives may commit only once an object is on their tape.
+    requests : int
+        How often commitment to an object is asked for; without an answer to the last, it has no proof.
     """
 
     first_s: float = 5.0
@@ -37,11 +42,18 @@ class Pace:
     sends: int = 3
     uncertain_tries: int = 8
     find_tries: int = 3
+    answer_first_s: float = 60.0
+    answer_cap_s: float = 3600.0
+    requests: int = 30
 
     def wait_s(self, failures: int) -> float:
         """Wait after so many failures in a row (1 or more)."""
         wait_s = min(self.cap_s, self.first_s * 2.0 ** min(failures - 1, 30))
         return wait_s * (1 + self.jitter * random.random())
+
+    def answer_s(self, requests: int) -> float:
+        """Wait for the answer to the n-th request for commitment (1 or more)."""
+        return min(self.answer_cap_s, self.answer_first_s * 2.0 ** min(requests - 1, 30))
 
     def look_again_s(self, since_sent_s: float) -> float:
         """Wait before looking again for an object that was sent so long ago: half as long again."""

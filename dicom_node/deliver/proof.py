@@ -73,6 +73,13 @@ class Prover:
             self._worklog.write("confirmed", job_id, destination=self._destination, objects=len(shown))
         self._look_again(job_id, [row for row in rows if row.sop_instance_uid in missing])
 
+    def settle(self) -> list[str]:
+        """Return the jobs whose answers came otherwise than by asking: none."""
+        return []
+
+    def hear(self) -> None:
+        """Do nothing: no answer comes otherwise than by asking."""
+
     def _give_up_proof(self, job_id: str, rows: list[ObjectRow], why: str) -> None:
         reason = f"{why}: no proof; allow queries by {self._ae_title} there"
         self._ledger.record([Change(row, ObjectState.SENT, reason) for row in rows])

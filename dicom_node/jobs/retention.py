@@ -16,8 +16,9 @@ from sqlalchemy import delete, select
 
 from dicom_node.errors import NodeError
 from dicom_node.jobs.keeping import Keeping, Reason
+from dicom_node.jobs.promises import promised_until
 from dicom_node.jobs.runs import last_run
-from dicom_node.jobs.schema import ImageRow, JobRow, ObjectRow, SeriesRow, TransitionRow
+from dicom_node.jobs.schema import CommitmentRow, ImageRow, JobRow, ObjectRow, SeriesRow, TransitionRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.receive.spool import Spool, sync_folder
@@ -91,8 +92,8 @@ class Retention:
 
         One that can't be removed is left for the next sweep, and the others go.
         """
-        shutil.rmtree(self._spool.root / TRASH, ignore_errors=True)  # of a sweep that was cut off
         now = self._clock()
+        self._clear_trash(now)
         removed = []
         for listed in self._store.series_in(SeriesState.IGNORED, SeriesState.ROUTED):
             if self._ended.is_set():
@@ -102,36 +103,50 @@ class Retention:
                     series = self._store.series(listed.series_uid)
                     if series is None or self._keeping.reason(series, now) is not Reason.NONE:
                         continue
-                    gone = self._remove(series)
+                    gone = self._remove(series, now)
             except (NodeError, OSError):
                 log.exception("series %s could not be removed", listed.id[:8])
                 continue
-            removed.append(gone)
-            self._on_removed(gone)
+            if gone is not None:
+                removed.append(gone)
+                self._on_removed(gone)
         return removed
 
-    def _remove(self, series: SeriesRow) -> Removed:
+    def _clear_trash(self, now: float) -> None:
+        """End what a sweep had begun that was cut off; what it would have given back is given back."""
+        trash = self._spool.root / TRASH
+        for promised in trash.glob("*/*/kept-until"):
+            home = self._spool.series / promised.parent.name
+            if now < promised_until(promised.parent) and not home.exists():
+                promised.parent.rename(home)
+        shutil.rmtree(trash, ignore_errors=True)
+
+    def _remove(self, series: SeriesRow, now: float) -> Removed | None:
         """Move folders away whole, then remove rows, then files.
 
         A crash leaves rows without files, which the next sweep removes, or files in the trash; never a part
         of a series where it could be analysed. Of a job that ran stays an empty ``<job>.was<N>``: should the
         same images come again, their analysis is run N + 1, and its results have other UIDs than those that
-        were delivered.
+        were delivered. Returns None for a series that was promised in the last moment, and stays.
         """
         jobs = self._store.jobs_of(series.series_uid)
         trash = self._spool.root / TRASH
         trash.mkdir(mode=0o700, exist_ok=True)
         away = Path(tempfile.mkdtemp(dir=trash))
-        _move(self._spool.series_folder(series.series_uid), away)
+        folder = self._spool.series_folder(series.series_uid)
+        _move(folder, away)
+        if now < promised_until(away / folder.name):
+            (away / folder.name).rename(folder)
+            return None
         for job in jobs:
             run = max(job.run, last_run(self._spool.results, job.id))
-            for folder in (self._spool.results / job.id, *self._spool.results.glob(f"{job.id}.*")):
-                _move(folder, away)
+            for result in (self._spool.results / job.id, *self._spool.results.glob(f"{job.id}.*")):
+                _move(result, away)
             if job.state != JobState.NO_PIPELINE:
                 (self._spool.results / f"{job.id}.was{run}").mkdir(mode=0o700)
             (self._spool.jobs / f"{job.id}.json").unlink(missing_ok=True)
-        for folder in (self._spool.series, self._spool.results, self._spool.jobs):
-            sync_folder(folder)  # before the rows: files that came back without them would be new images
+        for parent in (self._spool.series, self._spool.results, self._spool.jobs):
+            sync_folder(parent)  # before the rows: files that came back without them would be new images
         removed = Removed(series.id, self._remove_rows(series, [job.id for job in jobs]))
         shutil.rmtree(away, ignore_errors=True)
         return removed
@@ -152,6 +167,7 @@ class Retention:
             )
             session.execute(delete(TransitionRow).where(TransitionRow.subject.in_(subjects)))
             session.execute(delete(ObjectRow).where(ObjectRow.job_id.in_(job_ids)))
+            session.execute(delete(CommitmentRow).where(CommitmentRow.job_id.in_(job_ids)))
             session.execute(delete(JobRow).where(JobRow.id.in_(job_ids)))
             session.execute(delete(ImageRow).where(ImageRow.series_uid == series.series_uid))
             session.execute(delete(SeriesRow).where(SeriesRow.series_uid == series.series_uid))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Float, ForeignKey, Index, Integer, String
+from sqlalchemy import JSON, Boolean, Float, ForeignKey, Index, Integer, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -96,6 +96,22 @@ class ObjectRow(Base):
     confirmed_at: Mapped[float] = mapped_column(Float, default=0.0)
 
     __table_args__ = (Index("objects_due", "destination", "state", "next_at"),)
+
+
+class CommitmentRow(Base):
+    """One request for storage commitment to a destination; its answer may come much later."""
+
+    __tablename__ = "commitments"
+
+    transaction_uid: Mapped[str] = mapped_column(String, primary_key=True)
+    destination: Mapped[str] = mapped_column(String)
+    job_id: Mapped[str] = mapped_column(String, index=True)
+    objects: Mapped[list[str]] = mapped_column(JSON)  # SOP Instance UIDs
+    asked_at: Mapped[float] = mapped_column(Float)
+    answered_at: Mapped[float] = mapped_column(Float, default=0.0)
+    committed: Mapped[list[str]] = mapped_column(JSON, default=list)
+    failed: Mapped[dict[str, int]] = mapped_column(JSON, default=dict)  # with the failure reason of each
+    settled: Mapped[bool] = mapped_column(Boolean, default=False)  # the answer is in the objects' rows
 
 
 class TransitionRow(Base):
