@@ -18,10 +18,11 @@ from dicom_node.jobs.store import Store, job_identity
 from dicom_node.receive.arrivals import Arrivals
 from dicom_node.receive.association import Association
 from dicom_node.receive.filing import FiledImage, Filer
+from dicom_node.receive.refusals import Refusals
 from dicom_node.receive.spool import Spool
 from dicom_node.routing.match import Decision, decide
 from dicom_node.routing.rules import built_in_rules
-from dicom_node.series.completeness import assess
+from dicom_node.series.completeness import assess, main_stack
 from dicom_node.series.headers import ImageHeader
 from dicom_node.series.tracker import Tracker
 from dicom_node.worklog.writer import Worklog
@@ -81,6 +82,7 @@ class Intake:
         self.guard = threading.RLock()
         self._in_trouble = False
         self.arrivals = Arrivals(worklog, self._series)
+        self.refusals = Refusals(worklog)
         self.tracker = Tracker(
             quiet_s=settings.series.quiet_s,
             incomplete_after_s=settings.series.incomplete_after_s,
@@ -118,12 +120,11 @@ class Intake:
 
     def association_refused(self, association: Association, reason: str) -> None:
         """Write the refusal into the worklog."""
-        self.worklog.write(
-            "association-refused",
-            calling_ae=association.calling_ae,
-            address=association.address,
-            reason=reason,
-        )
+        self.refusals.tell("association-refused", association, reason)
+
+    def association_cut(self, association: Association, reason: str) -> None:
+        """Write into the worklog that an association was aborted."""
+        self.refusals.tell("association-cut", association, reason)
 
     def image_stored(self, association: Association, path: Path) -> None:
         """Hand the file to the filer."""
@@ -279,7 +280,7 @@ class Intake:
     def _route(self, series: SeriesRow, headers: list[ImageHeader], note: str) -> None:
         series_uid = series.series_uid
         self.arrivals.tell_series(series_uid)
-        decision = decide(headers, self.rules)
+        decision = self._wanted(headers) if note else decide(headers, self.rules)
         if decision.pipeline is None:
             self._ignore(series, decision, len(headers))
             return
@@ -295,10 +296,19 @@ class Intake:
             )
         self._make_job(series, headers, decision, note)
 
+    def _wanted(self, headers: Sequence[ImageHeader]) -> Decision:
+        """Judge images that are no volume: those that lie across the others do not hide what most of them are."""
+        decision = decide(headers, self.rules)
+        main = main_stack(headers) if decision.pipeline is None else []
+        if 2 * len(main) > len(headers) > len(main):
+            of_main = decide(main, self.rules)
+            return of_main if of_main.pipeline is not None else decision
+        return decision
+
     def _hold(self, series: SeriesRow, headers: Sequence[ImageHeader], reason: str) -> None:
         """Hold a series when a rule wants it, ignore it otherwise."""
         self.arrivals.tell_series(series.series_uid)
-        decision = decide(headers, self.rules)
+        decision = self._wanted(headers)
         if decision.pipeline is None:
             self._ignore(series, decision, len(headers))
             return

@@ -19,6 +19,18 @@ for _name in ("factories", "rig"):
         _spec.loader.exec_module(sys.modules[_name])
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the tests marked long, and others for longer")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    for item in items:
+        if "long" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="only in the long mode: bash deploy/test.sh --long"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real images and headers that lies beside the checkout."""

@@ -11,6 +11,7 @@ from dicom_node.errors import BrokerError, NodeError
 from dicom_node.jobs.events import Events
 from dicom_node.jobs.runs import run_name
 from dicom_node.jobs.schema import JobRow
+from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Feed:
         self._next_check = 0.0
         self._pause_s = 0.0
         self._retry_at = 0.0
+        self._explained: list[str] = []  # jobs whose reason names the broker's trouble
 
     @property
     def is_down(self) -> bool:
@@ -84,6 +86,15 @@ class Feed:
             self._retry_at = self._clock() + self._pause_s
             if first:
                 self._events.broker_lost(str(error))
+            self._explain(job_ids, str(error))
+
+    def _explain(self, job_ids: Sequence[str], reason: str) -> None:
+        """Give waiting jobs the reason for which they wait, or take it back."""
+        for job_id in job_ids:
+            job = self._store.job(job_id)
+            if job is not None and job.state == JobState.QUEUED and job.reason != reason:
+                self._store.update_job(job_id, reason=reason)
+        self._explained = list(dict.fromkeys([*self._explained, *job_ids])) if reason else []
 
     def forget(self, job: JobRow) -> None:
         """Take a job's messages back, as far as the broker can be reached."""
@@ -111,6 +122,7 @@ class Feed:
         if self.is_down:
             self._pause_s = self._retry_at = 0.0
             self._events.broker_back()
+            self._explain(self._explained, "")
         is_new = incarnation != self._incarnation
         if is_new:
             self._in_queue.clear()

@@ -75,6 +75,22 @@ def assess(headers: Sequence[ImageHeader]) -> Assessment:
     return Assessment("whole", reason, _provable(headers), slices, stack.spacing_mm)
 
 
+def main_stack(headers: Sequence[ImageHeader]) -> list[ImageHeader]:
+    """Return the images of the most frequent orientation, if these could be a volume; else none."""
+    groups: list[list[ImageHeader]] = []
+    for header in headers:
+        if not header.orientations:
+            continue
+        for group in groups:
+            if same_orientation(group[0].orientations[0], header.orientations[0]):
+                group.append(header)
+                break
+        else:
+            groups.append([header])
+    largest = max(groups, key=len, default=[])
+    return largest if sum(len(header.positions) for header in largest) >= MIN_SLICES else []
+
+
 def _no_volume(headers: Sequence[ImageHeader]) -> str:
     """Return why images can't be slices of one volume, before their order is looked at."""
     if not headers:

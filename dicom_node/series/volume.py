@@ -180,10 +180,10 @@ def _pixels(datasets: Sequence[Dataset], ordered: Sequence[tuple[int, int]]) -> 
 
 
 def _decode(ds: Dataset) -> npt.NDArray[Any]:
-    """Return stored values, shape (frame, j, i), with MONOCHROME1 turned into MONOCHROME2."""
+    """Return stored values, shape (frame, j, i), with MONOCHROME1 turned into MONOCHROME2; GeometryError for colour."""
     name = str(ds.get("SOPInstanceUID"))[-12:]
     if ds.get("SamplesPerPixel", 1) != 1:
-        raise UnreadableError(f"image ...{name} is in colour")
+        raise GeometryError(f"image ...{name} is in colour: only grey values are analysed")
     try:
         with tolerant():
             stored = np.asarray(pixel_array(ds))

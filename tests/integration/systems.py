@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,9 @@ class Orthanc:
 class RunningNode:
     """``dicom-node up`` as a process, with its data folder and worklog."""
 
+    program: Sequence[str] = (sys.executable, "-m", "dicom_node.cli")
+    environment: Mapping[str, str] = {}
+
     def __init__(self, folder: Path, pacs_port: int, pacs_ae: str = "PACS", extra: str = "") -> None:
         self.folder = folder
         self.data = folder / "node-data"
@@ -132,9 +136,10 @@ class RunningNode:
     def start(self, command: str = "up") -> None:
         with (self.folder / "up.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "dicom_node.cli", command, "--config", str(self.config)],
+                [*self.program, command, "--config", str(self.config)],
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **self.environment},
                 start_new_session=True,
             )
         wait_until(self._answers, 40, f"the node answers C-ECHO; {(self.folder / 'up.log').read_text()}")

@@ -215,7 +215,7 @@ def test_colour_is_refused(tmp_path: Path) -> None:
         HighBit=7,
         PixelData=bytes(40 * 32 * 3),
     )
-    with pytest.raises(UnreadableError, match="in colour"):
+    with pytest.raises(GeometryError, match="in colour"):
         load_series(paths)
 
 

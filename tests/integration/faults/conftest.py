@@ -53,3 +53,9 @@ def make_series(tmp_path: Path) -> Make:
 @pytest.fixture
 def files(make_series: Make) -> list[Path]:
     return make_series()
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How often to do what chance decides."""
+    return 60 if request.config.getoption("--long") else 5

@@ -84,6 +84,7 @@ class Pacs:
         """Close the port."""
         if self._server is not None:
             self._server.shutdown()
+            self._server.server_close()
         self._server = None
 
     def wait_for_association(self) -> None:

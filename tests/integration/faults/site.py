@@ -1,0 +1,152 @@
+"""``dicom-node up`` as its own processes, to be killed, with a PACS in the test that counts what arrives."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+from dicom_node.deliver.address import Address
+from dicom_node.deliver.scu import SendResult, send_files
+from dicom_node.errors import DeliveryError
+from dicom_node.jobs.schema import JobRow
+from dicom_node.jobs.states import JobState
+from dicom_node.jobs.store import Store
+from dicom_node.jobs.why import why
+from dicom_node.receive.spool import Spool
+from dicom_node.results.manifest import Manifest
+from dicom_node.series.headers import read_header
+from tests.integration.faults.fake import Orders
+from tests.integration.faults.pacs import Pacs
+from tests.integration.systems import RunningNode, wait_until
+
+PROGRAM = Path(__file__).with_name("program.py")
+
+
+class Site(RunningNode):
+    """A node, its broker, its worker and the worker's child, each a process; and the PACS."""
+
+    program = (sys.executable, str(PROGRAM))
+
+    def __init__(self, folder: Path, *, time_limit_s: float = 900.0, extra: str = "") -> None:
+        self.pacs = Pacs()
+        self.pacs.start()
+        tables = f"[worker]\ntime_limit_s = {time_limit_s}\n{extra}"
+        super().__init__(folder, self.pacs.port, extra=tables)
+        self.orders = Orders(folder / "orders")
+        self.environment: dict[str, str] = {"FAULTS_ORDERS": str(self.orders.folder)}
+        self.acknowledged: dict[str, Path] = {}
+        self.series: set[str] = set()
+
+    def close(self) -> None:
+        """End everything."""
+        self.orders.open_gate()
+        self.stop()
+        self.pacs.stop()
+
+    def offer(self, files: Iterable[Path]) -> list[SendResult]:
+        """Send files, remember which were acknowledged, and return what became of each; none: no association."""
+        results: list[SendResult] = []
+        with contextlib.suppress(DeliveryError):
+            send_files(Address("LESIONNODE", "127.0.0.1", self.port), list(files), "SCANNER", results.append)
+        self.acknowledged |= {r.sop_instance_uid: r.path for r in results if r.outcome.stored}
+        return results
+
+    def send(self, files: list[Path], timeout_s: float = 60.0) -> str:
+        """Send a series as a PACS does, what was not acknowledged again; return its UID."""
+
+        def all_taken() -> bool:
+            rest = [path for path in files if path not in self.acknowledged.values()]
+            self.offer(rest)
+            return all(path in self.acknowledged.values() for path in files)
+
+        wait_until(all_taken, timeout_s, "all images are acknowledged")
+        series_uid = read_header(files[0]).series_uid
+        self.series.add(series_uid)
+        return series_uid
+
+    # Processes
+
+    def running(self, kind: str) -> psutil.Process | None:
+        """Return a running process: "node", "worker", "child" (of the worker) or "valkey"."""
+        if kind == "node":
+            node = self.process
+            return psutil.Process(node.pid) if node is not None and node.poll() is None else None
+        if kind == "valkey":
+            return next(iter(self.processes("valkey")), None)
+        workers = self.processes("worker")
+        parents = [one for one in workers if one.ppid() not in {other.pid for other in workers}]
+        found = parents if kind == "worker" else [one for one in workers if one not in parents]
+        return next(iter(found), None)
+
+    def kill_one(self, kind: str) -> bool:
+        """Kill one process with SIGKILL; False when there is none of this kind."""
+        try:
+            process = self.running(kind)
+            if process is None:
+                return False
+            os.kill(process.pid, signal.SIGKILL)
+            if kind == "node" and self.process is not None:
+                self.process.wait(10)
+            else:
+                process.wait(10)
+        except (psutil.Error, ProcessLookupError):
+            return False
+        return True
+
+    # What is seen of it
+
+    def jobs(self, *states: JobState) -> list[JobRow]:
+        """Return jobs by state, all without one."""
+        path = self.data / "state.sqlite"
+        if not path.exists():
+            return []
+        store = Store(path)
+        try:
+            return store.jobs_in(*(states or JobState))
+        finally:
+            store.close()
+
+    def settled(self, timeout_s: float = 60.0) -> None:
+        """Wait until each series that was sent has its job, and all of them are delivered."""
+        count = len(self.series)
+
+        def done() -> bool:
+            states = [job.state for job in self.jobs()]
+            return len(states) == count and set(states) == {JobState.DELIVERED}
+
+        try:
+            wait_until(done, timeout_s, f"{count} jobs are delivered")
+        except AssertionError as error:
+            texts = [f"{error}: {[(job.id[:8], job.state, job.reason) for job in self.jobs()]}"]
+            for path in (self.data / "worklog.log", self.data / "worker.log", self.folder / "up.log"):
+                texts.append(f"{path.name}:\n{path.read_text()[-5000:] if path.exists() else '-'}")
+            raise AssertionError("\n".join(texts)) from None
+
+    def why(self, text: str) -> str:
+        """Return what the command says."""
+        return "\n".join(line for line, _ in why(self.data, text))
+
+    def assert_nothing_lost(self) -> None:
+        """Every acknowledged image lies in its place."""
+        spool = Spool(self.data)
+        headers = [read_header(path) for path in self.acknowledged.values()]
+        lost = [h for h in headers if not spool.image_path(h.series_uid, h.sop_instance_uid).exists()]
+        assert not lost, f"{len(lost)} of {len(headers)} acknowledged images are lost"
+
+    def assert_once(self) -> None:
+        """The PACS holds the objects of each job's one result and no others.
+
+        A node that is killed between the PACS's answer and its receipt sends the same object again: it is
+        the same one for the PACS.
+        """
+        wanted = set()
+        for job in self.jobs():
+            objects = Manifest.read(self.data / "results" / job.id).objects
+            wanted |= {item.sop_instance_uid for item in objects if item.role != "sr-enhanced"}
+        assert set(self.pacs.held) == wanted
