@@ -16,10 +16,16 @@ from pydicom.filebase import DicomBytesIO
 from dicom_node.demo_studies import sides_judged
 from dicom_node.series.writer import write_series
 from pipelines.phantoms.orbits import geometric_orbits
+from pipelines.registry import installed
 from pipelines.types import Laterality, Volume
 from tests.integration.systems import Orthanc, RunningNode, program
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif("fatsat" not in installed(), reason="no FAT-SAT weights are installed"),
+]
 
 SEEDS: dict[Laterality, int] = {"right": 7, "left": 11}
 CONTRAST = 2.0
