@@ -83,11 +83,15 @@ def procedure_reported(given: ReportInput) -> Code:
 def overall_group(given: ReportInput) -> Group:
     """Return the group that says how the analysis went, whether anything was found, how many and how much."""
     findings, analysed = given.findings, given.findings.status in ("findings", "none")
-    evaluations = [evaluation(codes.SUMMARY, codes.SUMMARY_BY_STATUS[findings.status])]
+    in_part = analysed and any(site.status == "not analysed" for site in findings.sites)
+    summary = codes.SUMMARY_OF_PART if in_part else codes.SUMMARY_BY_STATUS
+    evaluations = [evaluation(codes.SUMMARY, summary[findings.status])]
     measurements: list[Any] = []
     finding = None
     if analysed:
-        finding = codes.PRESENT if findings.status == "findings" else codes.ABSENT
+        # nothing is said to be absent where a part was not looked at
+        absent = None if in_part else codes.ABSENT
+        finding = codes.PRESENT if findings.status == "findings" else absent
         count, volume_mm3 = lesion_count(findings), total_volume_mm3(findings)
         if count is not None:
             measurements.append(number_item(codes.LESION_COUNT, count, "{lesions}"))

@@ -45,6 +45,11 @@ SUMMARY_BY_STATUS: Final[Mapping[str, Code]] = {
     "unsuitable": Code("111245", "DCM", "No algorithms succeeded; without findings"),
     "failed": Code("111245", "DCM", "No algorithms succeeded; without findings"),
 }
+SUMMARY_OF_PART: Final[Mapping[str, Code]] = {
+    "findings": Code("111244", "DCM", "Not all algorithms succeeded; with findings"),
+    "none": Code("111243", "DCM", "Not all algorithms succeeded; without findings"),
+}
+"""PS3.16 CID 6047 as well: where one side could not be analysed."""
 ANALYSIS_BY_STATUS: Final[Mapping[str, Code]] = {
     "unsuitable": Code("111225", "DCM", "Not Attempted"),
     "failed": Code("111224", "DCM", "Failed"),

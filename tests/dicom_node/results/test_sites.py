@@ -188,6 +188,15 @@ def test_eye_that_was_not_analysed_says_why(tmp_path: Path) -> None:
     assert sentence in texts(case.read("sr"))
 
 
+def test_eye_that_was_not_analysed_is_no_absence_of_a_lesion(tmp_path: Path) -> None:
+    found = measurement_groups(make(tmp_path / "1", **findings((RIGHT, LOST))).read("sr"))["Analysis"]
+    assert (coded(found)[SUMMARY], coded(found)[FINDING]) == ("111244", "52101004")
+    healthy = replace(RIGHT, status="negative", probability=0.2)
+    nothing = measurement_groups(make(tmp_path / "2", **findings((healthy, LOST))).read("sr"))["Analysis"]
+    assert coded(nothing)[SUMMARY] == "111243"
+    assert FINDING not in coded(nothing)
+
+
 def test_negative_series_has_no_seg_and_shows_its_maps(tmp_path: Path) -> None:
     case = make(tmp_path, **findings((replace(RIGHT, status="negative", probability=0.2), LEFT)))
     assert case.paths("seg") == []
