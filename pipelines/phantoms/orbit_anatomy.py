@@ -22,6 +22,7 @@ SHEATH_MM = (5.2, 3.9)
 """Diameter of the nerve and of its sheath, behind the globe and from `CALIBRE_MM` on."""
 CALIBRE_MM = 25.0
 SCLERA_MM = 0.7
+_FADING_MM = 8.0
 
 
 class Tissue(IntEnum):
@@ -202,13 +203,22 @@ class Warp:
         centre = self.to_patient(eye.centre[None])[0]
         gaze = inverse @ eye.gaze
         # spacing changes with the scale: sampled anew
-        course = smooth_course(self.to_patient(eye.course)[::4])
+        radii_mm = eye.radii_mm * size
+        course = smooth_course(_from_wall(self.to_patient(eye.course), centre, radii_mm)[::4])
         tubes = tuple(
             replace(tube, course=self.to_patient(tube.course), half_mm=tube.half_mm * size.mean())
             for tube in eye.tubes
         )
         side: Laterality = eye.side if not mirrored else ("right" if eye.side == "left" else "left")
-        return EyeAnatomy(side, centre, eye.radii_mm * size, course, gaze / np.linalg.norm(gaze), tubes)
+        return EyeAnatomy(side, centre, radii_mm, course, gaze / np.linalg.norm(gaze), tubes)
+
+
+def _from_wall(course: Points, centre: Points, radii_mm: Points) -> Points:
+    """Return a course that starts on the globe's wall: the elastic part, which leaves the globe a ball, moved it off."""
+    away = course[0] - centre
+    wall = centre + away / np.linalg.norm(away / radii_mm)
+    fading = np.exp(-arc_length(course) / _FADING_MM)
+    return np.asarray(course + fading[:, None] * (wall - course[0]))
 
 
 def rotation(pitch_deg: float, roll_deg: float, yaw_deg: float) -> Points:

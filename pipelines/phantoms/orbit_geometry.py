@@ -26,10 +26,10 @@ GLOBE_MM = (23.0, 1.2)
 APART_MM = (57.0, 68.0)
 """Between the globes' centres."""
 BEHIND_MM, MEDIAL_MM = 10.1, 4.1
-"""Where the nerve leaves, from the globe's centre."""
+"""Where the nerve leaves, from the globe's centre; carried on to the outer wall of a globe of any size [ours]."""
 ANGLE_DEG = 27.0
 """Of the nerve to the sagittal plane."""
-_LOW, _HIGH = np.array([-95.0, -48.0, -90.0]), np.array([95.0, 118.0, 90.0])
+_LOW, _HIGH = np.array([-95.0, -48.0, -95.0]), np.array([95.0, 118.0, 122.0])
 _SPACING_MM = 1.0
 
 

@@ -106,7 +106,7 @@ def test_globes_and_nerves_keep_the_anatomical_figures(several: list[OrbitPhanto
                 np.linalg.norm(np.diff(eye.course_lps, axis=0), axis=1), 0.5, atol=0.02
             )
             wall = np.linalg.norm(np.subtract(eye.junction_lps, eye.centre_lps))
-            assert wall == pytest.approx(eye.radius_mm, abs=0.3)
+            assert wall == pytest.approx(eye.radius_mm, abs=0.02)
     assert np.mean(angles) == pytest.approx(27.0, abs=4.0)
 
 
@@ -178,7 +178,7 @@ def test_lesion_lies_in_its_nerve_alone_and_nowhere_else_changes(phantom: OrbitP
 
 def test_lesion_is_as_long_as_drawn(several: list[OrbitPhantom]) -> None:
     seen = 0
-    for one in [*several, geometric_orbits(8, lesions=SIDES, scan=SMALL)]:
+    for one in [*several, *(geometric_orbits(seed, lesions=SIDES, scan=SMALL) for seed in (8, 9))]:
         for eye in one.eyes:
             lesion = eye.state.lesion
             if lesion is None:
@@ -189,15 +189,7 @@ def test_lesion_is_as_long_as_drawn(several: list[OrbitPhantom]) -> None:
             length = np.count_nonzero(eye.lesion) / np.count_nonzero(eye.nerve)
             assert at.mean() == pytest.approx(lesion.middle_mm, abs=1.7)
             assert length == pytest.approx(lesion.length_mm / eye.course_lps.shape[0] / 0.5, abs=0.2)
-    assert seen >= 3
-
-
-def test_noise_is_within_the_figures(several: list[OrbitPhantom]) -> None:
-    for one in several:
-        level = np.mean([np.median(vitreous(one, eye)) for eye in one.eyes])
-        # air in front of the face: Rayleigh noise, whose mean is 1.2533 times its SD
-        air = one.volume.array[0, :20, :12]
-        assert 9.0 < 1.2533 * level / air.mean() < 28.0
+    assert seen >= 4
 
 
 @pytest.mark.parametrize("tilt_deg", [(0.0, 0.0), (24.0, 10.0)])
@@ -236,19 +228,25 @@ def test_missing_eye_is_no_part_of_the_truth_and_an_operated_one_is_dark() -> No
 
 
 def test_scanners_differ_in_contrast_sharpness_noise_and_grid() -> None:
-    scan = OrbitScan((3.0, 0.6, 0.6), (20, 100, 170))
+    # the first slices lie in the air before the face
+    scan = OrbitScan((3.0, 0.6, 0.6), (22, 100, 170), front_mm=42.0)
     a = geometric_orbits(5, lesions=(), scan=scan)
     b = geometric_orbits(5, lesions=(), scan=replace(scan, scanner="B"))
     assert (a.scanner, b.scanner) == ("A", "B")
     assert a.eyes[0].centre_lps == b.eyes[0].centre_lps
 
     def neighbours(one: OrbitPhantom) -> float:
-        air = one.volume.array[0, :, :16]
+        air = one.volume.array[0]
         return float(np.corrcoef(air[:, 1:].ravel(), air[:, :-1].ravel())[0, 1])
 
     # of the magnitude: about the square of the noise's own correlation
     assert abs(neighbours(a)) < 0.06
     assert neighbours(b) > 0.08
+    for one, (lowest, highest) in ((a, (14.0, 25.0)), (b, (10.0, 18.0))):
+        # Rayleigh noise: its mean is 1.2533 times its SD; shading is not in it, and B's is weaker at the border
+        middle = one.volume.array[0, 30:70, 60:110].mean()
+        level = np.mean([np.median(vitreous(one, eye)) for eye in one.eyes])
+        assert 0.75 * lowest < 1.2533 * level / middle < 1.3 * highest
     assert np.median(vitreous(b, b.eyes[0])) > 1.2 * np.median(vitreous(a, a.eyes[0]))
     rng = np.random.default_rng(0)
     assert draw_scan(rng, "A").spacing_mm != draw_scan(rng, "B").spacing_mm
