@@ -19,7 +19,7 @@ from pipelines.fatsat.settings import CropKind
 from pipelines.types import BoolArray, FloatArray, Laterality, Point, Volume
 
 if TYPE_CHECKING:
-    from pipelines.fatsat.eyes import Eyes  # type: ignore[import-not-found, unused-ignore]
+    from pipelines.fatsat.eyes import Eyes
 
 ANTERIOR, POSTERIOR = 2, 10
 """Slices before and behind that of the junction (authors' code)."""

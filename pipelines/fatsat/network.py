@@ -10,6 +10,8 @@ NAME = "optic-nerve-cnn"
 LESION = 1
 """The class of an optic nerve with a lesion; 0: healthy."""
 DROPOUT = 0.1
+SEEN = (10, 30, 38)
+"""So many voxels from the start of each axis (k, j, i) reach the output: both poolings drop what does not fill a window."""
 
 
 class OpticNerveCNN(nn.Module):
@@ -17,7 +19,9 @@ class OpticNerveCNN(nn.Module):
 
     The text has a softmax over two classes, the code a single sigmoid: two-way softmax here, which is equivalent.
 
-    Shapes: (B, 1, 13, 31, 40) to logits (B, 2); (64, 5, 14, 19) after the first pooling, (128, 1, 6, 8) after the second.
+    Shapes: (B, 1, 13, 31, 40) to logits (B, 2); (64, 5, 14, 19) after the first pooling, (128, 1, 6, 8) after the second. The
+    poolings drop what does not fill a window, so that the last three slices, the lowest row and the two most nasal columns
+    never reach the output: a lesion more than 24 mm behind the junction is not seen, whatever the crop holds.
     """
 
     def __init__(self) -> None:
@@ -38,4 +42,6 @@ class OpticNerveCNN(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """Return the logits (B, 2) of z-scored crops (B, 1, 13, 31, 40)."""
-        return cast(Tensor, self.classes(self.features(crops)))
+        # What would be dropped is not computed: the same answer in two thirds of the time.
+        k, j, i = SEEN
+        return cast(Tensor, self.classes(self.features(crops[:, :, :k, :j, :i])))

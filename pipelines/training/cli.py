@@ -16,7 +16,16 @@ from rich.table import Table
 from pipelines.errors import DataSetError
 
 if TYPE_CHECKING:
+    from pipelines.training.fatsat.training import Stage
     from pipelines.training.recipes import Phase
+
+FATSAT = "fatsat"
+"""The ensemble of the optic nerves; every other name is a network on FLAIR."""
+_NOT_FATSAT = (
+    *("minutes", "steps", "init", "weights_name", "given_share", "pool_size"),
+    *("fixed_pool", "workers", "early_stop", "folds", "flips", "degrade"),
+)
+_FATSAT_ONLY = ["members", "crop", "series", "epochs", "repeats"]
 
 models = typer.Typer(
     help="Models: list, train, evaluate, compare, and phantoms with known truth.", no_args_is_help=True
@@ -44,6 +53,18 @@ WorkersOption = Annotated[
     int | None, typer.Option(help="Processes that make cases; 1 beside a CPU training.", min=1)
 ]
 FlipsOption = Annotated[bool, typer.Option("--flips", help="Take the mean with the mirrored case.")]
+MembersOption = Annotated[
+    int | None, typer.Option(help="fatsat: networks of the ensemble, 1 to 32.", min=1, max=32)
+]
+CropOption = Annotated[str, typer.Option(help="fatsat: published, or along-nerve.")]
+SeriesOption = Annotated[
+    int | None, typer.Option(help="fatsat: phantom series, where --data is no data set.", min=1)
+]
+EpochsOption = Annotated[int | None, typer.Option(help="fatsat: epochs of a network at most.", min=1)]
+MaybeIndexOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="A data set with index.csv; fatsat: or a folder with head_labels/, or none."),
+]
 _NAME_HELP = "The network; 'dicom-node models list --networks' names them all."
 
 
@@ -79,6 +100,9 @@ def _list_networks() -> None:
     for name in NAMES:
         said = ["; ".join(phase.text() for phase in recipe(name, device)) for device in ("cpu", "cuda:0")]
         table.add_row(name, check_name(name), *said)
+    from pipelines.training.fatsat.cli import RECIPE
+
+    table.add_row(FATSAT, "optic nerves on FAT-SAT", RECIPE, "the same")
     console.print(table)
 
 
@@ -88,8 +112,16 @@ def phantom(
     count: Annotated[int, typer.Option(help="How many cases.", min=1)] = 8,
     seed: Annotated[int, typer.Option(help="The same seed gives the same cases.")] = 0,
     data: DataOption = None,
+    kind: Annotated[str, typer.Option(help="flair, or fatsat: orbits with known optic nerves.")] = "flair",
 ) -> None:
-    """Write synthetic FLAIR cases with known lesions as a data set in NIfTI."""
+    """Write synthetic FLAIR or FAT-SAT cases with known lesions as a data set in NIfTI."""
+    if kind not in ("flair", FATSAT):
+        raise DataSetError(f"--kind is flair or {FATSAT}, not {kind!r}")
+    if kind == FATSAT:
+        from pipelines.training.fatsat.phantoms import phantom_cases as orbit_cases
+
+        orbit_cases(folder, count, seed, data, _line)
+        return
     from pipelines.training.commands import phantom_cases
 
     phantom_cases(folder, count, seed, data, console.print)
@@ -114,6 +146,7 @@ def pseudo_label(
 
 @models.command()
 def train(
+    ctx: typer.Context,
     name: Annotated[str, typer.Argument(help=_NAME_HELP)],
     folder: Annotated[
         Path, typer.Option("--out", help="Results: checkpoints, curves, metrics, weights and model card.")
@@ -141,11 +174,37 @@ def train(
         int | None,
         typer.Option(help="Epochs without a better validation score that end a phase; 0: never.", min=0),
     ] = None,
+    members: MembersOption = None,
+    crop: CropOption = "published",
+    series: SeriesOption = None,
+    epochs: EpochsOption = None,
 ) -> None:
-    """Train a network on synthetic cases and on those of a data set; resumable."""
+    """Train a network, or the fatsat ensemble, on synthetic cases and on those of a data set; resumable."""
+    _check_options(ctx, name)
+    left_out = tuple(patient.strip() for patient in leave_out.split(",") if patient.strip())
+    _make(folder)
+    if name == FATSAT:
+        from pipelines.training.fatsat.cli import train_ensemble
+
+        with _progress() as (report, watch):
+            card = train_ensemble(
+                data,
+                folder,
+                members=members,
+                crop=crop,
+                series=series,
+                epochs=epochs,
+                resume=resume,
+                device=device,
+                seed=seed,
+                leave_out=left_out,
+                report=report,
+                watch=watch,
+            )
+        _line(f"model card: {card}")
+        return
     from pipelines.training.commands import train as train_network
 
-    _make(folder)
     with _progress() as (report, watch):
         card = train_network(
             name,
@@ -156,7 +215,7 @@ def train(
             resume=resume,
             device=device,
             seed=seed,
-            leave_out=tuple(patient.strip() for patient in leave_out.split(",") if patient.strip()),
+            leave_out=left_out,
             workers=workers,
             pool_size=pool_size,
             given_share=given_share,
@@ -172,8 +231,9 @@ def train(
 
 @models.command()
 def evaluate(
+    ctx: typer.Context,
     name: Annotated[str, typer.Argument(help=_NAME_HELP)],
-    data: IndexOption,
+    data: MaybeIndexOption = None,
     weights: Annotated[
         Path | None, typer.Option(help="Folder of the weights; the installed ones by default.")
     ] = None,
@@ -183,8 +243,31 @@ def evaluate(
         str, typer.Option(help="Score again with slices of so many mm, separated by commas: 3,5.")
     ] = "",
     file: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
+    crop: CropOption = "published",
+    series: SeriesOption = None,
+    seed: SeedOption = 0,
 ) -> None:
     """Score a network on a data set: every case and the mean, real and synthetic ones apart, beside what is asked."""
+    _check_options(ctx, name)
+    if file is not None:
+        _make(file.parent)
+    if name == FATSAT:
+        from pipelines.training.fatsat.cli import evaluate_ensemble
+
+        with _progress() as (report, watch):
+            lines = evaluate_ensemble(
+                data,
+                file,
+                weights=weights,
+                crop=crop,
+                series=series,
+                device=device,
+                seed=seed,
+                report=report,
+                watch=watch,
+            )
+        _line("\n".join(lines))
+        return
     from pipelines.training.evaluation import evaluate as evaluate_network
     from pipelines.training.results import write_json
 
@@ -194,7 +277,7 @@ def evaluate(
         raise DataSetError(f"--degrade takes thicknesses in mm such as 3,5, not {degrade!r}") from None
     scores: Any = evaluate_network(
         name,
-        data,
+        _index_of(data),
         weights=weights,
         device=device,
         flips=flips,
@@ -202,7 +285,6 @@ def evaluate(
         progress=_line,
     )
     if file is not None:
-        _make(file.parent)
         write_json(file, scores)
     for heading, group in scores["groups"].items():
         _line(f"\n{heading}, {len(group['cases'])}")
@@ -218,11 +300,14 @@ def evaluate(
 
 @models.command()
 def compare(
-    names: Annotated[list[str], typer.Argument(help="The networks.")],
-    data: IndexOption,
+    ctx: typer.Context,
+    names: Annotated[
+        list[str], typer.Argument(help="The networks; fatsat stands alone, with its baselines.")
+    ],
     folder: Annotated[
         Path, typer.Option("--out", help="Results: tables, and a folder for each network and fold.")
     ],
+    data: MaybeIndexOption = None,
     folds: Annotated[
         str, typer.Option(help="A number of folds by patient, 'patients' (each left out), 'draws' (paper 1).")
     ] = "5",
@@ -236,15 +321,43 @@ def compare(
     given_share: ShareOption = 0.5,
     workers: WorkersOption = None,
     flips: FlipsOption = False,
+    repeats: Annotated[
+        int | None, typer.Option(help="fatsat: repeats of the cross-validation; the paper has 200.", min=1)
+    ] = None,
+    members: MembersOption = None,
+    series: SeriesOption = None,
+    epochs: EpochsOption = None,
 ) -> None:
     """Train or load several networks on the same folds and print the papers' tables with ours beside them; resumable."""
+    if FATSAT in names and len(names) > 1:
+        raise DataSetError(f"{FATSAT} is compared with its own baselines; name it alone")
+    _check_options(ctx, names[0])
+    _make(folder)
+    if names == [FATSAT]:
+        from pipelines.training.fatsat.cli import compare_with_paper
+
+        with _progress() as (report, watch):
+            tables = compare_with_paper(
+                data,
+                folder,
+                repeats=repeats,
+                members=members,
+                series=series,
+                epochs=epochs,
+                weights=weights,
+                device=device,
+                seed=seed,
+                report=report,
+                watch=watch,
+            )
+        _line(tables)
+        return
     from pipelines.training.comparison import compare as compare_networks
 
-    _make(folder)
     with _progress() as (report, watch):
         tables = compare_networks(
             names,
-            data,
+            _index_of(data),
             folder,
             folds=folds,
             weights=weights,
@@ -259,6 +372,21 @@ def compare(
             watch=watch,
         )
     _line(tables)
+
+
+def _check_options(ctx: typer.Context, name: str) -> None:
+    """Refuse an option that the named network does not know, rather than ignore it."""
+    for option in _NOT_FATSAT if name == FATSAT else _FATSAT_ONLY:
+        source = ctx.get_parameter_source(option) if option in ctx.params else None
+        if source is not None and source.name == "COMMANDLINE":
+            said = "name" if option == "weights_name" else option.replace("_", "-")
+            raise DataSetError(f"--{said} does not apply to {name}; leave it out")
+
+
+def _index_of(data: Path | None) -> Path:
+    if data is None:
+        raise DataSetError("give --data, a data set with index.csv")
+    return data
 
 
 def _make(folder: Path) -> None:
@@ -279,13 +407,15 @@ def _figures(heading: str, figures: dict[str, float]) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[Phase, int, dict[str, float]], None]]]:
+def _progress() -> Iterator[
+    tuple[Callable[[str], None], Callable[[Phase | Stage, int, dict[str, float]], None]]
+]:
     """Give what prints a line above the bar, and what moves the bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[loss]}"), console=console) as progress:
         bar = progress.add_task("", total=None, visible=False, loss="")
 
-        def watch(phase: Phase, step: int, parts: dict[str, float]) -> None:
+        def watch(phase: Phase | Stage, step: int, parts: dict[str, float]) -> None:
             loss = " ".join(f"{name} {value:.3f}" for name, value in parts.items())
             progress.update(
                 bar, description=phase.name, total=phase.steps, completed=step, loss=loss, visible=True

@@ -30,7 +30,7 @@ def split(
     Parameters
     ----------
     share : float
-        Of the patients that go to the second part; at least one.
+        Of the patients that go to the second part; at least one, and more where both classes need more.
 
     Returns
     -------
@@ -43,11 +43,11 @@ def split(
         The patients do not allow it.
     """
     names = np.unique(patients)
-    count = max(1, round(share * len(names)))
-    for _ in range(_TRIES):
-        taken = np.isin(patients, rng.choice(names, count, replace=False))
-        if all(len(np.unique(labels[part])) == 2 for part in (taken, ~taken)):
-            return np.flatnonzero(~taken), np.flatnonzero(taken)
+    for count in range(max(1, round(share * len(names))), len(names)):
+        for _ in range(_TRIES):
+            taken = np.isin(patients, rng.choice(names, count, replace=False))
+            if all(len(np.unique(labels[part])) == 2 for part in (taken, ~taken)):
+                return np.flatnonzero(~taken), np.flatnonzero(taken)
     raise DataSetError(
         f"{len(names)} patients cannot be split with healthy eyes and eyes with a lesion on both sides; more are needed"
     )

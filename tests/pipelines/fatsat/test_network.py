@@ -1,6 +1,6 @@
 import torch
 
-from pipelines.fatsat.network import OpticNerveCNN
+from pipelines.fatsat.network import SEEN, OpticNerveCNN
 
 
 def test_network_has_the_published_parameters():
@@ -24,3 +24,15 @@ def test_network_has_the_published_shapes():
     assert shapes[-1] == (128,)
     assert network(torch.zeros(2, 1, 13, 31, 40)).shape == (2, 2)
     assert [m.p for m in network.modules() if isinstance(m, torch.nn.Dropout)] == [0.1, 0.1, 0.1]
+
+
+def test_what_the_poolings_drop_is_not_computed_and_changes_nothing():
+    torch.manual_seed(0)
+    network = OpticNerveCNN().eval()
+    crops = torch.randn(2, 1, 13, 31, 40)
+    whole = network.classes(network.features(crops))
+    assert torch.allclose(network(crops), whole, atol=1e-6)
+    crops.requires_grad_(True)
+    network.classes(network.features(crops))[0, 0].backward()
+    reached = (crops.grad[0, 0] != 0).nonzero().amax(0) + 1
+    assert tuple(reached.tolist()) == SEEN

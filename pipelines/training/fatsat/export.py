@@ -1,0 +1,160 @@
+"""The ensemble's weights with a model card that says plainly what they are."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.fatsat.crop import SHAPE, SPACING_MM
+from pipelines.fatsat.ensemble import stacked
+from pipelines.fatsat.network import NAME, OpticNerveCNN
+from pipelines.fatsat.settings import WEIGHTS, CropKind
+from pipelines.training.export import LABEL_MAPS
+from pipelines.training.fatsat.crops import EyeSet
+from pipelines.training.fatsat.phantoms import heads_in
+from pipelines.weights import card_details, save_weights
+
+VERSION = "0.1.0"
+_NAMESPACE = uuid.UUID("6b1d6cf2-4d0c-4ac5-9f5c-3f4b1f0a0d57")
+PURPOSE = "Optic-nerve lesions on coronal fat-suppressed T2; research use only"
+REFERENCE = "NeuroImage Clin 2022, doi:10.1016/j.nicl.2022.103187"
+GEOMETRY = {
+    "what": "phantoms of orbits from geometry alone",
+    "licence": "Apache-2.0",
+    "citation": "made by this program",
+}
+SYNTHETIC_LIMITS = (
+    "No real FAT-SAT image was seen, healthy or ill: every training image is a phantom.",
+    "What it has learnt is how this program draws lesions, nerves, vessels, sheaths, noise and failed fat suppression. "
+    "What it says of a patient's nerve has no known accuracy: neither a high nor a low probability may be relied on.",
+    "Published figures of the method (68 % balanced accuracy on its own scanner, 64 % on another) were reached on patients, "
+    "ours on phantoms: they cannot be compared.",
+    "Before any use: train on a hospital's own labelled series ('dicom-node models train fatsat --data FOLDER') and "
+    "test on its own patients.",
+)
+LIMITS = (
+    "The probability is a mean of softmax outputs and not calibrated: training is balanced, patients are not.",
+    "Lesions fainter than the figures' lowest contrasts, in the optic canal or in the chiasm are missed.",
+)
+CROP_LIMITS: dict[CropKind, str] = {
+    "published": "The crop is fixed: the nerve beyond some 20 mm behind the globe is often outside; each report states the "
+    "share that is inside.",
+    "along-nerve": "The crop follows the nerve as it was found: where its course is wrong, so is the crop.",
+}
+
+
+def sources_of(data: Path | None, eyes: EyeSet, origin: str) -> list[dict[str, str]]:
+    """Return what a training drew on."""
+    if data is not None and heads_in(data) is None:
+        what = f"{len(eyes)} eyes of the data set {data.name} ({origin})"
+        return [{"what": what, "licence": "its owner's", "citation": "none"}]
+    if data is None:
+        return [GEOMETRY]
+    heads = sorted({str(name) for name in eyes.patients})
+    return [{**LABEL_MAPS, "what": f"orbits of {len(heads)} {LABEL_MAPS['what']} ({', '.join(heads)})"}]
+
+
+def export(
+    networks: Sequence[OpticNerveCNN],
+    folder: Path,
+    *,
+    crop: CropKind,
+    origin: str,
+    data: Path | None,
+    eyes: EyeSet,
+    threshold: float,
+    figures: Mapping[str, Mapping[str, object]],
+) -> Path:
+    """Write weights and cards, and return the card for programs.
+
+    Parameters
+    ----------
+    origin : "synthetic", "real" or "real and synthetic"
+        Of the eyes.
+    figures : mapping of heading to figures
+        Of real and of synthetic eyes under headings of their own.
+
+    Raises
+    ------
+    WeightsError
+        A parameter is not finite, or there are too many members for one file.
+    """
+    name = WEIGHTS[crop]
+    limits = [*(SYNTHETIC_LIMITS if origin == "synthetic" else ()), CROP_LIMITS[crop], *LIMITS]
+    details: dict[str, Any] = {
+        "name": name,
+        "version": VERSION,
+        "device_uid": f"2.25.{uuid.uuid5(_NAMESPACE, name).int}",
+        "network": NAME,
+        "crop": crop,
+        "members": len(networks),
+        "parameters": len(networks) * sum(p.numel() for p in networks[0].parameters()),
+        "trained_on": origin,
+        "purpose": PURPOSE,
+        "threshold": threshold,
+        "calibrated": False,
+        **({} if origin == "synthetic" else {"seen_patients": sorted(set(eyes.patients.tolist()))}),
+        "licence": "Apache-2.0",
+        "reference": REFERENCE,
+        "sources": sources_of(data, eyes, origin),
+        "learnt": {
+            "eyes": len(eyes),
+            "with a lesion": int(eyes.labels.sum()),
+            "patients": len(set(eyes.patients.tolist())),
+            "scanners": sorted(set(eyes.scanners.tolist())),
+        },
+        "figures": figures,
+        "limitations": limits,
+    }
+    save_weights(name, stacked(list(networks)), details, readme(details), folder)
+    return folder / f"{name}.json"
+
+
+def add_figures(folder: Path, crop: CropKind, figures: Mapping[str, Mapping[str, object]]) -> None:
+    """Put figures on the cards of weights that are there, in place of those of the same headings.
+
+    Raises
+    ------
+    WeightsError
+        There is no such card.
+    """
+    name = WEIGHTS[crop]
+    details = card_details(name, folder)
+    details["figures"] = {**details["figures"], **figures}
+    text = json.dumps(details, indent=2, ensure_ascii=False)
+    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    card = readme(details).replace("{digest}", str(details["digest"]))
+    (folder / f"{name}.md").write_text(card, encoding="utf-8")
+
+
+def readme(details: Mapping[str, Any]) -> str:
+    """Return the model card for people, in Markdown, with ``{digest}`` in the digest's place."""
+    learnt = details["learnt"]
+    lines = [
+        f"# {details['name']} {details['version']}",
+        "",
+        f"{details['purpose']}. {details['members']} networks `{details['network']}`, "
+        f"{details['parameters'] / 1e6:.1f} M parameters in half precision; {details['reference']}.",
+        "",
+        f"**Trained on {details['trained_on']} data; no clinical accuracy known.**",
+        "",
+        f"- Weights `{details['name']}*.safetensors`, sha256 `{{digest}}`",
+        f"- Device UID {details['device_uid']}",
+        f'- Input: crop "{details["crop"]}" around each optic nerve, {SHAPE[2]} x {SHAPE[1]} x {SHAPE[0]} voxels of '
+        f"{SPACING_MM[2]:g} x {SPACING_MM[1]:g} x {SPACING_MM[0]:g} mm, z-scored, `pipelines.fatsat.crop`",
+        f"- Positive where the mean probability of the members reaches {details['threshold']}",
+        f"- Learnt from {learnt['eyes']} eyes, {learnt['with a lesion']} with a lesion, of {learnt['patients']} patients or "
+        f"heads; scanner {', '.join(learnt['scanners'])}",
+        "",
+        "## Data",
+        "",
+        *(f"- {s['what']}: {s['licence']}. {s['citation']}" for s in details["sources"]),
+    ]
+    for heading, figures in details["figures"].items():
+        lines += ["", f"## Figures: {heading}", ""]
+        lines += [f"- {name}: {value}" for name, value in figures.items()] or ["- none measured"]
+    lines += ["", "## Limits", "", *(f"- {text}" for text in details["limitations"]), ""]
+    return "\n".join(lines)
