@@ -1,15 +1,21 @@
 #!/usr/bin/env bash
-# Installs the project with its test extra into .venv and runs every check; arguments go to pytest instead of "tests".
+# Installs the project with its test extra into .venv and runs every check.
+#   bash deploy/test.sh             all but the tests marked long: under 20 minutes on two cores
+#   bash deploy/test.sh --long      those too, and the random ones for longer: an hour or more, best as root
+#   bash deploy/test.sh ARGUMENTS   pytest with these arguments, and no other check
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/deploy/environment.sh"
 make_environment "$root" test
 cd "$root"
-if [ $# -gt 0 ]; then
+long=
+if [ "${1:-}" = --long ] && [ $# -eq 1 ]; then
+  long=--long
+elif [ $# -gt 0 ]; then
   exec "$VENV/bin/python" -m pytest "$@"
 fi
 "$VENV/bin/ruff" check .
 "$VENV/bin/ruff" format --check .
 "$VENV/bin/mypy"
 "$VENV/bin/lint-imports"
-exec "$VENV/bin/python" -m pytest tests
+exec "$VENV/bin/python" -m pytest tests $long
