@@ -150,12 +150,12 @@ def _missing(eyes: Eyes, volume: Volume) -> dict[Laterality, str]:
     for side in SIDES:
         eye = eyes.of(side)
         if eye is None:
-            missing[side] = eyes.missing.get(side) or "the eye was not found"
+            missing[side] = eyes.missing.get(side) or f"no {side} eye was found"
             continue
         reach_mm = reach_behind_mm(volume, eye.junction_lps)
         if reach_mm < BEHIND_MIN_MM:
             missing[side] = (
-                f"the series ends {max(reach_mm, 0):.0f} mm behind the globe; {BEHIND_MIN_MM:g} mm are needed"
+                f"the series ends {max(reach_mm, 0):.0f} mm behind the {side} globe, and {BEHIND_MIN_MM:g} mm are needed"
             )
     return missing
 
@@ -164,9 +164,7 @@ def _any_eye(seen: Sequence[Eye], missing: Mapping[Laterality, str]) -> Verdict:
     """Refuse a series without an eye that can be analysed."""
     if seen:
         return Verdict()
-    if len(set(missing.values())) == 1:
-        return Verdict(f"no eye can be analysed: {missing[SIDES[0]]}")
-    return Verdict("no eye can be analysed: " + "; ".join(f"{side}: {missing[side]}" for side in SIDES))
+    return Verdict(f"no eye can be analysed: {'; '.join(dict.fromkeys(missing.values()))}")
 
 
 def _is_positive(probability: float, threshold: float) -> bool:

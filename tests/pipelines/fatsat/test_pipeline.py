@@ -160,15 +160,20 @@ def test_series_without_an_eye_is_unsuitable_with_the_reasons(
     find_with(monkeypatch, none)
     found = run(pipeline, orbit_volume())
     assert found.status == "unsuitable"
-    assert found.reason == "no eye can be analysed: right: no globe was found; left: too dark"
+    assert found.reason == "no eye can be analysed: no globe was found; too dark"
     find_with(monkeypatch, Eyes(None, None, (0.0, 0.0, 0.0), 0.0, {}, ()))
-    assert run(pipeline, orbit_volume()).reason == "no eye can be analysed: the eye was not found"
+    assert (
+        run(pipeline, orbit_volume()).reason
+        == "no eye can be analysed: no right eye was found; no left eye was found"
+    )
 
 
 def test_series_that_ends_behind_the_globe_is_unsuitable(pipeline: FatsatPipeline) -> None:
     found = run(pipeline, orbit_volume(slices=12))
     assert found.status == "unsuitable"
-    assert found.reason == "no eye can be analysed: the series ends 9 mm behind the globe; 24 mm are needed"
+    assert found.reason.startswith(
+        "no eye can be analysed: the series ends 9 mm behind the right globe, and 24 mm are needed; the series ends"
+    )
 
 
 def test_other_contrasts_and_protocols_are_unsuitable(pipeline: FatsatPipeline) -> None:
