@@ -22,6 +22,7 @@ from dicom_node.jobs.dispatch import connect, redacted
 from dicom_node.jobs.keeping import Reason, survey
 from dicom_node.jobs.store import Store
 from dicom_node.receive.spool import Spool
+from dicom_node.receive.tls import ServerTls
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def check_node(settings: Settings, extra: Iterable[tuple[str, Look]] = ()) -> It
         ("broker", lambda: _broker(settings)),
         *extra,
     ]
+    if (tls := ServerTls.of(settings.accept.tls)) is not None:
+        looks.append(("[accept] tls", lambda: _server_tls(tls)))
     for destination in settings.destination:
         address = Address.of(destination)
         looks.append((f"destination {destination.name}", partial(_echo, address, settings.node.ae_title)))
@@ -117,6 +120,14 @@ def _kept(settings: Settings) -> str:
             way_out = WAYS_OUT.get(reason, "").format(id=found.examples[reason][0])
             lines.append(f"{count} {text}{f': {way_out}' if way_out else ''}")
     return "\n".join(lines)
+
+
+def _server_tls(tls: ServerTls) -> str:
+    tls.context()
+    whom = (
+        f"of callers certified by {tls.ca}" if tls.ca else "of anyone, client certificates are not asked for"
+    )
+    return f"{tls.certificate}, for associations {whom}"
 
 
 def _broker(settings: Settings) -> str:

@@ -41,6 +41,9 @@ class ReceiveEvents(Protocol):
     def association_refused(self, association: Association, reason: str) -> None:
         """The association was rejected; nothing else follows for it."""
 
+    def association_cut(self, association: Association, reason: str) -> None:
+        """An accepted association is aborted by us, because its peer is too slow or breaks the protocol."""
+
     def image_stored(self, association: Association, path: Path) -> None:
         """A file is in the inbox and on the disk; Success is answered next."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -135,8 +136,8 @@ class SteppedDUL(DULServiceProvider):  # type: ignore[misc]
                 while self._read() and not self.assoc.is_stopping:
                     pass
             self._run_events()
-        except LateError:
-            self.assoc.cut_off("it sent nothing, or too slowly")
+        except LateError as error:
+            self.assoc.cut_off(str(error))
         except Exception as error:
             if not isinstance(error, (ProtocolError, ClosedError)):
                 LOGGER.exception("association of %s is aborted", self.assoc.requestor.address)
@@ -164,7 +165,11 @@ class SteppedDUL(DULServiceProvider):  # type: ignore[misc]
         """Read a PDU, and tell whether it has been dealt with; otherwise there is an event or a message now."""
         limits = self.assoc.limits
         is_ready = self.state_machine.current_state == READY
-        if not self._fill(memoryview(self._head), limits.idle_s if is_ready else self.assoc.request_left()):
+        if is_ready:
+            seconds, late = limits.idle_s, f"it sent nothing for {limits.idle_s:g} s"
+        else:
+            seconds, late = self.assoc.request_left(), f"no association request within {limits.request_s:g} s"
+        if not self._fill(memoryview(self._head), seconds, late):
             return False
         kind, length = self._head[0], int.from_bytes(self._head[2:], "big")
         if kind not in KNOWN_PDUS:
@@ -176,7 +181,11 @@ class SteppedDUL(DULServiceProvider):  # type: ignore[misc]
         if length > len(self._body):
             self._body = bytearray(length)
         body = memoryview(self._body)[:length]
-        if not self._fill(body, limits.pdu_s if is_ready else self.assoc.request_left()):
+        if is_ready:
+            seconds, late = limits.pdu_s, f"a PDU took longer than {limits.pdu_s:g} s"
+        else:
+            seconds = self.assoc.request_left()
+        if not self._fill(body, seconds, late):
             return False
         if kind == P_DATA_TF and is_ready:
             return self.messages.take(body)
@@ -189,10 +198,12 @@ class SteppedDUL(DULServiceProvider):  # type: ignore[misc]
         self.event_queue.put(event)
         return False
 
-    def _fill(self, view: memoryview, seconds: float) -> bool:
+    def _fill(self, view: memoryview, seconds: float, late: str) -> bool:
         """Read; False when the connection is closed, which is an event of its own."""
         try:
             self.socket.fill(view, seconds)
+        except LateError:
+            raise LateError(late) from None
         except ClosedError:
             if self.assoc.is_stopping:
                 self.assoc.cut_off("")
@@ -265,7 +276,7 @@ class Messages:
             self._request = None
             self._assoc.dul.socket.send(taker.finish())
         elif time.monotonic() > self._deadline:
-            raise LateError
+            raise LateError(f"an object took longer than {self._assoc.limits.object_s:g} s")
 
     def _pass_on(self, context_id: int, control: int, fragment: memoryview) -> None:
         if self._others < 0:
@@ -298,7 +309,9 @@ class SteppedAssociation(PynetdicomAssociation):  # type: ignore[misc]
         super().__init__(ae, mode)
         self.limits = limits
         self.taker: Taker | None = None
+        self.afterwards: list[Callable[[], None]] = []  # to be done once the message at work is answered
         self.dul = SteppedDUL(self)
+        self.connection: Any = None
         self.why_cut_off = ""
         self.is_stopping = False
         self._request_deadline = time.monotonic() + limits.request_s

@@ -163,8 +163,12 @@ class StorageSCP:
         """Forget an association whose thread has ended, however it did."""
         session = self._sessions.get(assoc)
         if session is None:
+            if assoc.why_cut_off:
+                self._refuse_stranger(assoc.requestor.address, assoc.why_cut_off)
             return
         if session.opened:
+            if assoc.why_cut_off:
+                self._tell("association_cut", session.association, assoc.why_cut_off)
             images = session.storing.close() if session.storing else 0
             seconds = time.monotonic() - session.started
             self._tell("association_ended", session.association, images, seconds)
@@ -174,9 +178,12 @@ class StorageSCP:
             self._changed.notify_all()
 
     def _on_unsecured(self, address: str, error: OSError) -> None:
+        self._refuse_stranger(address, f"TLS: {explain(error)}")
+
+    def _refuse_stranger(self, address: str, reason: str) -> None:
         """Report a caller that never got as far as a request."""
         stranger = Association(id=secrets.token_hex(6), calling_ae="", address=address, called_ae="")
-        self._tell("association_refused", stranger, f"TLS: {explain(error)}")
+        self._tell("association_refused", stranger, reason)
 
     def _on_service(self, handler: Any, event: Any) -> Any:
         """Let another service answer, which may report about the association."""

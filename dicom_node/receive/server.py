@@ -6,6 +6,7 @@ handshake included, and that says once, whatever the way, that it is over.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import ssl
@@ -26,47 +27,61 @@ _config.LOG_HANDLER_LEVEL = "none"
 
 LOGGER = logging.getLogger(__name__)
 
+MOST_STRANGERS = 64
+"""Connections without an association request that are kept at once."""
+
 
 class ConnectionHandler(RequestHandler):  # type: ignore[misc]
     """Serves one connection from its acceptance to its end."""
 
     server: ReceiveServer
+    request: socket.socket
 
     def handle(self) -> None:
         """Run the association until it is over."""
-        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = self._secured()
-        if connection is None:
-            return
-        assoc = self._associate(connection)
+        self.server.strangers.add(self)
+        try:
+            if self._secure():
+                self._serve()
+        finally:
+            self.server.strangers.discard(self)
+            self.request.close()
+
+    def hang_up(self) -> None:
+        """Close the connection for the thread that waits at it; called from another one."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self.request, socket.SHUT_RDWR)
+
+    def _secure(self) -> bool:
+        """Do the handshake where TLS is wanted, and tell whether the connection can be used."""
+        context = self.server.ssl_context
+        try:
+            self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if context is not None:
+                secured = context.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
+                self.request = secured  # what another thread would have to close from now on
+                secured.settimeout(self.server.limits.request_s)
+                secured.do_handshake()
+        except OSError as error:
+            self.server.on_unsecured(self.client_address[0], error)
+            return False
+        return True
+
+    def _serve(self) -> None:
+        assoc = self._associate(self.request)
         try:
             evt.trigger(assoc, evt.EVT_CONN_OPEN, {"address": self.client_address})
             assoc.run_reactor()
         finally:
             self.server.forget(assoc)
-            connection.close()
             self.server.on_ended(assoc)
-
-    def _secured(self) -> socket.socket | None:
-        """Return the connection, after the handshake where TLS is wanted; None when that fails."""
-        context = self.server.ssl_context
-        connection: socket.socket = self.request
-        if context is None:
-            return connection
-        try:
-            connection.settimeout(self.server.limits.request_s)
-            secured: socket.socket = context.wrap_socket(connection, server_side=True)
-        except OSError as error:
-            self.server.on_unsecured(self.client_address[0], error)
-            self.request.close()
-            return None
-        return secured
 
     def _associate(self, connection: socket.socket) -> SteppedAssociation:
         """Make the association as pynetdicom's handler does, of our class."""
         server, ae = self.server, self.ae
         assoc = SteppedAssociation(ae, "acceptor", server.limits)
         assoc._server = server
+        assoc.connection = self
         assoc.name = f"association {self.client_address[0]}"
         assoc.set_socket(Wire(assoc, client_socket=connection))
         assoc.acceptor.maximum_length = ae.maximum_pdu_size
@@ -81,6 +96,33 @@ class ConnectionHandler(RequestHandler):  # type: ignore[misc]
                 assoc.bind(event, *handler)
         server.remember(assoc)
         return assoc
+
+
+class Strangers:
+    """The connections that have not asked for an association yet.
+
+    Nobody knows who they are, so that no limit of a caller counts them. When they are too many, those that
+    have waited longest are cut off: a caller that means it asks at once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._handlers: dict[ConnectionHandler, None] = {}
+
+    def add(self, handler: ConnectionHandler) -> None:
+        """Count a new connection, and make room for it."""
+        with self._lock:
+            oldest = next(iter(self._handlers)) if len(self._handlers) >= MOST_STRANGERS else None
+            if oldest is not None:
+                del self._handlers[oldest]
+            self._handlers[handler] = None
+        if oldest is not None:
+            oldest.hang_up()
+
+    def discard(self, handler: ConnectionHandler) -> None:
+        """Count a connection no longer: it has asked, or is over."""
+        with self._lock:
+            self._handlers.pop(handler, None)
 
 
 class ReceiveServer(ThreadedAssociationServer):  # type: ignore[misc]
@@ -126,6 +168,7 @@ class ReceiveServer(ThreadedAssociationServer):  # type: ignore[misc]
         self.limits = limits or Limits(max_pdu=ae.maximum_pdu_size)
         self._lock = threading.Lock()
         self._open: set[SteppedAssociation] = set()
+        self.strangers = Strangers()
         self._listener = listen(*address) if isinstance(address, tuple) else address
         super().__init__(
             ae,
@@ -133,7 +176,7 @@ class ReceiveServer(ThreadedAssociationServer):  # type: ignore[misc]
             ae.ae_title,
             ae.supported_contexts,
             ssl_context=ssl_context,
-            evt_handlers=evt_handlers,
+            evt_handlers=[(evt.EVT_REQUESTED, self._on_requested), *evt_handlers],
             request_handler=ConnectionHandler,
         )
         ae._servers.append(self)
@@ -170,6 +213,9 @@ class ReceiveServer(ThreadedAssociationServer):  # type: ignore[misc]
         """Note that an association's connection is over."""
         with self._lock:
             self._open.discard(assoc)
+
+    def _on_requested(self, event: Any) -> None:
+        self.strangers.discard(event.assoc.connection)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection, and leave what may take time to its own thread."""

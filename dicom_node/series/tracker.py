@@ -127,7 +127,8 @@ class Tracker:
             if header.sop_instance_uid not in series.headers:
                 series.headers[header.sop_instance_uid] = header
                 series.reopen(self._clock())
-            self._wake()
+            if not series.open or series.released:  # else the verdict waits for the association's end
+                self._wake()
 
     def awaits(self, series_uid: str) -> bool:
         """Tell whether a series is followed that has had no verdict on its images yet."""

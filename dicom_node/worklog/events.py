@@ -82,6 +82,9 @@ EVENTS: dict[str, Event] = {
         "{reason}",
         label="caller-refused",
     ),
+    "association-cut": _event(
+        "warning", "the association of {calling_ae} at {address} was aborted", "{reason}", label="caller-cut-off"
+    ),
     "image-refused": _event(
         "error", "an image of {calling_ae} refused with {status}", "{reason}", label="image-refused"
     ),

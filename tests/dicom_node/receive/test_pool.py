@@ -1,0 +1,143 @@
+"""Receiver processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import psutil
+import pytest
+
+from dicom_node.errors import PortTakenError
+
+
+def receivers():
+    """The receiver processes of this test, that is, the children that were given a socket."""
+    return [
+        child
+        for child in psutil.Process().children()
+        if child.is_running() and "dicom_node.receive.process" in child.cmdline()
+    ]
+
+
+def test_events_come_from_another_process_as_from_this_one(start_scp, associate, make_image, recorder, spool):
+    scp = start_scp(processes=1)
+    assoc = associate(scp.port)
+    assert assoc.send_c_store(make_image(1)).Status == 0x0000
+    assoc.release()
+    ((images, seconds),) = recorder.wait("association_ended")
+    assert images == 1
+    assert seconds > 0
+    assert [name for name, _, _ in recorder.calls] == [
+        "association_opened",
+        "image_stored",
+        "association_ended",
+    ]
+    (who,) = {association for _, association, _ in recorder.calls}
+    assert (who.calling_ae, who.called_ae, who.address) == ("SCU", "NODE", "127.0.0.1")
+    ((path,),) = recorder.of("image_stored")
+    assert list(spool.inbox.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_limits_count_over_all_processes(start_scp, associate, recorder):
+    scp = start_scp(processes=3, max_associations=4)
+    opened = [associate(scp.port) for _ in range(6)]
+    assert sorted(assoc.is_established for assoc in opened) == [False] * 2 + [True] * 4
+    assert recorder.wait("association_refused", 2)[0] == ("4 associations are open, the limit is 4",)
+    next(assoc for assoc in opened if assoc.is_established).release()
+    recorder.wait("association_ended")
+    assert associate(scp.port).is_established
+
+
+def test_process_that_is_killed_is_replaced_and_its_associations_are_accounted_for(
+    start_scp, associate, make_image, recorder, spool
+):
+    scp = start_scp(processes=1, max_associations=1)
+    assoc = associate(scp.port)
+    assert assoc.send_c_store(make_image(1)).Status == 0x0000
+    (process,) = receivers()
+    process.send_signal(signal.SIGKILL)
+    assert recorder.wait("association_ended")[0][0] == 1
+    ((path,),) = recorder.of("image_stored")
+    assert list(spool.inbox.iterdir()) == [path]
+    again = associate(scp.port)
+    assert again.send_c_store(make_image(2)).Status == 0x0000
+    assert len(recorder.of("image_stored")) == 2
+
+
+def test_image_that_a_killed_process_told_nobody_of_is_found(
+    start_scp, associate, make_image, recorder, spool, monkeypatch
+):
+    scp = start_scp(processes=1)
+    assoc = associate(scp.port)
+    assert assoc.send_c_store(make_image(1)).Status == 0x0000
+    ((first,),) = recorder.wait("image_stored")
+    # As if it had died between the file's last step and the line to the node.
+    second = first.with_name(first.name.replace("000001", "000002"))
+    landing = spool.land("0123456789ab")
+    landing.begin(first.read_bytes())
+    landing.finish().rename(second.with_suffix(".part"))
+    landing.close()
+    (process,) = receivers()
+    process.send_signal(signal.SIGKILL)
+    recorder.wait("association_ended")
+    assert recorder.of("image_stored") == [(first,), (second,)]
+    assert recorder.of("association_ended")[0][0] == 2
+
+
+def test_port_is_bound_once_and_free_after_the_stop(start_scp):
+    scp = start_scp(processes=2)
+    port = scp.port
+    with pytest.raises(PortTakenError):
+        start_scp(port=port, processes=2)
+    scp.stop()
+    assert receivers() == []
+    assert start_scp(port=port).port == port
+
+
+def test_stop_aborts_and_reports_what_is_open(start_scp, associate, recorder):
+    scp = start_scp(processes=1)
+    assoc = associate(scp.port)
+    scp.stop()
+    assert len(recorder.of("association_ended")) == 1
+    assoc.join(20)
+    assert assoc.is_aborted
+
+
+def test_listener_that_raises_stops_nothing(start_scp, associate, make_image, recorder, caplog):
+    recorder.raises = RuntimeError
+    assoc = associate(start_scp(processes=1).port)
+    assert assoc.send_c_store(make_image(1)).Status == 0x0000
+    assert assoc.send_c_store(make_image(2)).Status == 0x0000
+    recorder.wait("image_stored", 2)
+    assert "image_stored could not be handled" in caplog.text
+
+
+def test_ctrl_c_for_the_group_leaves_the_end_to_the_node(start_scp, associate, make_image):
+    scp = start_scp(processes=1)
+    assoc = associate(scp.port)
+    (process,) = receivers()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(process.pid, number)
+    assert assoc.send_c_store(make_image(1)).Status == 0x0000
+
+
+def test_many_associations_at_once_over_two_processes(start_scp, associate, make_image, recorder, spool):
+    scp = start_scp(processes=2)
+
+    def send(number):
+        assoc = associate(scp.port)
+        for image in range(5):
+            assert assoc.send_c_store(make_image(number * 10 + image)).Status == 0x0000
+        assoc.release()
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ends = recorder.wait("association_ended", 6)
+    assert [images for images, _ in ends] == [5] * 6
+    assert len(spool.waiting()) == 30
