@@ -50,6 +50,13 @@ class _Series:
             self._assessment = assess(list(self.headers.values()))
         return self._assessment
 
+    @property
+    def may_be_provable(self) -> bool:
+        """Tell, from the last image alone, whether it is worth looking at all of them for a proof."""
+        count = len(self.headers)
+        last = next(reversed(self.headers.values())) if count else None
+        return last is not None and (last.images_in_acquisition == count or (count == 1 and last.frames > 1))
+
     def reopen(self, now: float) -> None:
         """Wait for a new verdict."""
         self.phase, self.last_at, self.not_before = "waiting", now, AT_ONCE
@@ -69,7 +76,7 @@ class Tracker:
     """Follows series from their first image to a verdict.
 
     A series gets its verdict when all associations that brought it have ended and no image has come for
-    `quiet_s`; the wait is waived where the headers prove that nothing more will come. A late image makes it
+    `quiet_s`; both are waived where the headers prove that nothing more will come. A late image makes it
     wait for a new verdict on all its images.
 
     Parameters
@@ -127,7 +134,8 @@ class Tracker:
             if header.sop_instance_uid not in series.headers:
                 series.headers[header.sop_instance_uid] = header
                 series.reopen(self._clock())
-            if not series.open or series.released:  # else the verdict waits for the association's end
+            # Else nothing is due before the association ends.
+            if not series.open or series.released or series.may_be_provable:
                 self._wake()
 
     def awaits(self, series_uid: str) -> bool:
@@ -233,14 +241,14 @@ class Tracker:
             return NEVER if series.open else series.last_at + FORGET_AFTER_S
         if series.released:
             return series.not_before
-        if series.open:
+        if series.open and not (series.phase == "waiting" and series.may_be_provable):
             return NEVER
         if series.phase == "held":
             waits = self._incomplete == "analyse" and series.assessment.state == "incomplete"
             return max(series.last_at + self._incomplete_after_s, series.not_before) if waits else NEVER
-        return max(
-            AT_ONCE if series.assessment.provable else series.last_at + self._quiet_s, series.not_before
-        )
+        if series.assessment.provable:
+            return series.not_before
+        return NEVER if series.open else max(series.last_at + self._quiet_s, series.not_before)
 
     def _judge(self, series_uid: str, series: _Series) -> _Verdict | None:
         """Decide on a series that is due, and note the decision as told."""

@@ -111,6 +111,22 @@ def test_provable_series_does_not_wait(tmp_path: Path) -> None:
     assert bench.after(0) == [("whole", 12, "")]
 
 
+def test_provable_series_does_not_wait_for_the_end_of_its_association(tmp_path: Path) -> None:
+    enhanced = [read_header(path) for path in mr_series(tmp_path / "enhanced", enhanced=True)]
+    counted = [
+        read_header(path) for path in mr_series(tmp_path / "classic", images_in_acquisition=True, seed="2")
+    ]
+    bench = Bench()
+    bench.bring(enhanced, "a", end=False)
+    assert bench.after(0) == [("whole", 1, "")]
+    bench.bring(counted[:11], "a", end=False)
+    assert bench.after(100) == []
+    bench.bring(counted[11:], "a", end=False)
+    assert bench.after(0) == [("whole", 12, "")]
+    bench.tracker.association_ended("a")
+    assert bench.after(100) == []
+
+
 def test_missing_slice_holds_series_and_late_slice_frees_it(images: list[ImageHeader]) -> None:
     bench = Bench()
     bench.bring(without_slice_6(images))
