@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -73,13 +74,18 @@ class Site(RunningNode):
     # Processes
 
     def running(self, kind: str) -> psutil.Process | None:
-        """Return a running process: "node", "worker", "child" (of the worker) or "valkey"."""
+        """Return a running process: "node", "receiver", "worker", "child" (of the worker) or "valkey"."""
         if kind == "node":
             node = self.process
             return psutil.Process(node.pid) if node is not None and node.poll() is None else None
         if kind == "valkey":
             return next(iter(self.processes("valkey")), None)
         workers = self.processes("worker")
+        if kind == "receiver":
+            others = {one.pid for one in [*workers, *self.processes("valkey")]}
+            node = self.running("node")
+            children = node.children() if node is not None else []
+            return next((one for one in children if one.pid not in others), None)
         parents = [one for one in workers if one.ppid() not in {other.pid for other in workers}]
         found = parents if kind == "worker" else [one for one in workers if one not in parents]
         return next(iter(found), None)
@@ -112,12 +118,20 @@ class Site(RunningNode):
         finally:
             store.close()
 
+    def states(self) -> list[str]:
+        """Return the state of each job; none while there is no database."""
+        with contextlib.closing(sqlite3.connect(self.data / "state.sqlite", timeout=30)) as connection:
+            try:
+                return [state for (state,) in connection.execute("SELECT state FROM jobs")]
+            except sqlite3.Error:
+                return []
+
     def settled(self, timeout_s: float = 60.0) -> None:
         """Wait until each series that was sent has its job, and all of them are delivered."""
         count = len(self.series)
 
         def done() -> bool:
-            states = [job.state for job in self.jobs()]
+            states = self.states()
             return len(states) == count and set(states) == {JobState.DELIVERED}
 
         try:

@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 LIMIT_S = 7.0
-KINDS = ("node", "worker", "child", "valkey")
+KINDS = ("node", "receiver", "worker", "child", "valkey")
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +181,7 @@ def test_killed_at_random(tmp_path: Path, make_series: Make, rounds: int) -> Non
             sender = threading.Thread(target=site.offer, args=(files,))
             sender.start()
             time.sleep(chance.uniform(0.0, 1.5))
-            if kind == "child":
-                wait_until(lambda: site.running("child"), 20, "the worker has a child")
+            wait_until(lambda kind=kind: site.running(kind), 20, f"there is a {kind}")
             killed[kind] += site.kill_one(kind)
             sender.join()
             if site.running("node") is None:

@@ -1,0 +1,272 @@
+"""A soak of the whole node: mixed studies at three times the rate that it can sustain, each part killed now and then.
+
+    python tests/integration/soak.py --minutes 60
+
+A third of the time studies come in, the rest is for the queue to drain. The pipeline is the fast one of
+faults/fake.py, so that the node and not a network is worn. Prints a table in Markdown; exit status 1 when
+anything was lost, arrived twice, or the memory of a process grew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).parents[2])  # in this file's folder lies no package
+
+import psutil  # noqa: E402
+from pydicom import dcmread  # noqa: E402
+
+from dicom_node.jobs.states import JobState, SeriesState  # noqa: E402
+from dicom_node.jobs.store import Store  # noqa: E402
+from tests.factories import mr_series  # noqa: E402
+from tests.integration.faults.site import Site  # noqa: E402
+from tests.integration.systems import wait_until  # noqa: E402
+
+PARTS = ("receiver", "child", "worker", "valkey", "node")
+KINDS = ("2D FLAIR", "Enhanced FLAIR", "T1", "localizer", "FLAIR twice", "FLAIR with a late image")
+WANTED = {kind for kind in KINDS if "FLAIR" in kind}
+WARM_UP = 12
+GROWTH_ALLOWED = 1.15
+SHAPE = (20, 96, 96)
+FLAIR = {"EchoTime": 90.0, "RepetitionTime": 9000.0}
+T1 = {"SeriesDescription": "t1_mprage", "ScanningSequence": "GR", "EchoTime": 2.3, "InversionTime": None}
+
+
+class Load:
+    """Studies of every kind, made one after another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.made: Counter[str] = Counter()
+        self.images = 0
+
+    def study(self, number: int) -> tuple[str, list[list[Path]]]:
+        """Write one series; return its kind and the parts in which it is sent."""
+        kind = KINDS[number % len(KINDS)]
+        self.made[kind] += 1
+        tags = T1 if kind == "T1" else FLAIR
+        shape = (3, 96, 96) if kind == "localizer" else SHAPE
+        if kind == "localizer":
+            tags = {**T1, "SeriesDescription": "localizer"}
+        enhanced = kind == "Enhanced FLAIR"
+        files = mr_series(
+            self.folder / str(number), shape=shape, enhanced=enhanced, seed=f"soak {number}", **tags
+        )
+        self.images += len(files)
+        if kind == "FLAIR twice":
+            return kind, [files, files]
+        if kind == "FLAIR with a late image":
+            return kind, [files[:5] + files[6:], files[5:6]]
+        return kind, [files]
+
+
+class Memory:
+    """Resident memory of each part, sampled on a thread."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.samples: dict[str, list[tuple[float, float]]] = {part: [] for part in PARTS}
+        self.deepest_queue = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._ended.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._ended.wait(2.0):
+            states = Counter(self.site.states())
+            waiting = states[JobState.QUEUED] + states[JobState.RUNNING] + states[JobState.DELIVERING]
+            self.deepest_queue = max(self.deepest_queue, waiting)
+            for part in PARTS:
+                try:
+                    process = self.site.running(part)
+                    if process is not None:
+                        megabytes = process.memory_info().rss / 1e6
+                        self.samples[part].append((time.monotonic(), megabytes))
+                except psutil.Error:
+                    continue
+
+    def between(self, part: str, begin: float, end: float) -> float:
+        """Median in MB of a part's samples in an interval; 0.0 without any."""
+        found = sorted(size for at, size in self.samples[part] if begin <= at <= end)
+        return found[len(found) // 2] if found else 0.0
+
+    def most(self, part: str) -> float:
+        """Largest sample in MB."""
+        return max((size for _, size in self.samples[part]), default=0.0)
+
+
+def sustainable_per_minute(site: Site, load: Load) -> float:
+    """Send a batch and return at which rate its results came back."""
+    batch = [load.study(number)[1][0] for number in range(0, WARM_UP * len(KINDS), len(KINDS))]
+    site.send(batch[0])
+    site.settled()  # the worker is warm
+    began = time.monotonic()
+    for files in batch[1:]:
+        site.send(files)
+    site.settled(600)
+    return 60.0 * (len(batch) - 1) / (time.monotonic() - began)
+
+
+def schedule(begin: float, end: float, chance: random.Random) -> Iterator[tuple[float, str]]:
+    """Yield when each part is killed: twice each, in a random order, spread over the interval."""
+    parts = [*PARTS, *PARTS]
+    chance.shuffle(parts)
+    step = (end - begin) / (len(parts) + 1)
+    for number, part in enumerate(parts, start=1):
+        yield begin + number * step, part
+
+
+def soak(site: Site, minutes: float, folder: Path) -> list[str]:
+    """Run it; print the table and return what went wrong."""
+    chance = random.Random(20261121)
+    load = Load(folder)
+    sustainable = sustainable_per_minute(site, load)
+    wanted_rate = 3.0 * sustainable  # of series that become jobs
+    rate = wanted_rate * len(KINDS) / len(WANTED)
+    memory = Memory(site)
+    killed: Counter[str] = Counter()
+    begin = time.monotonic()
+    end = begin + 60.0 * minutes / 3
+    kills = list(schedule(begin, end, chance))
+    number = WARM_UP * len(KINDS)
+    sent = Counter({"2D FLAIR": WARM_UP})
+    acknowledgements = 0
+    due = begin
+    while time.monotonic() < end:
+        if kills and time.monotonic() >= kills[0][0]:
+            part = kills.pop(0)[1]
+            killed[part] += site.kill_one(part)
+            if site.running("node") is None:
+                site.start()
+        kind, parts = load.study(number)
+        number += 1
+        for files in parts:
+            if kind == "FLAIR twice" and files is parts[-1] and sent[kind] % 2:
+                acknowledgements += sum(result.outcome.stored for result in site.offer(files))
+            else:
+                site.send(files, timeout_s=120)
+        sent[kind] += 1
+        due += 60.0 / rate
+        time.sleep(max(0.0, due - time.monotonic()))
+    fed = time.monotonic()
+    offered = (sum(sent[kind] for kind in WANTED) - WARM_UP) / ((fed - begin) / 60.0)
+    jobs = sum(sent[kind] for kind in WANTED)
+    print(f"fed: {jobs} series for analysis; now draining", flush=True)  # noqa: T201
+    wait_until(lambda: drained(site, jobs), 60.0 * max(minutes, 5) * 2, "the queue is drained")
+    drained_at = time.monotonic()
+    memory.stop()
+    troubles = check(site, jobs)
+    quarter = (drained_at - fed) / 4
+    sizes = {}
+    for part in PARTS:
+        early = memory.between(part, fed, fed + quarter)
+        late = memory.between(part, drained_at - quarter, drained_at)
+        sizes[part] = (early, late, memory.most(part))
+        if late > GROWTH_ALLOWED * early + 5.0:
+            troubles.append(f"{part} grew from {early:.0f} to {late:.0f} MB")
+    lost_runs = len(site.events("run-lost"))
+    rows = [
+        (
+            "length",
+            f"{(drained_at - begin) / 60:.1f} minutes, {(fed - begin) / 60:.1f} of them with studies coming in",
+        ),
+        ("sustainable rate, measured first", f"{sustainable:.0f} analysed series a minute"),
+        (
+            "rate that came in",
+            f"{offered:.0f} series for analysis a minute, {offered / sustainable:.1f} times that",
+        ),
+        ("series", ", ".join(f"{count} x {kind}" for kind, count in sent.items())),
+        (
+            "images acknowledged",
+            f"{len(site.acknowledged)} (and {acknowledgements} again), all of them in the spool",
+        ),
+        ("results", f"{jobs} expected, {len(site.jobs(JobState.DELIVERED))} delivered, each once"),
+        ("deepest queue", f"{memory.deepest_queue} jobs, drained in {(drained_at - fed) / 60:.1f} minutes"),
+        ("killed (SIGKILL)", ", ".join(f"{part} {killed[part]} times" for part in PARTS)),
+        ("runs lost and done anew", str(lost_runs)),
+        *[
+            (
+                f"memory of the {part}",
+                f"{early:.0f} MB when the last study was in, {late:.0f} MB at the end, {most:.0f} MB at most",
+            )
+            for part, (early, late, most) in sizes.items()
+        ],
+    ]
+    print("| | |\n|---|---|")  # noqa: T201
+    for name, value in rows:
+        print(f"| {name} | {value} |")  # noqa: T201
+    return troubles
+
+
+def drained(site: Site, jobs: int) -> bool:
+    """Every job is delivered, or was replaced when a late image came."""
+    states = Counter(site.states())
+    return states[JobState.DELIVERED] >= jobs and set(states) <= {JobState.DELIVERED, JobState.ABANDONED}
+
+
+def check(site: Site, jobs: int) -> list[str]:
+    """Return what is not as it must be."""
+    troubles = []
+    for claim in (site.assert_nothing_lost, site.assert_once):
+        try:
+            claim()
+        except AssertionError as error:
+            troubles.append(str(error).splitlines()[0])
+    store = Store(site.data / "state.sqlite")
+    try:
+        waiting = [row.id[:8] for row in store.series_in(SeriesState.RECEIVING, SeriesState.HELD)]
+        if waiting:
+            troubles.append(f"series without a verdict: {', '.join(waiting)}")
+        by_series = Counter(job.series_uid for job in store.jobs_in(JobState.DELIVERED))
+        twice = [uid for uid, count in by_series.items() if count > 1]
+        if len(by_series) != jobs or twice:
+            troubles.append(f"{len(by_series)} of {jobs} series have a result, {len(twice)} several")
+        failed = [job.id[:8] for job in store.jobs_in(JobState.DELIVERED) if job.outcome != "findings"]
+        if failed:
+            troubles.append(f"jobs that failed: {', '.join(failed)}")
+    finally:
+        store.close()
+    held = {
+        str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+        for path in site.data.glob("results/*/*.dcm")
+    }
+    if not set(site.pacs.held) <= held:
+        troubles.append(f"{len(set(site.pacs.held) - held)} objects at the PACS belong to no result")
+    return troubles
+
+
+def main() -> int:
+    """Read the arguments, run, tell."""
+    parser = argparse.ArgumentParser(description="Soak of the whole node.")
+    parser.add_argument("--minutes", type=float, default=60.0, help="length of feeding and draining")
+    minutes = parser.parse_args().minutes
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    site = Site(folder / "site", extra="[storage]\nhigh_water = 0.98")
+    try:
+        site.start()
+        troubles = soak(site, minutes, folder / "studies")
+    finally:
+        site.close()
+    for trouble in troubles:
+        print(trouble, file=sys.stderr)  # noqa: T201
+    if not troubles:
+        shutil.rmtree(folder)
+    return 1 if troubles else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
