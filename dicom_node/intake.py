@@ -45,6 +45,21 @@ class Jobs(Protocol):
         """Queue a job as a new run."""
 
 
+class CommitmentEvents(Protocol):
+    """What takes requests for storage commitment, and reports on ours."""
+
+    def asked(self, name: str) -> None:
+        """Answer the request in a file of that name."""
+
+    def given(self, calling_ae: str, given: int, refused: int) -> None:
+        """Write what somebody was told."""
+
+    def reported(
+        self, calling_ae: str, transaction_uid: str, committed: Sequence[str], failed: Mapping[str, int]
+    ) -> None:
+        """Take a report on a request of ours."""
+
+
 class Intake:
     """Receives the receiver's events, and makes series and jobs of them.
 
@@ -56,6 +71,8 @@ class Intake:
         What the workers can run, by the name that the rules use.
     jobs : Jobs
         Told of jobs that should run now, and of those that should no longer.
+    commitments : CommitmentEvents, optional
+        Gets what the receiver tells of storage commitment.
 
     Attributes
     ----------
@@ -72,6 +89,7 @@ class Intake:
         worklog: Worklog,
         installed: Mapping[str, PipelineInfo],
         jobs: Jobs,
+        commitments: CommitmentEvents | None = None,
     ) -> None:
         self.spool = spool
         self.store = store
@@ -79,6 +97,7 @@ class Intake:
         self.installed = installed
         self.rules = list(settings.route) or built_in_rules()
         self.jobs = jobs
+        self.commitments = commitments
         self.guard = threading.RLock()
         self._in_trouble = False
         self.arrivals = Arrivals(worklog, self._series)
@@ -135,6 +154,23 @@ class Intake:
         self.worklog.write(
             "image-refused", calling_ae=association.calling_ae, status=f"{status:04X}", reason=reason
         )
+
+    def commitment_asked(self, association: Association, name: str) -> None:
+        """Have a request for storage commitment answered."""
+        if self.commitments is not None:
+            self.commitments.asked(name)
+
+    def commitment_given(self, association: Association, given: int, refused: int) -> None:
+        """Write what was committed to."""
+        if self.commitments is not None:
+            self.commitments.given(association.calling_ae, given, refused)
+
+    def commitment_reported(
+        self, association: Association, transaction_uid: str, committed: list[str], failed: dict[str, int]
+    ) -> None:
+        """Pass on what a destination commits to."""
+        if self.commitments is not None:
+            self.commitments.reported(association.calling_ae, transaction_uid, committed, failed)
 
     def association_ended(self, association: Association, images: int, seconds: float) -> None:
         """Let the filer say when all files of the association are filed."""

@@ -15,11 +15,14 @@ from typing import Any
 from dicom_node import __version__
 from dicom_node.config import Settings
 from dicom_node.control import ControlServer
+from dicom_node.deliver.address import Address
+from dicom_node.deliver.answers import Commitments
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.errors import NodeError, NotFoundError, ResultError, SpoolError, StateError
 from dicom_node.intake import Intake
 from dicom_node.jobs.dispatch import Dispatcher, redacted
 from dicom_node.jobs.failure import publish_failure
+from dicom_node.jobs.keeping import DAY_S
 from dicom_node.jobs.rebuild import rebuild
 from dicom_node.jobs.reconcile import Reconciler
 from dicom_node.jobs.retention import Removed, Retention
@@ -27,6 +30,7 @@ from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.receive.admission import Admission, Gate
+from dicom_node.receive.commitment import Terms
 from dicom_node.receive.connection import Limits
 from dicom_node.receive.pool import Receivers
 from dicom_node.receive.spool import Spool, sync_folder
@@ -88,7 +92,24 @@ class Node:
             worklog=self.worklog,
             on_settled=self._on_settled,
         )
-        self.intake = Intake(settings, self.spool, self.store, self.worklog, installed, jobs=self.reconciler)
+        keep_s = settings.storage.keep_days * DAY_S
+        self.commitments = Commitments(
+            self.spool,
+            keep_s,
+            map(Address.of, settings.destination),
+            ae_title=settings.node.ae_title,
+            worklog=self.worklog,
+            reported=self.outbox.commitment_reported,
+        )
+        self.intake = Intake(
+            settings,
+            self.spool,
+            self.store,
+            self.worklog,
+            installed,
+            jobs=self.reconciler,
+            commitments=self.commitments,
+        )
         self.retention = Retention(
             self.store,
             self.spool,
@@ -120,6 +141,7 @@ class Node:
             tls=ServerTls.of(accept.tls),
             events=self.intake,
             processes=accept.processes,
+            terms=Terms(keep_s, self.commitments.known),
         )
         self.metrics = Metrics(health=self.troubles)
         self.worklog.subscribe(self.metrics.count)
@@ -142,6 +164,7 @@ class Node:
         self.outbox.start()
         self.reconciler.start()
         self.intake.start()
+        self.commitments.start()
         self.scp.start()
         self.retention.start()
         if self.settings.node.metrics_port:
@@ -168,6 +191,7 @@ class Node:
         self.control.stop()
         self.metrics.stop()
         self.intake.stop()
+        self.commitments.stop()
         self.retention.stop()
         self.reconciler.stop()
         self.outbox.stop()

@@ -50,5 +50,16 @@ class ReceiveEvents(Protocol):
     def image_refused(self, association: Association, status: int, reason: str) -> None:
         """An object was not kept, and the caller is told so by this status."""
 
+    def commitment_asked(self, association: Association, name: str) -> None:
+        """Somebody asks for commitment and is to be answered on an association of ours; `name` is of the request's file."""
+
+    def commitment_given(self, association: Association, given: int, refused: int) -> None:
+        """Somebody was told on the association on which it asked what we commit to, or had gone before that."""
+
+    def commitment_reported(
+        self, association: Association, transaction_uid: str, committed: list[str], failed: dict[str, int]
+    ) -> None:
+        """Somebody reports what it commits to: SOP Instance UIDs, and those that it does not with their reasons."""
+
     def association_ended(self, association: Association, images: int, seconds: float) -> None:
         """An accepted association ended in whatever way: told once, after its last ``image_stored``."""

@@ -7,8 +7,13 @@ DICOM PS3.4 annex J; PS3.7 10.1.1 (N-EVENT-REPORT) and 10.1.4 (N-ACTION)
 
 from __future__ import annotations
 
+import json
+import os
+import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -17,10 +22,13 @@ from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import encode
 
 from dicom_node.receive.keeper import Keeper
+from dicom_node.receive.spool import Spool, sync_folder
 from dicom_node.standard.commitment import (
     PUSH_MODEL,
     PUSH_MODEL_INSTANCE,
     REQUEST,
+    RESOURCE_LIMITATION,
+    Reference,
     Report,
     Request,
     decode_report,
@@ -38,20 +46,43 @@ Tell = Callable[..., None]
 Answer = tuple[int, Dataset | None]
 
 
+FOLDER = "commitments"
+"""Folder of the data folder with requests that are to be answered on an association of ours."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is promised, and who is answered how.
+
+    Attributes
+    ----------
+    keep_s : float
+        For how long images that were committed to are kept, from then; 0: for ever.
+    known : frozenset of str
+        AE titles of those whose address is known: they are answered on a new association, by whoever is told.
+        All others are answered on the association on which they ask.
+    """
+
+    keep_s: float = 0.0
+    known: frozenset[str] = frozenset()
+
+
+NO_TERMS = Terms()
+
+
 class CommitmentService:
     """Handles N-ACTION and N-EVENT-REPORT on associations that others have opened to us.
 
     Parameters
     ----------
-    keeper : Keeper
-        Answers those whose address is not known, on the association on which they ask.
-    known : frozenset of str
-        AE titles of those whose address is known: they are answered on a new association, by whoever is told.
+    spool : Spool
+        Where images lie.
     """
 
-    def __init__(self, keeper: Keeper, known: frozenset[str]) -> None:
-        self._keeper = keeper
-        self._known = known
+    def __init__(self, spool: Spool, terms: Terms) -> None:
+        self._spool = spool
+        self._keeper = Keeper(spool, terms.keep_s)
+        self._known = terms.known
 
     def asked(self, event: Any, tell: Tell) -> Answer:
         """Take a request; ``commitment_asked`` or ``commitment_given`` is told of it."""
@@ -64,8 +95,12 @@ class CommitmentService:
         except Exception:  # noqa: BLE001 - pydicom raises what it likes on what strangers send
             return INVALID_ARGUMENT, None
         assoc = event.assoc
-        if assoc.requestor.ae_title.strip() in self._known:
-            tell("commitment_asked", request.transaction_uid, [list(one) for one in request.references])
+        asker = assoc.requestor.ae_title.strip()
+        if asker in self._known:
+            try:
+                tell("commitment_asked", write_request(self._spool, asker, request))
+            except OSError:
+                return RESOURCE_LIMITATION, None
         else:
             assoc.afterwards.append(lambda: self._answer_here(assoc, event.context, request, tell))
         return SUCCESS, None
@@ -90,6 +125,46 @@ class CommitmentService:
         tell("commitment_given", len(report.committed), len(report.failed))
         if assoc.is_established:
             assoc.dimse.send_msg(_message(report, UID(context.transfer_syntax)), context.context_id)
+
+
+def write_request(spool: Spool, asker: str, request: Request) -> str:
+    """Write a request down, durably, and return the name of its file.
+
+    Raises
+    ------
+    OSError
+        It can't be written.
+    """
+    folder = spool.root / FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"{secrets.token_hex(8)}.json"
+    part = path.with_suffix(".part")
+    text = json.dumps(
+        {"asker": asker, "transaction": request.transaction_uid, "instances": request.references}
+    )
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
+    sync_folder(folder)
+    return path.name
+
+
+def read_request(path: Path) -> tuple[str, Request]:
+    """Return who asked, and the request.
+
+    Raises
+    ------
+    ValueError
+        The file is not one of these.
+    """
+    try:
+        values = json.loads(path.read_text())
+        references = tuple(Reference(*one) for one in values["instances"])
+        return str(values["asker"]), Request(str(values["transaction"]), references)
+    except (OSError, KeyError, TypeError) as error:
+        raise ValueError(f"{path.name}: not a request: {error!r}") from error
 
 
 def _message(report: Report, syntax: UID) -> N_EVENT_REPORT:

@@ -356,6 +356,8 @@ class SteppedAssociation(PynetdicomAssociation):  # type: ignore[misc]
             self.dul.step()
             while not self._kill and (item := self.dimse.get_msg(block=False)) != (None, None):
                 self._serve_request(item[1], item[0])
+                while self.afterwards:
+                    self.afterwards.pop(0)()
             if self.is_established and self.acse.is_release_requested():
                 self.acse.send_release(is_response=True)
                 self.is_released = True

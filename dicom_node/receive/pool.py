@@ -15,6 +15,7 @@ from typing import Any
 from dicom_node.receive.admission import Gatekeeper
 from dicom_node.receive.association import Association, ReceiveEvents
 from dicom_node.receive.channel import Channel, pair
+from dicom_node.receive.commitment import NO_TERMS, Terms
 from dicom_node.receive.connection import Limits
 from dicom_node.receive.listener import listen
 from dicom_node.receive.scp import STOP_WAIT_S, StorageSCP
@@ -59,6 +60,8 @@ class Receivers:
         Is told what happens.
     processes : int
         How many; 0: none but this one.
+    terms : Terms
+        Of the commitment to images that others ask for.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Receivers:
         tls: ServerTls | None,
         events: ReceiveEvents,
         processes: int,
+        terms: Terms = NO_TERMS,
     ) -> None:
         self._address = (host, port)
         self._ae_title = ae_title
@@ -82,6 +86,7 @@ class Receivers:
         self._tls = tls
         self._events = events
         self._count = processes
+        self._terms = terms
         self._listener: socket.socket | None = None
         self._here: StorageSCP | None = None
         self._threads: list[threading.Thread] = []
@@ -115,6 +120,7 @@ class Receivers:
                 limits=self._limits,
                 tls=tls,
                 events=self._events,
+                terms=self._terms,
             )
             self._here.start()
         for number in range(self._count):
@@ -193,6 +199,7 @@ class Receivers:
             "high_water": self._spool.high_water,
             "limits": asdict(self._limits),
             "tls": tls,
+            "terms": [self._terms.keep_s, sorted(self._terms.known)],
         }
 
 

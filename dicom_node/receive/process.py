@@ -23,6 +23,7 @@ from typing import Any
 from dicom_node.receive.admission import Refusal
 from dicom_node.receive.association import Association
 from dicom_node.receive.channel import Channel
+from dicom_node.receive.commitment import Terms
 from dicom_node.receive.connection import Limits
 from dicom_node.receive.scp import StorageSCP
 from dicom_node.receive.spool import Spool
@@ -94,6 +95,7 @@ def main(listener: int, end: int) -> None:
         limits=Limits(**settings["limits"]),
         tls=ServerTls(**{name: path and Path(path) for name, path in tls.items()}).context() if tls else None,
         events=Reporter(channel),
+        terms=Terms(settings["terms"][0], frozenset(settings["terms"][1])),
     )
     scp.start()
     channel.send("ready")

@@ -17,9 +17,10 @@ from pynetdicom import AE, build_context, evt
 from dicom_node import __version__
 from dicom_node.receive.admission import Gatekeeper
 from dicom_node.receive.association import Association, ReceiveEvents
+from dicom_node.receive.commitment import NO_TERMS, Terms
 from dicom_node.receive.connection import Limits
 from dicom_node.receive.server import ReceiveServer
-from dicom_node.receive.services import SERVICES
+from dicom_node.receive.services import services
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.storing import Storing
 from dicom_node.receive.tls import explain
@@ -62,6 +63,8 @@ class StorageSCP:
         Makes TLS required.
     events : ReceiveEvents
         Is told what happens.
+    terms : Terms
+        Of the commitment to images that others ask for.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class StorageSCP:
         limits: Limits,
         tls: ssl.SSLContext | None,
         events: ReceiveEvents,
+        terms: Terms = NO_TERMS,
     ) -> None:
         self.spool = spool
         self.gate = gate
@@ -88,8 +92,10 @@ class StorageSCP:
         # The limit is ours to count: pynetdicom's counts connections that have not asked for anything yet.
         ae.maximum_associations = 1_000_000
         handlers: list[Any] = [(evt.EVT_REQUESTED, self._on_requested), (evt.EVT_ACCEPTED, self._on_accepted)]
-        for service in SERVICES:
-            ae.add_supported_context(service.abstract_syntax, [str(uid) for uid in TRANSFER_SYNTAXES[:3]])
+        for service in services(spool, terms):
+            role = True if service.either_role else None
+            syntaxes = [str(uid) for uid in TRANSFER_SYNTAXES[:3]]
+            ae.add_supported_context(service.abstract_syntax, syntaxes, scu_role=role, scp_role=role)
             handlers.append((service.event, partial(self._on_service, service.handler)))
         self._server = ReceiveServer(
             ae,

@@ -8,6 +8,9 @@ from typing import Any
 
 from pynetdicom import evt
 
+from dicom_node.receive.commitment import CommitmentService, Terms
+from dicom_node.receive.spool import Spool
+from dicom_node.standard.commitment import PUSH_MODEL
 from dicom_node.standard.contexts import VERIFICATION
 from dicom_node.standard.status import SUCCESS
 
@@ -28,11 +31,21 @@ class Service:
     handler : callable
         Gets pynetdicom's event and a Tell, and returns what pynetdicom wants to answer. It runs on the
         association's thread, perhaps in a process of its own that has no database.
+    either_role : bool
+        Whether the caller may be the provider, as one that reports on a request of ours.
     """
 
     abstract_syntax: str
     event: Any
     handler: Callable[[Any, Tell], Any]
+    either_role: bool = False
 
 
-SERVICES = (Service(VERIFICATION, evt.EVT_C_ECHO, lambda event, tell: SUCCESS),)
+def services(spool: Spool, terms: Terms) -> tuple[Service, ...]:
+    """Return what is offered beside storage."""
+    commitment = CommitmentService(spool, terms)
+    return (
+        Service(VERIFICATION, evt.EVT_C_ECHO, lambda event, tell: SUCCESS),
+        Service(PUSH_MODEL, evt.EVT_N_ACTION, commitment.asked, either_role=True),
+        Service(PUSH_MODEL, evt.EVT_N_EVENT_REPORT, commitment.reported, either_role=True),
+    )

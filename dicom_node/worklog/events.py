@@ -83,7 +83,10 @@ EVENTS: dict[str, Event] = {
         label="caller-refused",
     ),
     "association-cut": _event(
-        "warning", "the association of {calling_ae} at {address} was aborted", "{reason}", label="caller-cut-off"
+        "warning",
+        "the association of {calling_ae} at {address} was aborted",
+        "{reason}",
+        label="caller-cut-off",
     ),
     "image-refused": _event(
         "error", "an image of {calling_ae} refused with {status}", "{reason}", label="image-refused"
@@ -118,13 +121,29 @@ EVENTS: dict[str, Event] = {
     "running": _event("info", "{pipeline} on {worker}", "run {run}"),
     "stage": _event("info", "{stage}", "{seconds:seconds}"),
     "analysed": _event(
-        "info", "{outcome}", "{sides}", "{lesions:lesion}", "{volume_ml:.2f} mL", "{reason}", "{seconds:seconds}"
+        "info",
+        "{outcome}",
+        "{sides}",
+        "{lesions:lesion}",
+        "{volume_ml:.2f} mL",
+        "{reason}",
+        "{seconds:seconds}",
     ),
     "failed": _event("error", "{reason}", "run {run}"),
     "run-lost": _event("warning", "run {run} was lost", "{reason}"),
     "sent": _event("info", "{objects:object} to {destination}", "{seconds:seconds}"),
     "confirmed": _event("info", "{destination} holds {objects:object}"),
     "unproven": _event("warning", "{destination} took {objects:object}", "{reason}"),
+    "commitment-given": _event(
+        "info",
+        "{calling_ae} asked whether {images:image} are kept",
+        "{objects} are",
+        "{reason}",
+        label="committed",
+    ),
+    "commitment-unanswered": _event(
+        "warning", "{calling_ae} was not told whether {images:image} are kept", "{reason}", label="unanswered"
+    ),
     "missing": _event("warning", "{destination} does not hold {objects:object} that it took", "{reason}"),
     "delivered": _event(
         "info", "{objects:object} at {destination}", "{seconds:seconds} since the last image", "{reason}"

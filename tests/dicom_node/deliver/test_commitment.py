@@ -12,7 +12,7 @@ from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import UnreachableError
 from dicom_node.deliver.commitment import CommitmentRefusedError, ask, report_to
 from dicom_node.errors import DeliveryError
-from dicom_node.receive.commitment import CommitmentService
+from dicom_node.receive.commitment import CommitmentService, Terms
 from dicom_node.standard.commitment import (
     PUSH_MODEL,
     PUSH_MODEL_INSTANCE,
@@ -135,7 +135,7 @@ def listening():
             assert event == "commitment_reported"
             outbox.commitment_reported(*details)
 
-        service = CommitmentService(keeper=None, known=frozenset())
+        service = CommitmentService(outbox._spool, Terms())
         ae = AE("NODE")
         ae.add_supported_context(PUSH_MODEL, NATIVE, scu_role=True, scp_role=True)
         handlers = [(evt.EVT_N_EVENT_REPORT, lambda event: service.reported(event, tell))]

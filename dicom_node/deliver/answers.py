@@ -1,0 +1,158 @@
+"""Answers to those who ask whether the node keeps their images, on associations that the node opens.
+
+A request lies in the data folder until it is answered, so that a restart forgets none.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from dicom_node.deliver.address import Address
+from dicom_node.deliver.association import DEFAULT_TIMEOUTS, Timeouts
+from dicom_node.deliver.commitment import report_to
+from dicom_node.deliver.pace import Pace
+from dicom_node.errors import DeliveryError, NodeError
+from dicom_node.receive.commitment import FOLDER, read_request
+from dicom_node.receive.keeper import Keeper
+from dicom_node.receive.spool import Spool
+from dicom_node.standard.commitment import Request
+from dicom_node.worklog.writer import Worklog
+
+TRIES = 12
+"""How often an answer is brought, over about an hour; who was away for longer asks again."""
+
+DEFAULT_PACE = Pace()
+Reported = Callable[[str, Sequence[str], Mapping[str, int]], bool]
+
+
+class Commitments:
+    """What becomes of requests and reports that come over associations of others.
+
+    Parameters
+    ----------
+    spool : Spool
+        Where images and requests lie.
+    keep_s : float
+        For how long images that were committed to are kept; 0: for ever.
+    askers : iterable of Address
+        Those whose address is known.
+    reported : callable
+        Takes the report of a destination, see :meth:`Outbox.commitment_reported`.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        keep_s: float,
+        askers: Iterable[Address],
+        *,
+        ae_title: str,
+        worklog: Worklog,
+        reported: Reported,
+        pace: Pace = DEFAULT_PACE,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    ) -> None:
+        self._folder = spool.root / FOLDER
+        self._keeper = Keeper(spool, keep_s)
+        self._askers = {address.ae_title.strip(): address for address in askers}
+        self._ae_title, self._worklog, self._reported = ae_title, worklog, reported
+        self._pace, self._timeouts = pace, timeouts
+        self._condition = threading.Condition()
+        self._new = True
+        self._stopping = False
+        self._tries: dict[str, int] = {}
+        self._thread = threading.Thread(target=self._work, name="commitments", daemon=True)
+
+    @property
+    def known(self) -> frozenset[str]:
+        """AE titles of those who are answered on an association of ours."""
+        return frozenset(self._askers)
+
+    def start(self) -> None:
+        """Begin to answer, first what an earlier process left."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the answer that is on its way."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(self._timeouts.connect_s)
+
+    # What the receiver tells (dicom_node.receive.association.ReceiveEvents)
+
+    def asked(self, name: str) -> None:
+        """Answer the request in a file of that name."""
+        del name  # all that lie there are answered
+        with self._condition:
+            self._new = True
+            self._condition.notify_all()
+
+    def given(self, calling_ae: str, given: int, refused: int) -> None:
+        """Write what somebody was told."""
+        self._worklog.write(
+            "commitment-given",
+            calling_ae=calling_ae,
+            images=given + refused,
+            objects=given,
+            reason=f"{refused} are not here" if refused else None,
+        )
+
+    def reported(
+        self, calling_ae: str, transaction_uid: str, committed: Sequence[str], failed: Mapping[str, int]
+    ) -> None:
+        """Pass a report on to the deliveries."""
+        if not self._reported(transaction_uid, committed, failed):
+            self._worklog.write(
+                "warning",
+                name="storage commitment",
+                reason=f"{calling_ae} reports on a request that was never made, or is forgotten",
+            )
+
+    def _work(self) -> None:
+        while not self._stopping:
+            with self._condition:
+                self._new = False
+            try:
+                failures = [self._answer(path) for path in sorted(self._folder.glob("*.json"))]
+            except Exception as error:  # noqa: BLE001 - the thread's outermost frame: one bad request must not end it
+                reason = str(error) if isinstance(error, NodeError) else type(error).__name__
+                self._worklog.write("warning", name="storage commitment", reason=reason)
+                failures = [TRIES]
+            wait_s = min((self._pace.wait_s(count) for count in failures if count), default=None)
+            with self._condition:
+                if not (self._stopping or self._new):
+                    self._condition.wait(wait_s)
+
+    def _answer(self, path: Path) -> int:
+        """Answer one request; return how often that has failed so far, 0 when it is done."""
+        try:
+            asker, request = read_request(path)
+        except ValueError as error:
+            self._worklog.write("warning", name="storage commitment", reason=str(error))
+            path.unlink(missing_ok=True)
+            return 0
+        count = self._tries.get(path.name, 0) + 1
+        try:
+            self._bring(asker, request)
+        except DeliveryError as error:
+            if count < TRIES and asker in self._askers:
+                self._tries[path.name] = count
+                return count
+            self._worklog.write(
+                "commitment-unanswered", calling_ae=asker, images=len(request.references), reason=str(error)
+            )
+        path.unlink(missing_ok=True)
+        self._tries.pop(path.name, None)
+        return 0
+
+    def _bring(self, asker: str, request: Request) -> None:
+        address = self._askers.get(asker)
+        if address is None:  # it was a destination when it asked
+            raise DeliveryError(f"{asker} is no [[destination]] any more")
+        report = self._keeper.commit(request)
+        report_to(address, self._ae_title, report, timeouts=self._timeouts)
+        self.given(asker, len(report.committed), len(report.failed))

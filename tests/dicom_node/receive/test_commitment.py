@@ -1,0 +1,298 @@
+"""Storage commitment on associations that peers open: what they are told, and where."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+from pynetdicom import AE, build_context, build_role, evt
+
+from dicom_node.deliver.address import Address
+from dicom_node.deliver.answers import Commitments
+from dicom_node.deliver.association import Timeouts
+from dicom_node.deliver.pace import Pace
+from dicom_node.receive.commitment import Terms, read_request, write_request
+from dicom_node.receive.spool import Spool
+from dicom_node.standard.commitment import (
+    PUSH_MODEL,
+    PUSH_MODEL_INSTANCE,
+    Reference,
+    Report,
+    Request,
+    decode_report,
+    encode_report,
+    encode_request,
+)
+from dicom_node.worklog.follow import records
+from dicom_node.worklog.writer import Worklog
+
+MR = "1.2.840.10008.5.1.4.1.1.4"
+WAIT_S = 20.0
+HERE, GONE = Reference(MR, "1.2.826.0.1.3680043.8.498.1.1"), Reference(MR, "1.2.3.9")
+REQUEST = Request("1.9.1", (HERE, GONE))
+
+
+class Asker:
+    """A peer that asks for commitment, and hears reports on the same association or on its own port."""
+
+    def __init__(self) -> None:
+        self.reports: list[Report] = []
+        self.roles: list[Any] = []
+        self.changed = threading.Condition()
+        self.status = 0
+        self.ae = AE("ASKER")
+        self.ae.add_supported_context(PUSH_MODEL, scu_role=True, scp_role=True)
+        self.server = self.ae.start_server(
+            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.hear)]
+        )
+        self.address = Address("ASKER", "127.0.0.1", self.server.socket.getsockname()[1])
+
+    def hear(self, event: Any) -> tuple[int, None]:
+        with self.changed:
+            self.roles.append(dict(event.assoc.requestor.role_selection))
+            self.reports.append(decode_report(event.event_information))
+            self.changed.notify_all()
+        return self.status, None
+
+    def wait(self, count: int = 1) -> list[Report]:
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.reports) >= count, WAIT_S)
+        return self.reports
+
+    def associate(self, port: int, **options: Any) -> Any:
+        handlers = [(evt.EVT_N_EVENT_REPORT, self.hear)]
+        contexts = [build_context(PUSH_MODEL)]
+        assoc = self.ae.associate(
+            "127.0.0.1", port, contexts, ae_title="NODE", evt_handlers=handlers, **options
+        )
+        assert assoc.is_established
+        return assoc
+
+    def ask(
+        self, assoc: Any, request: Request | Dataset = REQUEST, action: int = 1, instance: str = ""
+    ) -> int:
+        ds = encode_request(request) if isinstance(request, Request) else request
+        status, _ = assoc.send_n_action(ds, action, PUSH_MODEL, instance or PUSH_MODEL_INSTANCE)
+        return int(status.Status)
+
+
+@pytest.fixture
+def asker() -> Iterator[Asker]:
+    asker = Asker()
+    yield asker
+    asker.server.shutdown()
+
+
+@pytest.fixture
+def kept(spool: Spool, make_image: Callable[..., Dataset]) -> Path:
+    """An image that lies in the spool, filed."""
+    ds = make_image(1)
+    path = spool.image_path(ds.SeriesInstanceUID, HERE.sop_instance_uid)
+    path.parent.mkdir()
+    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = HERE
+    ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_stranger_is_answered_where_it_asked(
+    start_scp: Any, recorder: Any, asker: Asker, kept: Path, processes: int
+) -> None:
+    scp = start_scp(terms=Terms(14 * 86400.0), processes=processes)
+    assoc = asker.associate(scp.port)
+    assert asker.ask(assoc) == 0
+    (report,) = asker.wait()
+    assert report == Report("1.9.1", (HERE,), {GONE: 0x0112})
+    assert recorder.wait("commitment_given") == [(1, 1)]
+    assert (kept.parent / "kept-until").exists()
+    assert asker.ask(assoc) == 0  # the association goes on
+    assoc.release()
+    assert assoc.is_released
+
+
+def test_stranger_who_has_gone_harms_nobody(start_scp: Any, recorder: Any, asker: Asker, kept: Path) -> None:
+    scp = start_scp()
+    assoc = asker.associate(scp.port)
+    assert asker.ask(assoc) == 0
+    assoc.abort()
+    recorder.wait("association_ended")
+    assert asker.ask(asker.associate(scp.port)) == 0
+
+
+def test_request_of_one_whose_address_is_known_is_left_for_the_node(
+    start_scp: Any, recorder: Any, asker: Asker, spool: Spool
+) -> None:
+    scp = start_scp(terms=Terms(0.0, frozenset({"ASKER"})))
+    assoc = asker.associate(scp.port)
+    assert asker.ask(assoc) == 0
+    assoc.release()
+    ((name,),) = recorder.wait("commitment_asked")
+    path = spool.root / "commitments" / name
+    assert read_request(path) == ("ASKER", REQUEST)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert asker.reports == []
+
+
+@pytest.mark.parametrize("role", [True, False])
+def test_report_on_an_association_of_the_peer_is_told(
+    start_scp: Any, recorder: Any, asker: Asker, role: bool
+) -> None:
+    scp = start_scp()
+    roles = [build_role(PUSH_MODEL, scp_role=True)] if role else []
+    assoc = asker.associate(scp.port, ext_neg=roles)
+    assert [cx.as_scp for cx in assoc.accepted_contexts] == [role]
+    report = Report("1.9.1", (HERE,), {GONE: 0x0112})
+    status, _ = assoc.send_n_event_report(encode_report(report), 2, PUSH_MODEL, PUSH_MODEL_INSTANCE)
+    assert status.Status == 0
+    details = ("1.9.1", [HERE.sop_instance_uid], {GONE.sop_instance_uid: 0x0112})
+    assert recorder.wait("commitment_reported") == [details]
+    assoc.release()
+
+
+def bad_request(**elements: Any) -> Dataset:
+    ds = encode_request(REQUEST)
+    for keyword, value in elements.items():
+        setattr(ds, keyword, value)
+    return ds
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ({"action": 2}, 0x0123),
+        ({"instance": "1.2.3"}, 0x0112),
+        ({"request": bad_request(TransactionUID="")}, 0x0115),
+        ({"request": bad_request(ReferencedSOPSequence=[])}, 0x0115),
+        ({"request": bad_request(ReferencedSOPSequence=[Dataset()])}, 0x0115),
+    ],
+)
+def test_request_that_can_not_be_meant_is_refused(
+    start_scp: Any, asker: Asker, options: dict[str, Any], status: int
+) -> None:
+    assoc = asker.associate(start_scp().port)
+    assert asker.ask(assoc, **options) == status
+    assert asker.ask(assoc) == 0
+    assoc.release()
+
+
+def test_report_without_uids_is_refused(start_scp: Any, recorder: Any, asker: Asker) -> None:
+    assoc = asker.associate(start_scp().port)
+    ds = encode_report(Report("1.2", (HERE,)))
+    del ds.TransactionUID
+    status, _ = assoc.send_n_event_report(ds, 1, PUSH_MODEL, PUSH_MODEL_INSTANCE)
+    assert status.Status == 0x0115
+    assoc.release()
+    assert recorder.of("commitment_reported") == []
+
+
+class Answering:
+    """The node's side that answers on associations of its own."""
+
+    def __init__(self, spool: Spool, address: Address, reported: Any = None) -> None:
+        self.spool = spool
+        self.worklog = Worklog(spool.root)
+        self.commitments = Commitments(
+            spool,
+            14 * 86400.0,
+            [address],
+            ae_title="NODE",
+            worklog=self.worklog,
+            reported=reported or (lambda *_: False),
+            pace=Pace(first_s=0.05, cap_s=0.1),
+            timeouts=Timeouts(2, 2, 2),
+        )
+
+    def event(self, name: str) -> dict[str, Any]:
+        """Wait for an event of the worklog, and return its figures."""
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            for one in records(self.spool.root):
+                if one.event == name:
+                    return dict(one.figures)
+            time.sleep(0.02)
+        raise AssertionError(f"no {name}: {[one.line() for one in records(self.spool.root)]}")
+
+    def files(self) -> list[Path]:
+        return sorted((self.spool.root / "commitments").glob("*"))
+
+
+def test_answer_is_brought_on_an_association_of_ours(asker: Asker, kept: Path, spool: Spool) -> None:
+    node = Answering(spool, asker.address)
+    node.commitments.start()
+    node.commitments.asked(write_request(spool, "ASKER", REQUEST))
+    (report,) = asker.wait()
+    assert report == Report("1.9.1", (HERE,), {GONE: 0x0112})
+    role = asker.roles[0][PUSH_MODEL]
+    assert (role.scu_role, role.scp_role) == (False, True)
+    given = node.event("commitment-given")
+    assert (given["calling_ae"], given["images"], given["objects"]) == ("ASKER", 2, 1)
+    node.commitments.stop()
+    assert node.files() == []
+    node.worklog.close()
+
+
+def test_answer_that_a_restart_interrupted_is_brought_after_it(
+    asker: Asker, kept: Path, spool: Spool
+) -> None:
+    write_request(spool, "ASKER", REQUEST)
+    node = Answering(spool, asker.address)
+    node.commitments.start()
+    assert asker.wait()[0].committed == (HERE,)
+    node.commitments.stop()
+    node.worklog.close()
+
+
+def test_asker_that_is_away_is_tried_again(asker: Asker, kept: Path, spool: Spool) -> None:
+    asker.status = 0x0110
+    node = Answering(spool, asker.address)
+    write_request(spool, "ASKER", REQUEST)
+    node.commitments.start()
+    asker.wait(2)
+    asker.status = 0
+    node.event("commitment-given")
+    node.commitments.stop()
+    assert node.files() == []
+    node.worklog.close()
+
+
+def test_asker_that_never_comes_back_is_named(
+    asker: Asker, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.deliver.answers.TRIES", 2)
+    asker.status = 0x0110
+    node = Answering(spool, asker.address)
+    write_request(spool, "ASKER", REQUEST)
+    node.commitments.start()
+    figures = node.event("commitment-unanswered")
+    assert figures["calling_ae"] == "ASKER"
+    assert "0110" in figures["reason"]
+    node.commitments.stop()
+    assert node.files() == []
+    node.worklog.close()
+
+
+def test_request_of_one_that_is_no_destination_any_more_is_named(asker: Asker, spool: Spool) -> None:
+    node = Answering(spool, asker.address)
+    write_request(spool, "OTHER", REQUEST)
+    (spool.root / "commitments" / "damaged.json").write_text(json.dumps({"asker": 1}))
+    node.commitments.start()
+    assert "no [[destination]] any more" in node.event("commitment-unanswered")["reason"]
+    node.event("warning")
+    node.commitments.stop()
+    node.worklog.close()
+
+
+def test_report_on_a_request_that_was_never_made_is_named(asker: Asker, spool: Spool) -> None:
+    told: list[Any] = []
+    node = Answering(spool, asker.address, lambda *details: bool(told.append(details)))
+    node.commitments.reported("PACS", "1.2", ["1.3"], {})
+    assert told == [("1.2", ["1.3"], {})]
+    assert "PACS reports on a request that was never made" in node.event("warning")["reason"]
+    node.worklog.close()
