@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from pipelines.device import limit_threads, resolve_device
 from pipelines.fatsat.crop import Crop, crop_eye, normalised
@@ -103,10 +105,10 @@ class FatsatPipeline:
         with run.stage("crop"):
             crops = [crop_eye(volume, eyes, eye.side, settings.crop) for eye in seen]
             inputs = np.stack([normalised(crop.values) for crop in crops])
-        with run.stage("ensemble"):
+        with run.stage("ensemble"), _one_thread():
             said = ensemble(inputs, settings.members)
         answers: dict[Laterality, Answer] = {}
-        with run.stage("saliency"):
+        with run.stage("saliency"), _one_thread():
             for number, (eye, crop) in enumerate(zip(seen, crops, strict=True)):
                 positive = _is_positive(float(said.probability[number]), threshold)
                 told = explained(ensemble, inputs[number], crop, int(positive), settings.members)
@@ -142,6 +144,20 @@ def load_fatsat(device: str = "auto", folder: Path = FOLDER) -> FatsatPipeline:
     pipeline = FatsatPipeline(device, folder)
     pipeline.ensemble("published")
     return pipeline
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread inside: networks this small wait longer for each other than they compute.
+
+    32 members with both maps of two eyes: 2 s of one core; with two threads on two busy cores 20 s.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _missing(eyes: Eyes, volume: Volume) -> dict[Laterality, str]:

@@ -227,6 +227,17 @@ def test_weights_on_disk_give_a_whole_answer_again_and_again(
     assert all(0 <= (site.saliency_share or 0) <= 1 for site in first.sites)
 
 
+def test_threads_are_given_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find_with(monkeypatch, orbit_eyes())
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run(FatsatPipeline("cpu", folder), orbit_volume())
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_missing_weights_are_an_error_that_names_them(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"fatsat\.json"):
         load_fatsat("cpu", tmp_path)
