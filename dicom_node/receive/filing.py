@@ -227,6 +227,11 @@ class Filer:
 def _header(path: Path) -> ImageHeader:
     try:
         return read_header(path)
+    except UnreadableError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno not in (None, errno.EIO):
+            raise cause from None  # too many open files and the like: the image is sound
+        raise
     except OSError as error:
         if error.errno != errno.EIO:
             raise

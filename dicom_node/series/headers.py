@@ -130,6 +130,12 @@ def read_header(path: Path) -> ImageHeader:
         raise UnreadableError(f"{path.name}: {error}") from error
     except BAD_FILE_ERRORS as error:  # elements are only decoded where they are asked for
         raise UnreadableError(f"{path.name}: {why(error)}") from error
+    except OSError as error:
+        if (
+            error.errno is not None
+        ):  # the disk's; pydicom raises one without a number where a sequence ends early
+            raise
+        raise UnreadableError(f"{path.name}: cut off within a sequence") from error
 
 
 def header_of(ds: Dataset, *, has_pixels: bool | None = None) -> ImageHeader:

@@ -328,3 +328,24 @@ def test_files_of_a_crash_are_filed_when_they_were_complete_and_go_when_not(
     start_filer()
     assert told.next().header.instance_number == 1
     assert list(spool.inbox.glob("*.part")) == []
+
+
+def test_image_is_not_set_aside_because_too_many_files_are_open(
+    start_filer, receive, make_image, told, spool, monkeypatch
+):
+    monkeypatch.setattr(filing, "RETRY_S", 0.01)
+    read, refusals = filing.read_header, [OSError(24, "Too many open files"), None]
+
+    def refuse_once(path):
+        if error := refusals.pop(0):
+            try:
+                raise error
+            except OSError as cause:
+                raise filing.UnreadableError(f"{path.name} can't be read") from cause
+        return read(path)
+
+    monkeypatch.setattr(filing, "read_header", refuse_once)
+    filer = start_filer()
+    filer.put(A, receive(make_image()))
+    assert told.next().outcome == "new"
+    assert not list(spool.quarantine.iterdir())

@@ -240,3 +240,12 @@ def test_uid_of_a_vr_that_does_not_exist_is_unreadable(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"\x20\x00\x0e\x00UI", b"\x20\x00\x0e\x00U\x94"))
     with pytest.raises(UnreadableError, match=r"not readable as DICOM \(NotImplementedError\)"):
         read_header(path)
+
+
+def test_sequence_that_ends_early_is_a_damaged_file_and_no_trouble_of_the_disk(tmp_path: Path) -> None:
+    (path, *_) = mr_series(tmp_path, shape=(5, 8, 8))
+    content = path.read_bytes()
+    shared_functional_groups = b"\x00\x52\x29\x92SQ\0\0\x04\0\0\0\xfe\xff\x00\xe0"
+    path.write_bytes(content.replace(b"\xe0\x7f\x10\x00OW", shared_functional_groups + b"\xe0\x7f\x10\x00OW"))
+    with pytest.raises(UnreadableError, match="cut off within a sequence"):
+        read_header(path)
