@@ -212,7 +212,7 @@ def demo(
     head = flair_phantom(seed)
     studies = [Study("flair", "Phantom FLAIR from the MNI152 template", head.volume, head.lesions)]
     if "fatsat" in installed():
-        orbits = geometric_orbits(seed, lesions=("right",))
+        orbits = geometric_orbits(seed, lesions=("right",), contrast=1.8)  # of 1.3 to 2: a plain lesion
         eye = orbits.eye("right")
         assert eye is not None, "nothing was asked to be missing"
         studies.append(

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import mr_series
 from typer.testing import CliRunner
 
 from dicom_node.cli import app
 from dicom_node.control import ControlServer
-from dicom_node.errors import UnreadableError
+from dicom_node.errors import NotFoundError, UnreadableError
 
 
 def retry(tmp_path: Path, content: str) -> Any:
@@ -46,6 +47,17 @@ def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["retry", "abcd", "--points", str(tmp_path / "none.json")])
     assert isinstance(result.exception, UnreadableError)
     assert "none.json" in str(result.exception)
+
+
+def test_pipeline_that_takes_no_points_says_so_before_it_is_loaded(tmp_path: Path) -> None:
+    series = mr_series(tmp_path / "flair", shape=(8, 16, 16), EchoTime=90.0, RepetitionTime=9000.0)
+    points = tmp_path / "points.json"
+    points.write_text('{"left": [1, 2, 3]}')
+    arguments = ["analyse", str(series[0].parent), "--out", str(tmp_path / "out"), "--points", str(points)]
+    result = CliRunner().invoke(app, [*arguments, "--pipeline", "flair"])
+    assert isinstance(result.exception, NotFoundError)
+    assert "the pipeline flair takes no --points" in str(result.exception)
+    assert not (tmp_path / "out").exists()
 
 
 def test_points_reach_the_node_as_settings_of_this_one_job(tmp_path: Path) -> None:
