@@ -35,7 +35,7 @@ DEPTH_MM = 14.0
 10 mm, and a head that is turned by some 5 degrees [ours]."""
 HALF_MM = 31.0
 """Half of the mean distance between the centres (57 to 68 mm)."""
-NERVE_MIN = 0.30
+NERVE_MIN = 0.27
 """Least score of a nerve."""
 FOLLOWED_MIN_MM = 9.0
 """So far behind its globe a nerve must be followed."""

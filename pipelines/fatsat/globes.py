@@ -21,7 +21,7 @@ COARSE_MM = 3.0
 BALL_MM = 11.5
 SHELL_MM = 18.0
 """Radius of the mean globe (length 23 mm, SD 1.2) and of the ball minus which its surroundings are taken."""
-COVERED_MIN = 0.6
+COVERED_MIN = 0.42
 """Share of the ball that must lie inside the series."""
 LEVEL_MIN = 0.3
 """Signal of a ball, over the 99th percentile of the series: vitreous is among the brightest in T2."""

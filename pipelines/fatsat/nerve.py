@@ -39,6 +39,9 @@ LOOK_WEIGHT = 9.0
 """How much a perfect look weighs against one squared SD of place or step."""
 LOOK_MIN = 0.2
 """The nerve ends where two slices in a row look less like one."""
+FLOOR = 0.1
+"""Over the vitreous: differences in noise, in air and in bone do not count."""
+ALONE_WEIGHT, HOLLOW_WEIGHT, HOLE_WEIGHT = 1.4, 0.8, 2.0
 FRONT_MM = 16.0
 """So far behind the globe the looks make the score."""
 COURSE_STEP_MM = 0.5
@@ -135,46 +138,81 @@ def _planes(volume: Volume, globe: Globe, medial: Floats, frame: Frame, given: F
     return _Planes(k[behind], depth[behind], expected[behind], np.stack([to_medial, to_top]), origin, slope)
 
 
-def _disc_kernels() -> FloatArray:
-    """Return means over core, ring and surroundings of a nerve, float32, shape (3, n, n)."""
-    reach = round(5.5 / PIXEL_MM)
+def _kernels() -> FloatArray:
+    """Return means over core, ring, nerve with sheath, and a spot of the surroundings, float32, shape (4, n, n)."""
+    reach = round(2.75 / PIXEL_MM)
     at = np.arange(-reach, reach + 1) * PIXEL_MM
     away = np.hypot(at[:, None], at[None, :])
-    parts = [away <= 1.3, (away >= 1.5) & (away <= 2.7), (away >= 3.4) & (away <= 5.2)]
+    parts = [away <= 1.3, (away >= 1.5) & (away <= 2.7), away <= 2.6, away <= 1.2]
     return np.stack([part / part.sum() for part in parts]).astype(np.float32)
 
 
-_KERNELS = _disc_kernels()
+def _spots(reach_mm: float) -> list[tuple[int, int]]:
+    """Return twelve spots around a centre, in pixels from it."""
+    turn = 2.0 * np.pi * np.arange(12) / 12
+    reach = reach_mm / PIXEL_MM
+    return [(round(reach * float(np.sin(t))), round(reach * float(np.cos(t)))) for t in turn]
+
+
+AROUND_MM, RING_MM = 4.3, 2.6
+"""How far from the centre spots are looked at beyond the sheath and in it."""
+BRIGHTEST, DARKEST = 4, 2
+"""Of the twelve spots: the nerve must be brighter than these around it, so that muscles, dura and folds of the brain, which go
+on to one side or two, do not look like it; its core darker than these of the ring."""
+_KERNELS = _kernels()
+_AROUND, _RING = _spots(AROUND_MM), _spots(RING_MM)
 _OFFSETS = np.arange(-round(HALF_MM / PIXEL_MM), round(HALF_MM / PIXEL_MM) + 1) * PIXEL_MM
 
 
 def looks(volume: Volume, globe: Globe, planes: _Planes) -> FloatArray:
     """Return how much each pixel looks like a nerve's centre, float32, shape (planes, up, medial); about 0 to 1.
 
-    The ring over its surroundings counts most, the ring over the core half of that: thick or oblique slices blur nerve and
-    sheath into one bright disc, and where the fat is not suppressed only the dark core is left.
+    Two signs are added: the nerve with its sheath is brighter than the brightest of what lies around it, which is all that
+    thick or oblique slices leave, and the ring is brighter than the core. Where that is more, a third counts instead: the core
+    is darker than the darkest of its ring, which is left where the fat is not suppressed or the sheath is wide. All are
+    relative to the signal there, so that shading behind the globe does not count.
     """
     inverse = np.linalg.inv(volume.affine)
     offset = _OFFSETS[None, :, None] * planes.across[0] + _OFFSETS[:, None, None] * planes.across[1]
-    margin = round(5.5 / PIXEL_MM)
+    inner, outer = _KERNELS.shape[1] // 2, round(AROUND_MM / PIXEL_MM)
     maps = np.zeros((len(planes.index), len(_OFFSETS), len(_OFFSETS)), dtype=np.float32)
     half_slice = volume.spacing_mm[0] / 2
+    size = len(_OFFSETS)
     for number, (k, expected) in enumerate(zip(planes.index, planes.expected, strict=True)):
         points = expected + offset
         ijk = points @ inverse[:3, :3].T + inverse[:3, 3]
         image = ndimage.map_coordinates(
             volume.array[k], [ijk[..., 1], ijk[..., 0]], order=1, mode="constant", cval=0.0
         )
-        image = image / globe.level
-        core, ring, around = (
-            signal.fftconvolve(np.pad(image, margin, mode="edge"), kernel, mode="valid")
-            for kernel in _KERNELS
+        image = np.pad(image / globe.level, inner + outer, mode="edge")
+        core, ring, nerve, spot = (signal.fftconvolve(image, kernel, mode="valid") for kernel in _KERNELS)
+        around, near_by = (
+            np.sort(
+                [spot[outer + r : outer + r + size, outer + c : outer + c + size] for r, c in spots], axis=0
+            )
+            for spots in (_AROUND, _RING)
         )
-        look = ((ring - around) + 0.5 * (ring - core)) / 0.6
+        bright, dark = around[-BRIGHTEST:].mean(axis=0), near_by[:DARKEST].mean(axis=0)
+        core, ring, nerve = (part[outer : outer + size, outer : outer + size] for part in (core, ring, nerve))
+        alone = (nerve - bright) / (np.abs(nerve) + FLOOR)
+        hollow = (ring - core) / (np.abs(ring) + FLOOR)
+        hole = (dark - core) / (np.abs(dark) + FLOOR)
+        look = np.maximum(
+            ALONE_WEIGHT * np.clip(alone, -0.3, 0.5) + HOLLOW_WEIGHT * np.clip(hollow, -0.3, 0.4),
+            HOLE_WEIGHT * np.clip(hole, 0.0, 0.4) * np.clip((core - FLOOR) / FLOOR, 0.0, 1.0),
+        )
         # partly globe
         near = np.linalg.norm(points - globe.centre, axis=-1) < globe.radius_mm + SCLERA_MM + 0.3 * half_slice
         maps[number] = np.where(near, 0.0, np.clip(look, 0.0, 1.0))
     return maps
+
+
+def _place_weight(depth_mm: float, planes: _Planes) -> float:
+    """Return how much a place's squared distance in SD costs: behind the globe in full, further back less and less.
+
+    The places of one nerve are not independent of each other: each in full would count the anatomy once a slice.
+    """
+    return float(0.15 + 0.35 * np.exp(-(depth_mm - planes.depth_mm[0]) / 4.0))
 
 
 def _best_path(maps: FloatArray, planes: _Planes) -> npt.NDArray[np.int64]:
@@ -197,7 +235,7 @@ def _best_path(maps: FloatArray, planes: _Planes) -> npt.NDArray[np.int64]:
             back[number] = ways.argmax(axis=0)
             total = ways.max(axis=0)
         sd = np.array(PLACE_SD_MM) + np.array(PLACE_SD_SLOPE) * max(0.0, depth - 10.0)
-        place_cost = 0.15 * ((places / sd) ** 2).sum(axis=1)
+        place_cost = _place_weight(depth, planes) * ((places / sd) ** 2).sum(axis=1)
         total = total + LOOK_WEIGHT * peaks[number][np.ix_(at, at)].ravel() - place_cost
     node = int(total.argmax())
     nodes = [node]
