@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from dicom_node.config import Settings
 from dicom_node.errors import NodeError, StateError
+from dicom_node.jobs.rebuild import FOUND
 from dicom_node.jobs.runs import last_run
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
@@ -30,6 +31,10 @@ from pipelines.types import PipelineInfo
 
 GIVEN_BY_PERSON = ("points",)
 """Settings that a person gives for one series: they stay with it when late images make another job."""
+
+
+GIVEN = "given by a person"
+"""How the first reason of a job ends whose settings a person gave."""
 
 
 class Jobs(Protocol):
@@ -253,13 +258,40 @@ class Intake:
         unknown = sorted(set(given) - set(info.default_settings))
         if unknown:
             raise StateError(f"job {job.id[:8]} is of {job.pipeline}, which takes no {unknown[0]}")
-        reason = f"with {', '.join(sorted(given))} given by a person"
+        reason = f"with {', '.join(sorted(given))} {GIVEN}"
+        return self._analyse_as(job, {**info.default_settings, **given}, reason)
+
+    def analyse_with_todays(self, job: JobRow) -> str | None:
+        """Analyse the images of a job with today's configuration and weights; None where they are the job's own.
+
+        Settings that a person gave are kept.
+
+        Raises
+        ------
+        StateError
+            Another job has them already.
+        """
+        info = self.installed.get(job.pipeline)
+        if info is None:
+            return None
+        first = self.store.history(job.id)[0].reason
+        keeps = first.endswith(GIVEN) or first == FOUND  # whose they were is lost with a database
+        settings = dict(job.settings if keeps else info.default_settings)
+        if self._identity(job, settings) == job.id:
+            return None
+        reason = "with other weights" if settings == job.settings else "with the settings of today"
+        return self._analyse_as(job, settings, reason)
+
+    def _identity(self, job: JobRow, settings: Mapping[str, Any]) -> str:
+        """Return the ID of the job that analyses the same images with these settings and the installed weights."""
+        rows = {row.path: row.sop_instance_uid for row in self.store.images(job.series_uid)}
+        digest = self.installed[job.pipeline].weights_digest
+        return job_identity([rows[path] for path in job.images], job.pipeline, digest, settings)
+
+    def _analyse_as(self, job: JobRow, settings: dict[str, Any], reason: str) -> str:
+        """Make the job that analyses the same images with these settings in place of another one."""
         with self.guard:
-            rows = {row.path: row.sop_instance_uid for row in self.store.images(job.series_uid)}
-            settings = {**info.default_settings, **given}
-            job_id = job_identity(
-                [rows[path] for path in job.images], job.pipeline, info.weights_digest, settings
-            )
+            job_id = self._identity(job, settings)
             if self.store.job(job_id) is not None:
                 short = job_id[:8]
                 raise StateError(

@@ -284,10 +284,17 @@ class Node:
         if verb == "retry" and state is JobState.NO_PIPELINE:
             return self._steer_series(verb, self.store.series(job.series_uid))
         if verb == "retry" and state in {JobState.DELIVERED, JobState.ABANDONED}:
-            job = self.reconciler.again(job.id, "asked for by a person")
-            self.worklog.write("retry", job.id, run=job.run)
-            return f"job {short} is analysed again, as run {job.run}"
+            return self._analyse_again(job)
         raise StateError(f"job {short} is {job.state}: nothing to {verb}")
+
+    def _analyse_again(self, job: JobRow) -> str:
+        short = job.id[:8]
+        anew = self.intake.analyse_with_todays(job) if job.state == JobState.DELIVERED else None
+        if anew is not None:
+            return f"job {short} is analysed again with what holds today, as job {anew[:8]}"
+        job = self.reconciler.again(job.id, "asked for by a person")
+        self.worklog.write("retry", job.id, run=job.run)
+        return f"job {short} is analysed again, as run {job.run}"
 
     # What the reconciler tells (dicom_node.jobs.reconcile.Events)
 

@@ -26,6 +26,9 @@ from dicom_node.series.headers import read_header
 
 log = logging.getLogger(__name__)
 
+FOUND = "found in the spool"
+"""First reason of a job that was added to the database from the spool."""
+
 
 @dataclass(frozen=True)
 class Recovered:
@@ -111,7 +114,7 @@ def _index_jobs(store: Store, spool: Spool) -> int:
 
 def _place(job: JobRow, results: Path, *, is_replaced: bool) -> None:
     """Set a job's state and run by what its folders say; one that was replaced stays so, whatever came of it."""
-    job.reason = "found in the spool"
+    job.reason = FOUND
     if job.state == JobState.ABANDONED:
         job.run = max(1, last_run(results, job.id))
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +207,24 @@ def test_abandoned_job_is_queued_again_when_its_weights_are_back(late: tuple[Ben
         bench.intake.tracker.step()
         (queued,) = bench.jobs()
     assert (queued.id, queued.run) == (job.id, 2)
+
+
+@pytest.mark.parametrize("changed", ["settings", "weights"])
+def test_retry_takes_todays_settings_and_weights(late: tuple[Bench, JobRow, Path], changed: str) -> None:
+    bench, job, _ = late
+    assert bench.intake.analyse_with_todays(job) is None
+    info = INSTALLED["flair"]
+    today = {"settings": {"default_settings": {"threshold": 0.7}}, "weights": {"weights_digest": "1" * 64}}
+    bench.intake.installed = {"flair": replace(info, **today[changed])}
+    anew = bench.intake.analyse_with_todays(job)
+    (queued,) = bench.jobs()
+    assert (queued.id, anew != job.id) == (anew, True)
+    assert queued.settings == bench.intake.installed["flair"].default_settings
+
+
+def test_retry_keeps_the_settings_that_a_person_gave(late: tuple[Bench, JobRow, Path]) -> None:
+    bench, job, _ = late
+    bench.intake.installed = {"flair": replace(INSTALLED["flair"], default_settings={"threshold": 0.5})}
+    given = bench.store.job(bench.intake.analyse_with(job, {"threshold": 0.9}))
+    assert given is not None
+    assert bench.intake.analyse_with_todays(given) is None

@@ -119,3 +119,33 @@ def test_unreadable_files_are_passed_over(spool: Spool, path: Path) -> None:
     (spool.series / "s" / "x.dcm").write_bytes(b"nothing")
     (spool.jobs / "x.json").write_text("{}")
     assert rebuild(path, spool.root) == Recovered(images=5, jobs=5)
+
+
+def test_job_that_was_replaced_stays_so_although_its_run_ended(spool: Spool, path: Path) -> None:
+    store = Store(path, spool.jobs)
+    store.move_job(JOBS["new"], JobState.ABANDONED, "replaced by another job")
+    store.close()
+    finish(spool, JOBS["new"], 1)
+    path.unlink()
+    rebuild(path, spool.root)
+    store = Store(path, spool.jobs)
+    job = store.job(JOBS["new"])
+    assert job is not None and job.state == JobState.ABANDONED
+    store.close()
+
+
+def test_image_found_for_an_ignored_series_has_it_judged_again(spool: Spool, path: Path) -> None:
+    store = Store(path, spool.jobs)
+    (series,) = store.series_in(SeriesState.ROUTED)
+    for state in (SeriesState.RECEIVING, SeriesState.IGNORED):
+        store.move_series(series.series_uid, state)
+    late = mr_series(spool.root / "late", shape=(6, 8, 8))[5]
+    place = spool.series / "s" / "late.dcm"
+    late.rename(place)
+    store.close()
+    assert rebuild(path, spool.root).images == 1
+    store = Store(path, spool.jobs)
+    assert [row.reason for row in store.series_in(SeriesState.RECEIVING)] == [
+        "an image was found in the spool"
+    ]
+    store.close()

@@ -13,7 +13,7 @@ from rig import JobsRig, manifest
 
 from dicom_node.errors import BrokerError, StateError
 from dicom_node.jobs import runs
-from dicom_node.jobs.reconcile import ACTIVE_S, IDLE_S
+from dicom_node.jobs.reconcile import ACTIVE_S, FREE_STOPS, IDLE_S
 from dicom_node.jobs.runs import RunFolder
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
@@ -390,3 +390,26 @@ def test_stopped_worker_costs_no_attempt_and_a_crash_does(bench: Bench) -> None:
     runs.note_death(bench.work(6).path, runs.LOST, "crashed")
     bench.step()
     assert (bench.job.run, bench.job.attempts) == (7, 2)
+
+
+def test_worker_that_is_stopped_again_and_again_fails_the_job_at_last(bench: Bench) -> None:
+    for run in range(1, FREE_STOPS + 3):
+        bench.step()
+        runs.note_death(bench.work(run).path, runs.LOST, runs.STOPPED)
+        bench.step()
+    assert (bench.job.state, bench.job.attempts) == (JobState.QUEUED, 3)
+    runs.note_death(bench.work(FREE_STOPS + 3).path, runs.LOST, runs.STOPPED)
+    bench.step()
+    assert bench.job.outcome == "failed"
+    assert f"failed: {runs.STOPPED}" in bench.heard
+
+
+def test_results_without_a_manifest_are_set_aside_and_made_again(bench: Bench) -> None:
+    bench.step()
+    (bench.results / bench.job_id).mkdir()
+    bench.step()
+    assert "lost: its results were damaged, and were set aside" in bench.heard
+    assert bench.rig.folders(bench.job_id) == [".was1"]
+    bench.publish(bench.work(run=2), run=2)
+    bench.step()
+    assert bench.heard[-1] == "finished 2 none"
