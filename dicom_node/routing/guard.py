@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydicom.uid import UID
-
 from dicom_node.routing.values import angle_deg, normals
 from dicom_node.series.headers import ImageHeader
+from dicom_node.standard.uids import uid_name
 
 ANALYSED_SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.4": "MR Image Storage",
@@ -56,7 +55,7 @@ def _own_result(header: ImageHeader) -> str | None:
 def _not_mr_class(header: ImageHeader) -> str | None:
     if header.sop_class_uid in ANALYSED_SOP_CLASSES:
         return None
-    name = UID(header.sop_class_uid).name if header.sop_class_uid else "no SOP class"
+    name = uid_name(header.sop_class_uid) if header.sop_class_uid else "no SOP class"
     return f"{name}: only MR images are analysed"
 
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pydicom.uid import UID
-
 from dicom_node.series.headers import ImageHeader
 from dicom_node.standard.geometry import DRIFT_TOLERANCE_MM, Stack, same_orientation, stack_slices
+from dicom_node.standard.uids import uid_name
 
 MIN_SLICES = 5
 """Fewer slices are a localizer or a sample, not a volume."""
@@ -95,7 +94,7 @@ def _no_volume(headers: Sequence[ImageHeader]) -> str:
     """Return why images can't be slices of one volume, before their order is looked at."""
     if not headers:
         return "no images"
-    others = Counter(UID(header.sop_class_uid).name for header in headers if not header.is_image)
+    others = Counter(uid_name(header.sop_class_uid) for header in headers if not header.is_image)
     if others:
         return "no image: " + ", ".join(f"{count} x {name}" for name, count in others.items())
     without = sum(not header.positions for header in headers)

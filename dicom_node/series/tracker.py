@@ -47,7 +47,13 @@ class _Series:
     @property
     def assessment(self) -> Assessment:
         if self._assessment is None:
-            self._assessment = assess(list(self.headers.values()))
+            try:
+                self._assessment = assess(list(self.headers.values()))
+            # Headers come from strangers: whatever they do to the judgement, the other series get theirs.
+            except Exception as error:
+                LOGGER.exception("a series can't be judged")
+                reason = f"its headers can't be judged ({type(error).__name__})"
+                self._assessment = Assessment("not-a-volume", reason, False, len(self.headers), None)
         return self._assessment
 
     @property

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import uuid
 
+from pydicom.config import IGNORE
+from pydicom.uid import UID
+
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED_MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4.1"
 LEGACY_CONVERTED_ENHANCED_MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4.4"
@@ -21,6 +24,11 @@ def uid_key(uid: str) -> str:
 def short_id(uid: str) -> str:
     """Return the eight digits under which people see a UID."""
     return uid_key(uid)[:SHORT_ID_LENGTH]
+
+
+def uid_name(uid: str) -> str:
+    """Return what the standard calls a UID, or the UID itself; it may be any text that came over the network."""
+    return str(UID(uid, IGNORE).name)
 
 
 def derived_uid(*sources: object) -> str:

@@ -172,3 +172,7 @@ def test_bad_orientation_is_no_volume() -> None:
 @pytest.mark.parametrize("count", [0, 1, 4])
 def test_few_slices_are_no_volume(count: int) -> None:
     assert assess(stack(count)).state == "not-a-volume"
+
+
+def test_sop_class_that_is_no_uid_is_named_as_it_is() -> None:
+    assert "1.2.\0evil" in assess([header(1, None, is_image=False, sop_class_uid="1.2.\0evil")]).reason

@@ -10,6 +10,7 @@ import pytest
 from factories import mr_series
 
 from dicom_node.errors import NotFoundError, SpoolError
+from dicom_node.series import tracker as tracker_module
 from dicom_node.series.headers import ImageHeader, read_header
 from dicom_node.series.tracker import FORGET_AFTER_S, RETRY_S, Tracker
 
@@ -291,3 +292,22 @@ def test_thread_tells_and_stops(images: list[ImageHeader]) -> None:
     finally:
         tracker.stop()
     assert not [thread for thread in threading.enumerate() if thread.name == "series-tracker"]
+
+
+def test_series_that_cannot_be_judged_holds_up_no_other(
+    images: list[ImageHeader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench()
+    judge = tracker_module.assess
+
+    def stumble(headers: list[ImageHeader]) -> Any:
+        if headers[0].series_uid == "1.2.9":
+            raise ZeroDivisionError
+        return judge(headers)
+
+    monkeypatch.setattr(tracker_module, "assess", stumble)
+    bench.bring([replace(images[0], series_uid="1.2.9", sop_instance_uid="1.2.9.1")])
+    bench.bring(images)
+    told = bench.after(3)
+    assert ("whole", 12, "") in told
+    assert ("not", 1, "its headers can't be judged (ZeroDivisionError)") in told

@@ -127,20 +127,31 @@ class Site(RunningNode):
                 return []
 
     def settled(self, timeout_s: float = 60.0) -> None:
-        """Wait until each series that was sent has its job, and all of them are delivered."""
-        count = len(self.series)
+        """Wait until the last job of each series that was sent is delivered, and no other has anything to do.
+
+        A series of which a part came before a crash may have had a job for that part: replaced, or followed
+        by a revision.
+        """
 
         def done() -> bool:
-            states = self.states()
-            return len(states) == count and set(states) == {JobState.DELIVERED}
+            jobs = self.jobs()
+            last = {job.series_uid: job for job in jobs}  # the oldest come first
+            return {job.state for job in jobs} <= {JobState.DELIVERED, JobState.ABANDONED} and all(
+                uid in last and last[uid].state == JobState.DELIVERED and self._is_of_all(last[uid])
+                for uid in self.series
+            )
 
         try:
-            wait_until(done, timeout_s, f"{count} jobs are delivered")
+            wait_until(done, timeout_s, f"{len(self.series)} series are delivered")
         except AssertionError as error:
             texts = [f"{error}: {[(job.id[:8], job.state, job.reason) for job in self.jobs()]}"]
             for path in (self.data / "worklog.log", self.data / "worker.log", self.folder / "up.log"):
                 texts.append(f"{path.name}:\n{path.read_text()[-5000:] if path.exists() else '-'}")
             raise AssertionError("\n".join(texts)) from None
+
+    def _is_of_all(self, job: JobRow) -> bool:
+        """Tell whether a job analyses all images of its series."""
+        return len(job.images) == len(list(Spool(self.data).series_folder(job.series_uid).glob("*.dcm")))
 
     def why(self, text: str) -> str:
         """Return what the command says."""
@@ -160,7 +171,7 @@ class Site(RunningNode):
         the same one for the PACS.
         """
         wanted = set()
-        for job in self.jobs():
+        for job in self.jobs(JobState.DELIVERED):
             objects = Manifest.read(self.data / "results" / job.id).objects
             wanted |= {item.sop_instance_uid for item in objects if item.role != "sr-enhanced"}
         assert set(self.pacs.held) == wanted
