@@ -9,7 +9,7 @@ from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.sop_class import SegmentationStorage
 
 from dicom_node.deliver.address import Address
-from dicom_node.deliver.association import UnreachableError
+from dicom_node.deliver.association import Timeouts, UnreachableError
 from dicom_node.deliver.commitment import CommitmentRefusedError, ask, report_to
 from dicom_node.errors import DeliveryError
 from dicom_node.receive.commitment import CommitmentService, Terms
@@ -24,6 +24,8 @@ from dicom_node.standard.commitment import (
 )
 from tests.dicom_node.deliver.conftest import NATIVE, Pacs
 from tests.dicom_node.deliver.test_outbox import FAST, JOB, Bench
+
+CALM = Timeouts(20, 20, 20, report_s=20)
 
 QUICK_ANSWERS = replace(FAST, answer_first_s=0.1, answer_cap_s=0.2, requests=4)
 SR = Reference("1.2.840.10008.5.1.4.1.1.88.11", "1.2.3.4")
@@ -100,7 +102,8 @@ class Committing(Pacs):
     def _report_later(self, assoc, request):
         time.sleep(0.05)  # after the response
         if self.answers == "same":
-            self._send(assoc, self.report(request))
+            if assoc.is_established:
+                self._send(assoc, self.report(request))
         else:
             self.send_report(self.report(request))
 
@@ -119,10 +122,18 @@ def committing():
 
 
 @pytest.fixture
-def bench(tmp_path, make_object, dataset_bytes, quick):
-    bench = Bench(tmp_path / "data", make_object, dataset_bytes, replace(quick, report_s=0.5))
+def bench(tmp_path, make_object, dataset_bytes):
+    """Waits long for what must come; see :func:`impatient`."""
+    bench = Bench(tmp_path / "data", make_object, dataset_bytes, CALM)
     yield bench
     bench.close()
+
+
+@pytest.fixture
+def impatient(bench):
+    """Does not wait for a report on the same association, where none comes."""
+    bench.timeouts = replace(bench.timeouts, report_s=0.01)
+    return bench
 
 
 @pytest.fixture
@@ -167,73 +178,76 @@ def test_report_on_the_same_association_confirms(bench, committing):
 
 
 @pytest.mark.parametrize("role", [True, False])
-def test_report_on_an_association_that_the_pacs_opens_confirms(bench, committing, listening, role):
+def test_report_on_an_association_that_the_pacs_opens_confirms(impatient, committing, listening, role):
     pacs = committing("never")
-    outbox = bench.outbox(pacs, confirm="commitment")
+    outbox = impatient.outbox(pacs, confirm="commitment")
     listening(outbox, pacs)
-    outbox.add(*bench.finished_job(["seg", "sr"]))
+    outbox.add(*impatient.finished_job(["seg", "sr"]))
     pacs.wait(lambda: pacs.asked)
-    assert bench.settled == []
+    assert impatient.settled == []
     assert pacs.send_report(pacs.report(pacs.asked[0]), role=role) == 0
-    bench.wait_settled((JOB, True))
+    impatient.wait_settled((JOB, True))
     assert states(outbox) == {"confirmed"}
 
 
-def test_report_after_a_restart_still_counts(bench, committing, listening):
+def test_report_after_a_restart_still_counts(impatient, committing, listening):
     pacs = committing("never")
-    before = bench.outbox(pacs, confirm="commitment")
-    job, manifest = bench.finished_job(["seg", "sr"])
+    before = impatient.outbox(pacs, confirm="commitment")
+    job, manifest = impatient.finished_job(["seg", "sr"])
     before.add(job, manifest)
     pacs.wait(lambda: pacs.asked)
     before.stop()
-    outbox = bench.outbox(pacs, confirm="commitment", start=False)
+    outbox = impatient.outbox(pacs, confirm="commitment", start=False)
     listening(outbox, pacs)
     outbox.add(job, manifest)
     pacs.send_report(pacs.report(pacs.asked[0]))
     outbox.start()
-    bench.wait_settled((JOB, True))
+    impatient.wait_settled((JOB, True))
     assert states(outbox) == {"confirmed"}
     assert len(pacs.asked) == 1
 
 
-def test_report_that_was_taken_and_not_yet_followed_is_followed_after_a_restart(bench, committing):
+def test_report_that_was_taken_and_not_yet_followed_is_followed_after_a_restart(impatient, committing):
     pacs = committing("never")
-    before = bench.outbox(pacs, confirm="commitment")
-    job, manifest = bench.finished_job(["seg"])
+    before = impatient.outbox(pacs, confirm="commitment")
+    job, manifest = impatient.finished_job(["seg"])
     before.add(job, manifest)
     pacs.wait(lambda: pacs.asked)
     before.stop()
     request = pacs.asked[0]
     assert before.commitment_reported(request.transaction_uid, [request.references[0].sop_instance_uid], {})
-    outbox = bench.outbox(pacs, confirm="commitment", start=False)
+    outbox = impatient.outbox(pacs, confirm="commitment", start=False)
     outbox.add(job, manifest)
     outbox.start()
-    bench.wait_settled((JOB, True))
+    impatient.wait_settled((JOB, True))
     assert states(outbox) == {"confirmed"}
 
 
 def test_answer_that_does_not_come_is_asked_for_again_and_an_answer_to_the_first_request_counts(
-    bench, committing, listening
+    impatient, committing, listening
 ):
     pacs = committing("never")
-    outbox = bench.outbox(pacs, confirm="commitment", pace=replace(QUICK_ANSWERS, requests=1000))
+    outbox = impatient.outbox(pacs, confirm="commitment", pace=replace(QUICK_ANSWERS, requests=1000))
     listening(outbox, pacs)
-    outbox.add(*bench.finished_job(["seg", "sr"]))
+    outbox.add(*impatient.finished_job(["seg", "sr"]))
     pacs.wait(lambda: len(pacs.asked) > 2)
     assert len({request.transaction_uid for request in pacs.asked}) == len(pacs.asked)
     pacs.send_report(pacs.report(pacs.asked[0]))
-    bench.wait_settled((JOB, True))
+    impatient.wait_settled((JOB, True))
     assert states(outbox) == {"confirmed"}
 
 
-def test_pacs_that_never_answers_leaves_its_status_and_no_proof(bench, committing):
+def test_pacs_that_never_answers_leaves_its_status_and_no_proof(impatient, committing):
     pacs = committing("never")
-    outbox = bench.outbox(pacs, confirm="commitment", pace=QUICK_ANSWERS)
-    outbox.add(*bench.finished_job(["seg"]))
-    bench.wait_settled((JOB, True))
+    outbox = impatient.outbox(pacs, confirm="commitment", pace=QUICK_ANSWERS)
+    outbox.add(*impatient.finished_job(["seg"]))
+    impatient.wait_settled((JOB, True))
     assert states(outbox) == {"sent"}
     assert len(pacs.asked) == 4
-    assert "it gave no answer to 4 requests for commitment: no proof" in bench.events("unproven")[0]["reason"]
+    assert (
+        "it gave no answer to 4 requests for commitment: no proof"
+        in impatient.events("unproven")[0]["reason"]
+    )
 
 
 def test_object_that_the_pacs_has_not_kept_is_sent_again(bench, committing):
@@ -311,10 +325,10 @@ def test_request_that_is_not_taken_now_is_made_again(bench, committing):
     assert states(outbox) == {"confirmed"}
 
 
-def test_report_on_what_nobody_asked_changes_nothing(bench, committing):
+def test_report_on_what_nobody_asked_changes_nothing(impatient, committing):
     pacs = committing("never")
-    outbox = bench.outbox(pacs, confirm="commitment")
-    job, manifest = bench.finished_job(["seg"])
+    outbox = impatient.outbox(pacs, confirm="commitment")
+    job, manifest = impatient.finished_job(["seg"])
     outbox.add(job, manifest)
     pacs.wait(lambda: pacs.asked)
     assert not outbox.commitment_reported("1.2.3", [manifest.objects[0].sop_instance_uid], {})
@@ -339,23 +353,23 @@ def test_dead_pacs_is_tried_again(bench, committing):
 @pytest.mark.parametrize(
     ("status", "error"), [(0x0124, CommitmentRefusedError), (0x0122, CommitmentRefusedError)]
 )
-def test_status_of_the_request_is_said(committing, quick, status, error):
+def test_status_of_the_request_is_said(committing, status, error):
     pacs = committing()
     pacs.action_status = status
     with pytest.raises(error, match=f"answered the request for commitment with {status:04X}"):
-        ask(pacs.address, "NODE", Request("1.2", (SR,)), print, heard=threading.Event(), timeouts=quick)
+        ask(pacs.address, "NODE", Request("1.2", (SR,)), print, heard=threading.Event(), timeouts=CALM)
 
 
-def test_nobody_there_is_said(closed_port, quick):
+def test_nobody_there_is_said(closed_port):
     address = Address("PACS", "127.0.0.1", closed_port)
     with pytest.raises(UnreachableError):
-        ask(address, "NODE", Request("1.2", (SR,)), print, heard=threading.Event(), timeouts=quick)
+        ask(address, "NODE", Request("1.2", (SR,)), print, heard=threading.Event(), timeouts=CALM)
     with pytest.raises(UnreachableError):
-        report_to(address, "NODE", Report("1.2", (SR,)), timeouts=quick)
+        report_to(address, "NODE", Report("1.2", (SR,)), timeouts=CALM)
 
 
 @pytest.mark.parametrize("status", [0, 0x0110])
-def test_our_report_reaches_who_asked(status, quick):
+def test_our_report_reaches_who_asked(status):
     reports = []
 
     def take(event):
@@ -370,9 +384,9 @@ def test_our_report_reaches_who_asked(status, quick):
     report = Report("1.9", (SR,), {failed: 0x0112})
     if status:
         with pytest.raises(DeliveryError, match="answered the report on storage commitment with 0110"):
-            report_to(address, "NODE", report, timeouts=quick)
+            report_to(address, "NODE", report, timeouts=CALM)
     else:
-        report_to(address, "NODE", report, timeouts=quick)
+        report_to(address, "NODE", report, timeouts=CALM)
     server.shutdown()
     event_type, information, roles = reports[0]
     assert (roles[PUSH_MODEL].scu_role, roles[PUSH_MODEL].scp_role) == (False, True)
