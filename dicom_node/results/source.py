@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from dicom_node.errors import ResultError
+from dicom_node.series.reading import BAD_FILE_ERRORS
 
 if TYPE_CHECKING:
     from dicom_node.series.volume import LoadedSeries
@@ -125,7 +126,7 @@ def _tolerant_copy(ds: Dataset, spacing_k: float) -> Dataset:
     with warnings.catch_warnings():
         # A wrong or unknown character set is the source's fault; pydicom then falls back to its default.
         warnings.simplefilter("ignore")
-        ds.decode()
+        _decode(ds)
         copy = Dataset()
         for element in ds:
             if not element.tag.is_private:
@@ -145,6 +146,21 @@ def _tolerant_copy(ds: Dataset, spacing_k: float) -> Dataset:
             entropy_srcs=[str(copy.SeriesInstanceUID), "frame of reference"]
         )
     return copy
+
+
+def _decode(ds: Dataset) -> None:
+    """Decode all texts; elements that can't be read are dropped, so that the others still make a report."""
+    try:
+        ds.decode()
+    except BAD_FILE_ERRORS:
+        for tag in list(ds.keys()):
+            try:
+                part = Dataset()
+                part.add(ds[tag])
+                part.decode()
+            except BAD_FILE_ERRORS:
+                del ds[tag]
+        ds.decode()
 
 
 def without_name(sources: list[Dataset]) -> list[Dataset]:
