@@ -99,6 +99,8 @@ class Protocol:
         Of the cross-validation.
     members : int
         Of the final ensembles.
+    other_looks : bool
+        The eyes are phantoms', whose looks are varied.
     """
 
     repeats: int
@@ -106,6 +108,7 @@ class Protocol:
     epochs: int
     device: str
     seed: int
+    other_looks: bool
 
 
 def compare(
@@ -148,10 +151,10 @@ def compare(
     ------
     DataSetError, WeightsError
     """
-    protocol = Protocol(repeats, members, epochs, resolve_device(device), seed)
+    first, second, origin = _parts(data, out, series, test_series, seed, report, watch)
+    protocol = Protocol(repeats, members, epochs, resolve_device(device), seed, origin == "synthetic")
     if protocol.device == "cpu":
         keep_freed_memory()
-    first, second, origin = _parts(data, out, series, test_series, seed, report, watch)
     ours: dict[str, dict[str, float]] = {}
     curves = {}
     for method in methods:
@@ -258,7 +261,13 @@ def _trained(
             watch(stage, epoch, losses)
 
     member = train_member(
-        learnt, method.crop, seed=seed, epochs=protocol.epochs, device=protocol.device, watch=told
+        learnt,
+        method.crop,
+        seed=seed,
+        epochs=protocol.epochs,
+        other_looks=protocol.other_looks,
+        device=protocol.device,
+        watch=told,
     )
     return probability(member.network, centred(tested, method.crop))
 
@@ -293,6 +302,7 @@ def _final(
         seed=protocol.seed,
         epochs=protocol.epochs,
         device=protocol.device,
+        other_looks=protocol.other_looks,
         report=report,
         watch=watch,
     )

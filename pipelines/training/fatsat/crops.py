@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pipelines.errors import DataSetError
 from pipelines.fatsat.crop import SHAPE, beyond_midline, crop_grid, normalised, values_at
 from pipelines.fatsat.settings import KINDS, CropKind
+from pipelines.training.fatsat.looks import other_look
 from pipelines.types import FloatArray, Laterality, Point, Volume
 
 MARGIN = 1
@@ -155,10 +156,10 @@ def _wide(volume: Volume, eye: KnownEye, kind: CropKind) -> npt.NDArray[np.float
     return np.asarray(normalised(values_at(volume, grid.indices(), beyond)), dtype=np.float16)
 
 
-def at_place(wide: npt.NDArray[np.float16], place: tuple[int, int] = (0, 0)) -> FloatArray:
+def at_place(wide: npt.NDArray[np.floating], place: tuple[int, int] = (0, 0)) -> FloatArray:
     """Return the z-scored crop (13, 31, 40) at the published place or one voxel beside it, (down, to the nose)."""
     j, i = MARGIN + place[0], MARGIN + place[1]
-    return normalised(wide[:, j : j + SHAPE[1], i : i + SHAPE[2]].astype(np.float32))
+    return normalised(np.asarray(wide[:, j : j + SHAPE[1], i : i + SHAPE[2]], dtype=np.float32))
 
 
 def centred(eyes: EyeSet, kind: CropKind) -> FloatArray:
@@ -166,12 +167,22 @@ def centred(eyes: EyeSet, kind: CropKind) -> FloatArray:
     return np.stack([at_place(wide) for wide in eyes.crops[kind]])
 
 
-def augmented(wide: npt.NDArray[np.float16], rng: np.random.Generator) -> FloatArray:
+def augmented(
+    wide: npt.NDArray[np.float16], rng: np.random.Generator, *, other_looks: bool = False
+) -> FloatArray:
     """Return a crop as an epoch sees it: at its place or at one of the 8 beside it, half of them with white noise.
 
     Drawn anew each time; the authors' code draws its noise once.
+
+    Parameters
+    ----------
+    other_looks : bool
+        As on other scanners, before all that [ours]; see `pipelines.training.fatsat.looks`.
     """
-    values = at_place(wide, PLACES[int(rng.integers(len(PLACES)))])
+    values = np.asarray(wide, dtype=np.float32)
+    if other_looks:
+        values = other_look(values, rng)
+    values = at_place(values, PLACES[int(rng.integers(len(PLACES)))])
     if rng.random() < NOISE_SHARE:
-        values = values + rng.normal(0, NOISE_SD, values.shape).astype(np.float32)
+        values = values + np.float32(NOISE_SD) * rng.standard_normal(values.shape, dtype=np.float32)
     return values

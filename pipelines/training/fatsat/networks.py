@@ -66,6 +66,7 @@ def train_member(
     *,
     seed: int,
     epochs: int = EPOCHS,
+    other_looks: bool = False,
     device: str = "cpu",
     watch: Watch | None = None,
 ) -> Member:
@@ -83,6 +84,8 @@ def train_member(
         Of the sub-sample, the start and everything drawn.
     epochs : int
         At most.
+    other_looks : bool
+        Of phantoms: see `pipelines.training.fatsat.looks`.
     """
     rng = np.random.default_rng((seed, 17))
     learnt, stopping = split(eyes.patients, eyes.labels, STOP_SHARE, rng)
@@ -96,7 +99,7 @@ def train_member(
     best, since = float("inf"), 0
     state = network.state_dict()
     for epoch in range(1, epochs + 1):
-        loss = _epoch(network, optimizer, eyes, kind, rng.permutation(learnt), rng)
+        loss = _epoch(network, optimizer, eyes, kind, rng.permutation(learnt), rng, other_looks)
         said = logits(network, validation)
         after = float(nn.functional.cross_entropy(said, truth))
         reached = scores(eyes.labels[stopping], torch.softmax(said, 1)[:, LESION].cpu().numpy())
@@ -123,6 +126,7 @@ def _epoch(
     kind: CropKind,
     order: np.ndarray[tuple[int, ...], np.dtype[np.intp]],
     rng: np.random.Generator,
+    other_looks: bool,
 ) -> float:
     """Train on each eye once and return the mean loss."""
     network.train()
@@ -130,7 +134,8 @@ def _epoch(
     total = 0.0
     for start in range(0, len(order), BATCH):
         chosen = order[start : start + BATCH]
-        batch = np.stack([augmented(eyes.crops[kind][number], rng) for number in chosen])
+        wide = eyes.crops[kind]
+        batch = np.stack([augmented(wide[number], rng, other_looks=other_looks) for number in chosen])
         crops = _given(batch, device)
         labels = torch.from_numpy(eyes.labels[chosen]).to(device)
         with torch.autocast(device.type, torch.bfloat16):

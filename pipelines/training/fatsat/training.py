@@ -20,7 +20,7 @@ from pipelines.training.fatsat.networks import EPOCHS, Member, train_member
 from pipelines.training.fatsat.phantoms import heads_in, phantom_eyes, training_plan
 from pipelines.training.results import CONFIG, CURVES, HISTORY, METRICS, read_json, software, write_json
 
-SERIES = 300
+SERIES = 600
 """Phantoms that are made by default."""
 MEMBERS = 16
 MEMBERS_FOLDER = "members"
@@ -101,6 +101,7 @@ def train_members(
     seed: int,
     epochs: int,
     device: str,
+    other_looks: bool,
     report: Report,
     watch: Watch | None = None,
 ) -> list[Member]:
@@ -116,7 +117,13 @@ def train_members(
                     watch(stage, epoch, losses)
 
             member = train_member(
-                eyes, kind, seed=1000 * seed + number, epochs=epochs, device=device, watch=told
+                eyes,
+                kind,
+                seed=1000 * seed + number,
+                epochs=epochs,
+                other_looks=other_looks,
+                device=device,
+                watch=told,
             )
             member.save(path)
             best = min(member.history, key=lambda epoch: epoch["validation loss"])
@@ -210,6 +217,7 @@ def train(
         seed=seed,
         epochs=epochs,
         device=used,
+        other_looks=origin == "synthetic",
         report=report,
         watch=watch,
     )
