@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import pickle
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -12,6 +16,7 @@ from rig import PIPELINE, JobsRig, WorkerProcess, dispatcher, message_of
 
 from dicom_node.errors import ConfigError
 from dicom_node.jobs.broker import EmbeddedBroker
+from dicom_node.jobs.dispatch import TASK, connect
 from dicom_node.jobs.states import JobState
 from worker.app import run_worker
 
@@ -211,3 +216,46 @@ def test_worker_without_spool_or_pipeline_refuses_to_start(tmp_path: Path) -> No
 class _Nothing:
     def installed(self) -> dict[str, object]:
         return {}
+
+
+def test_pickled_message_is_refused_and_the_worker_goes_on(
+    rig: JobsRig, worker: WorkerProcess, broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Whoever can write to the broker must not be able to run code."""
+    trace = tmp_path / "code was run"
+    rig.finished(rig.job("1.2.3"))  # the worker is up
+    body = pickle.dumps(((), {"message": Trap(trace)}, {}))
+    with connect(broker.url) as client:
+        client.lpush(
+            PIPELINE,
+            json.dumps(
+                {
+                    "body": base64.b64encode(body).decode(),
+                    "content-encoding": "binary",
+                    "content-type": "application/x-python-serialize",
+                    "headers": {"task": TASK, "id": "f" * 32 + ".run1", "lang": "py", "argsrepr": "()"},
+                    "properties": {
+                        "body_encoding": "base64",
+                        "correlation_id": "f" * 32,
+                        "delivery_info": {"exchange": "", "routing_key": PIPELINE},
+                        "delivery_tag": "f" * 32,
+                    },
+                }
+            ),
+        )
+    assert rig.finished(rig.job("1.2.4")).status == "none"
+    assert "ContentDisallowed" in worker.log.read_text()
+    assert not trace.exists()
+    assert rig.queues.places(PIPELINE) == {}
+    pickle.loads(body)
+    assert trace.exists(), "the trap would have worked"
+
+
+class Trap:
+    """Runs code where it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.trace,)
