@@ -18,6 +18,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicom_node.deliver.address import Address
+from dicom_node.deliver.checkpoint import Checkpoint
 from dicom_node.deliver.tls import explain
 from dicom_node.errors import ConfigError, DeliveryError
 from dicom_node.standard.contexts import IMPLEMENTATION_CLASS_UID
@@ -83,9 +84,10 @@ class _Socket(AssociationSocket):  # type: ignore[misc]
 
 
 class _Requestor(AE):  # type: ignore[misc]
-    """An application entity whose associations have a :class:`_Socket`."""
+    """An application entity whose associations have a :class:`_Socket` and a :class:`Checkpoint`."""
 
     def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> _Socket:
+        assoc._reactor_checkpoint = Checkpoint(assoc)
         sock = _Socket(assoc, address=address)
         sock.tls_args = tls_args
         return sock

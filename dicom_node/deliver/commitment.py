@@ -82,13 +82,18 @@ def ask(
         except Exception:  # noqa: BLE001 - pydicom raises what it likes on what strangers send
             return INVALID_ARGUMENT, None
         on_report(report)
-        heard.set()
+        reported.set()
         return SUCCESS, None
+
+    def sent(_: Any) -> None:
+        if reported.is_set():  # the first PDU after it acknowledges it: a release before that breaks the protocol
+            heard.set()
 
     def over(_: Any) -> None:
         heard.set()
 
-    handlers = [(evt.EVT_N_EVENT_REPORT, take), (evt.EVT_CONN_CLOSE, over)]
+    reported = threading.Event()
+    handlers = [(evt.EVT_N_EVENT_REPORT, take), (evt.EVT_PDU_SENT, sent), (evt.EVT_CONN_CLOSE, over)]
     heard.clear()
     try:
         with associate(

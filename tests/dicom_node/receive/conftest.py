@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE
 
+from dicom_node.deliver.checkpoint import Checkpoint
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.association import Association
 from dicom_node.receive.connection import Limits
@@ -168,6 +169,7 @@ def associate() -> Iterator[Callable[..., Any]]:
         ).items():
             ae.add_requested_context(uid, syntaxes or None)
         assoc = ae.associate("127.0.0.1", port, ae_title=called)
+        assoc._reactor_checkpoint = Checkpoint(assoc)
         opened.append(assoc)
         if assoc.is_established:
             sockets.append(assoc.dul.socket.socket)
