@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -78,6 +79,8 @@ def _data_folder(settings: Settings) -> str:
         raise NodeError(
             f"{existing} can't be written by this user: choose another [node] data or [worker] spool"
         )
+    if existing == folder and folder.stat().st_mode & stat.S_IRWXO:
+        raise NodeError(f"{folder} is open to every user of this machine: chmod 700 {folder}")
     usage = shutil.disk_usage(existing)
     share = usage.used / max(1, usage.used + usage.free)
     if share > settings.storage.high_water:

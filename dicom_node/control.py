@@ -61,6 +61,7 @@ class ControlServer:
         (folder / SOCKET_NAME).unlink(missing_ok=True)
         with _short_path(folder) as path:
             self._server = socketserver.ThreadingUnixStreamServer(path, Handler)
+        (folder / SOCKET_NAME).chmod(0o600)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="control", daemon=True)
 

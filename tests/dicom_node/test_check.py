@@ -78,6 +78,14 @@ def test_folder_in_which_no_node_has_worked_is_left_as_it_is(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_data_folder_that_is_open_to_everybody_is_told(data: Path) -> None:
+    assert verdict(data, "data folder", storage={"high_water": 1.0})[0]
+    data.chmod(0o755)
+    ok, text = verdict(data, "data folder", storage={"high_water": 1.0})
+    assert not ok
+    assert f"chmod 700 {data}" in text
+
+
 def test_certificate_that_is_missing_is_named(tmp_path: Path) -> None:
     destination = DESTINATION | {"tls": {"ca": tmp_path / "none.pem"}}
     ok, text = verdict(tmp_path, "destination pacs", destination=[destination])
