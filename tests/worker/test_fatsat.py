@@ -74,7 +74,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> FatsatPipeline:
 @cache
 def orbits(side: Laterality, tilt_deg: tuple[float, float] = (0.0, 0.0)) -> tuple[Volume, tuple[float, ...]]:
     """A phantom with a lesion in one nerve, which shines at one spot 9 mm behind the globe; and where, LPS."""
-    phantom = geometric_orbits(11, lesions=(side,), scan=OrbitScan(tilt_deg=tilt_deg))
+    phantom = geometric_orbits(12, lesions=(side,), scan=OrbitScan(tilt_deg=tilt_deg))
     eye = phantom.eye(side)
     assert eye is not None
     to_voxel = np.linalg.inv(phantom.volume.affine)
@@ -186,7 +186,7 @@ def test_missing_slice_leaves_maps_and_lines_on_the_slices_at_hand(
 
 
 def test_point_of_a_person_is_named_in_both_reports(pipeline: FatsatPipeline, tmp_path: Path) -> None:
-    phantom = geometric_orbits(11, lesions=("right",), scan=OrbitScan())
+    phantom = geometric_orbits(12, lesions=("right",), scan=OrbitScan())
     eye = phantom.eye("left")
     assert eye is not None
     manifest = analysed(
@@ -200,7 +200,7 @@ def test_point_of_a_person_is_named_in_both_reports(pipeline: FatsatPipeline, tm
 
 
 def test_missing_eye_leaves_an_answer_for_the_other(pipeline: FatsatPipeline, tmp_path: Path) -> None:
-    phantom = geometric_orbits(11, lesions=("right",), scan=OrbitScan(), missing=("left",))
+    phantom = geometric_orbits(12, lesions=("right",), scan=OrbitScan(), missing=("left",))
     manifest = analysed(pipeline, phantom.volume, tmp_path)
     sites = manifest.figures["sites"]
     assert sites["left optic nerve"]["status"] == "not analysed"
