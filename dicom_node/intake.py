@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -195,9 +195,20 @@ class Intake:
         with self.guard, self._trouble_told():
             if not self.tracker.awaits(header.series_uid):
                 self._wake_series(header.series_uid)
-            self.store.add_image(header, self.spool.relative(filed.path), calling_ae, now)
+            added = self.store.add_image(header, self.spool.relative(filed.path), calling_ae, now)
+            known = None if added else self.store.image(header.sop_instance_uid)
+            if known is not None and known.series_uid != header.series_uid:
+                self._put_aside(filed.path)
+                self.arrivals.count_known(key, is_conflict=True)
+                return
             self.arrivals.count_new(key, header.series_uid, calling_ae, now)
             self.tracker.add(header, association.id if association else None)
+
+    def _put_aside(self, path: Path) -> None:
+        """Set an image aside whose UID belongs to another series: the first one stays."""
+        self.spool.quarantine_file(path, "its SOP Instance UID is there already, in another series")
+        with suppress(OSError):  # not empty: the series has images of its own
+            path.parent.rmdir()
 
     def file_rejected(self, association_id: str, reason: str, path: Path) -> None:
         """Write into the worklog that a received file was set aside."""

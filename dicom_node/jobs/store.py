@@ -159,6 +159,11 @@ class Store:
         with self.reading() as session:
             return session.get(SeriesRow, series_uid)
 
+    def image(self, sop_instance_uid: str) -> ImageRow | None:
+        """Return an image, or None."""
+        with self.reading() as session:
+            return session.get(ImageRow, sop_instance_uid)
+
     def images(self, series_uid: str) -> list[ImageRow]:
         """Return the images of a series in the order of their UIDs."""
         query = select(ImageRow).where(ImageRow.series_uid == series_uid).order_by(ImageRow.sop_instance_uid)

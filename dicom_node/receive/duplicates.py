@@ -42,13 +42,20 @@ def same_content(first: Path, second: Path) -> bool:
         One of them can't be read or decoded, so that nobody can say.
     """
     a, b = _read(first), _read(second)
-    if "PixelData" in a and "PixelData" in b:
-        if _encoded_alike(a, b):
-            return True
-        return np.array_equal(_pixels(a, first), _pixels(b, second))
-    if "PixelData" in a or "PixelData" in b:
-        return False
-    return _content(a) == _content(b)
+    try:
+        with tolerant():
+            if "PixelData" in a and "PixelData" in b:
+                if _encoded_alike(a, b):
+                    return True
+                return np.array_equal(_pixels(a, first), _pixels(b, second))
+            if "PixelData" in a or "PixelData" in b:
+                return False
+            return _content(a) == _content(b)
+    except UnreadableError:
+        raise
+    # Elements are decoded where they are looked at.
+    except Exception as error:
+        raise UnreadableError(f"{second.name}: can't be compared: {type(error).__name__}") from error
 
 
 def _read(path: Path) -> Dataset:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from factories import mr_series
+from pydicom import dcmread
 from rig import JobsRig, message_of
 
 from dicom_node.config import load_settings
@@ -228,3 +229,22 @@ def test_retry_keeps_the_settings_that_a_person_gave(late: tuple[Bench, JobRow, 
     given = bench.store.job(bench.intake.analyse_with(job, {"threshold": 0.9}))
     assert given is not None
     assert bench.intake.analyse_with_todays(given) is None
+
+
+def test_image_of_another_series_under_a_known_uid_is_set_aside(
+    late: tuple[Bench, JobRow, Path], tmp_path: Path
+) -> None:
+    bench, job, _ = late
+    stranger = mr_series(tmp_path / "stranger", seed="stranger")[0]
+    ds = dcmread(stranger)
+    taken = bench.store.images(job.series_uid)[0].sop_instance_uid
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = taken
+    ds.save_as(stranger)
+    bench.file(stranger)
+    bench.intake.arrivals.tell_association("", "")
+    bench.intake.tracker.step()
+    (aside,) = bench.spool.quarantine.glob("*.dcm")
+    assert "in another series" in aside.with_suffix(".txt").read_text()
+    assert bench.store.series(str(ds.SeriesInstanceUID)) is None
+    assert not bench.spool.series_folder(str(ds.SeriesInstanceUID)).exists()
+    assert "1 image with other pixels under a known UID" in (bench.spool.root / "worklog.log").read_text()

@@ -8,6 +8,8 @@ from io import BytesIO
 import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from dicom_node.errors import StateError
@@ -349,3 +351,16 @@ def test_image_is_not_set_aside_because_too_many_files_are_open(
     filer.put(A, receive(make_image()))
     assert told.next().outcome == "new"
     assert not list(spool.quarantine.iterdir())
+
+
+def test_copy_that_cannot_be_compared_is_set_aside_as_a_conflict(start_filer, receive, told, spool):
+    report = dcmread(get_testdata_file("test-SR.dcm"))
+    broken = dcmread(get_testdata_file("test-SR.dcm"))
+    tag = BaseTag(0x00289416)  # SubtractionItemID, US: 2 bytes
+    broken._dict[tag] = RawDataElement(tag, "US", 3, b"abc", 0, False, True)
+    filer = start_filer()
+    filer.put(A, receive(report))
+    assert told.next().outcome == "new"
+    filer.put(A, receive(broken))
+    assert told.next().outcome == "conflict"
+    assert not spool.waiting()
