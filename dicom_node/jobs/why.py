@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from dicom_node.errors import NotFoundError
-from dicom_node.jobs.schema import JobRow, ObjectRow, SeriesRow
+from dicom_node.jobs.schema import CommitmentRow, JobRow, ObjectRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.worklog.follow import records
@@ -104,12 +104,19 @@ def _job(store: Store, job: JobRow) -> Iterator[Line]:
             .order_by(ObjectRow.destination, ObjectRow.role)
         )
         objects = list(session.scalars(query))
+        asked = session.execute(
+            select(CommitmentRow.destination, func.count(), func.max(CommitmentRow.asked_at))
+            .where(CommitmentRow.job_id == job.id)
+            .group_by(CommitmentRow.destination)
+        ).all()
     groups: dict[tuple[str, str, str, str], int] = {}
     for item in objects:
         key = (item.destination, item.role, item.state, item.reason)
         groups[key] = groups.get(key, 0) + 1
     for (destination, role, state, reason), count in groups.items():
         yield f"  {count} x {role} to {destination}: {state}{f', {reason}' if reason else ''}", ""
+    for destination, times, last_at in asked:
+        yield f"  storage commitment asked of {destination}: {times} x, last {_at(last_at)}", ""
 
 
 def _way_out(sentence: str | None, identifier: str) -> Iterator[Line]:

@@ -12,6 +12,7 @@ from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import Timeouts, UnreachableError
 from dicom_node.deliver.commitment import CommitmentRefusedError, ask, report_to
 from dicom_node.errors import DeliveryError
+from dicom_node.jobs.why import why
 from dicom_node.receive.commitment import CommitmentService, Terms
 from dicom_node.standard.commitment import (
     PUSH_MODEL,
@@ -248,6 +249,8 @@ def test_pacs_that_never_answers_leaves_its_status_and_no_proof(impatient, commi
         "it gave no answer to 4 requests for commitment: no proof"
         in impatient.events("unproven")[0]["reason"]
     )
+    lines = [line for line, _ in why(impatient.spool.root, JOB)]
+    assert any(line.startswith("  storage commitment asked of pacs0: 4 x, last 20") for line in lines)
 
 
 def test_object_that_the_pacs_has_not_kept_is_sent_again(bench, committing):
