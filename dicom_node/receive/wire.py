@@ -5,6 +5,7 @@ stretch.
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import ssl
 import struct
@@ -30,7 +31,7 @@ class Wire(AssociationSocket):  # type: ignore[misc]
     each read, which waits for all the bytes asked for.
     """
 
-    _limits: tuple[float, float] = (-1.0, -1.0)
+    _limit_s = math.inf
 
     def fill(self, view: memoryview, seconds: float) -> None:
         """Read until the view is full.
@@ -48,18 +49,19 @@ class Wire(AssociationSocket):  # type: ignore[misc]
             It could not be filled.
         """
         deadline = time.monotonic() + seconds
-        try:
-            while view:
-                count = self._receive(view, deadline, seconds)
-                if not count:
-                    raise ClosedError("the peer closed the connection")
-                view = view[count:]
-                if view and time.monotonic() > deadline:
-                    raise LateError
-        except (BlockingIOError, TimeoutError):
-            raise LateError from None
-        except (OSError, AttributeError) as error:  # pynetdicom sets the socket to None when it closes it
-            raise ClosedError(str(error)) from error
+        left = seconds
+        while view:
+            try:
+                count = self._receive(view, left)
+            except (BlockingIOError, TimeoutError):
+                count = -1
+            except (OSError, AttributeError) as error:  # pynetdicom sets the socket to None when it closes it
+                raise ClosedError(str(error)) from error
+            if not count:
+                raise ClosedError("the peer closed the connection")
+            view = view[max(0, count) :]
+            if view and (left := deadline - time.monotonic()) <= 0:
+                raise LateError
 
     def drain(self, seconds: float) -> None:
         """Throw away what still comes until the peer closes, so that what it was sent last reaches it."""
@@ -86,23 +88,26 @@ class Wire(AssociationSocket):  # type: ignore[misc]
                 # Not SSLSocket's own, which throws the encryption away.
                 socket.socket.shutdown(connection, socket.SHUT_RD)
 
-    def limit(self, receiving_s: float, sending_s: float) -> None:
-        """Set how long one read and one write may take."""
-        if (receiving_s, sending_s) == self._limits:
-            return
-        self._limits = (receiving_s, sending_s)
-        for option, seconds in ((socket.SO_RCVTIMEO, receiving_s), (socket.SO_SNDTIMEO, sending_s)):
-            whole = int(seconds)
-            timeval = _TIMEVAL.pack(whole, max(1, int((seconds - whole) * 1e6)))
-            self.socket.setsockopt(socket.SOL_SOCKET, option, timeval)
-
-    def _receive(self, view: memoryview, deadline: float, seconds: float) -> int:
+    def _receive(self, view: memoryview, seconds: float) -> int:
+        """Read what comes within some seconds, or less: the limit of a plain socket is only ever lowered."""
         if isinstance(self.socket, ssl.SSLSocket):
-            self.socket.settimeout(max(0.001, deadline - time.monotonic()))
+            self.socket.settimeout(max(0.001, seconds))
             return self.socket.recv_into(view)
-        self.limit(seconds, SENDING_S)
+        seconds = max(seconds, SHORTEST_S)
+        if seconds < self._limit_s:
+            for option, limit in ((socket.SO_RCVTIMEO, seconds), (socket.SO_SNDTIMEO, SENDING_S)):
+                self.socket.setsockopt(socket.SOL_SOCKET, option, _timeval(limit))
+            self._limit_s = seconds
         return int(self.socket.recv_into(view, 0, socket.MSG_WAITALL))
+
+
+def _timeval(seconds: float) -> bytes:
+    whole = int(seconds)
+    return _TIMEVAL.pack(whole, max(1, int((seconds - whole) * 1e6)))
 
 
 SENDING_S = 30.0
 """A peer that takes nothing for so long is cut off."""
+
+SHORTEST_S = 0.1
+"""The shortest limit that is set: it stays, and how often an idle connection is looked at follows from it."""
