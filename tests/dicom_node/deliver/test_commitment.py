@@ -76,8 +76,10 @@ class Committing(Pacs):
         contexts = [build_context(PUSH_MODEL, NATIVE)]
         assoc = ae.associate("127.0.0.1", self.report_port, contexts, ae_title="NODE", ext_neg=roles)
         assert assoc.is_established
+        connection = assoc.dul.socket.socket
         status = self._send(assoc, report)
         assoc.release()
+        connection.close()  # pynetdicom leaves it open when the peer has closed first
         return status
 
     def _send(self, assoc, report):

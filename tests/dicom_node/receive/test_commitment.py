@@ -45,6 +45,7 @@ class Asker:
         self.reports: list[Report] = []
         self.roles: list[Any] = []
         self.changed = threading.Condition()
+        self.connections: list[Any] = []
         self.status = 0
         self.ae = AE("ASKER")
         self.ae.add_supported_context(PUSH_MODEL, scu_role=True, scp_role=True)
@@ -72,6 +73,7 @@ class Asker:
             "127.0.0.1", port, contexts, ae_title="NODE", evt_handlers=handlers, **options
         )
         assert assoc.is_established
+        self.connections.append(assoc.dul.socket.socket)
         return assoc
 
     def ask(
@@ -87,6 +89,8 @@ def asker() -> Iterator[Asker]:
     asker = Asker()
     yield asker
     asker.server.shutdown()
+    for connection in asker.connections:  # pynetdicom leaves it open when the peer has closed first
+        connection.close()
 
 
 @pytest.fixture
