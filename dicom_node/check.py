@@ -16,6 +16,7 @@ import redis
 
 from dicom_node.config import Settings
 from dicom_node.deliver.address import Address
+from dicom_node.deliver.commitment import offer
 from dicom_node.deliver.scu import echo
 from dicom_node.errors import BrokerError, NodeError, SpoolError
 from dicom_node.jobs.broker import read_url
@@ -58,7 +59,8 @@ def check_node(settings: Settings, extra: Iterable[tuple[str, Look]] = ()) -> It
         looks.append(("[accept] tls", lambda: _server_tls(tls)))
     for destination in settings.destination:
         address = Address.of(destination)
-        looks.append((f"destination {destination.name}", partial(_echo, address, settings.node.ae_title)))
+        ask = partial(_destination, address, settings.node.ae_title, destination.confirm)
+        looks.append((f"destination {destination.name}", ask))
     for what, look in looks:
         try:
             yield Verdict(True, what, look())
@@ -151,5 +153,11 @@ def _broker(settings: Settings) -> str:
     return text
 
 
-def _echo(address: Address, ae_title: str) -> str:
-    return f"{address} answers C-ECHO in {echo(address, ae_title) * 1000:.0f} ms"
+def _destination(address: Address, ae_title: str, confirm: str) -> str:
+    text = f"{address} answers C-ECHO in {echo(address, ae_title) * 1000:.0f} ms"
+    if address.tls is not None:
+        text += " over TLS"
+    if confirm == "commitment":
+        offer(address, ae_title)
+        text += ", and offers storage commitment"
+    return text

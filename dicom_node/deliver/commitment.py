@@ -86,7 +86,9 @@ def ask(
         return SUCCESS, None
 
     def sent(_: Any) -> None:
-        if reported.is_set():  # the first PDU after it acknowledges it: a release before that breaks the protocol
+        if (
+            reported.is_set()
+        ):  # the first PDU after it acknowledges it: a release before that breaks the protocol
             heard.set()
 
     def over(_: Any) -> None:
@@ -115,6 +117,25 @@ def ask(
             heard.wait(timeouts.report_s)
     except (NoContextError, RejectedError) as error:
         raise CommitmentRefusedError("it offers no storage commitment") from error
+
+
+def offer(address: Address, ae_title: str, *, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
+    """See whether a peer offers storage commitment to us, without asking for any.
+
+    Raises
+    ------
+    CommitmentRefusedError
+        It does not.
+    UnreachableError
+        It can't be reached.
+    """
+    try:
+        with associate(address, ae_title, [build_context(PUSH_MODEL, NATIVE)], timeouts=timeouts):
+            pass
+    except NoContextError as error:
+        raise CommitmentRefusedError(
+            f'{address}: offers no storage commitment; allow it there, or set confirm = "c-find"'
+        ) from error
 
 
 def report_to(

@@ -16,6 +16,8 @@ from dicom_node.jobs.promises import promise
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.receive.spool import Spool
+from dicom_node.standard.commitment import PUSH_MODEL
+from tests.dicom_node.deliver.conftest import Pacs
 
 DESTINATION = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1}
 
@@ -84,6 +86,21 @@ def test_data_folder_that_is_open_to_everybody_is_told(data: Path) -> None:
     ok, text = verdict(data, "data folder", storage={"high_water": 1.0})
     assert not ok
     assert f"chmod 700 {data}" in text
+
+
+@pytest.mark.parametrize("offers", [True, False])
+def test_commitment_that_is_wanted_and_not_offered_is_told(tmp_path: Path, offers: bool) -> None:
+    pacs = Pacs()
+    if offers:
+        pacs.ae.add_supported_context(PUSH_MODEL)
+    pacs.start()
+    destination = DESTINATION | {"port": pacs.port, "confirm": "commitment"}
+    ok, text = verdict(tmp_path, "destination pacs", destination=[destination])
+    pacs.stop()
+    assert ok is offers
+    assert (
+        "and offers storage commitment" if offers else "offers no storage commitment; allow it there"
+    ) in text
 
 
 def test_certificate_that_is_missing_is_named(tmp_path: Path) -> None:

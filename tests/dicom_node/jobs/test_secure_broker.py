@@ -141,6 +141,25 @@ def test_worker_takes_a_job_over_tls(secured: Secured, tmp_path: Path) -> None:
     assert PASSWORD not in worker.log.read_text()
 
 
+def test_log_of_a_worker_that_finds_no_broker_has_no_password(secured: Secured, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    wrong = secured.section(ca=tmp_path / "none.pem").address
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = secured.section(taken.getsockname()[1]).address
+        for url in (wrong, nobody, secured.section(password="wr0ng").address):
+            worker = WorkerProcess(url, tmp_path)
+            deadline = time.monotonic() + 30
+            while not (text := worker.log.read_text()) and worker.process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            worker.kill()
+            assert text
+            assert PASSWORD not in text
+            assert "wr0ng" not in text
+            worker.log.unlink()
+
+
 def test_broker_that_is_not_who_it_should_be_gets_neither_password_nor_job(
     secured: Secured, tmp_path: Path
 ) -> None:
