@@ -25,7 +25,7 @@ _NOT_FATSAT = (
     *("minutes", "steps", "init", "weights_name", "given_share", "pool_size"),
     *("fixed_pool", "workers", "early_stop", "folds", "flips", "degrade"),
 )
-_FATSAT_ONLY = ["members", "crop", "series", "epochs", "repeats"]
+_FATSAT_ONLY = ("members", "crop", "series", "epochs", "repeats", "on_card")
 
 models = typer.Typer(
     help="Models: list, train, evaluate, compare, and phantoms with known truth.", no_args_is_help=True
@@ -246,6 +246,9 @@ def evaluate(
     crop: CropOption = "published",
     series: SeriesOption = None,
     seed: SeedOption = 0,
+    on_card: Annotated[
+        bool, typer.Option("--on-card", help="fatsat: put the figures on the model card of --weights, too.")
+    ] = False,
 ) -> None:
     """Score a network on a data set: every case and the mean, real and synthetic ones apart, beside what is asked."""
     _check_options(ctx, name)
@@ -261,6 +264,7 @@ def evaluate(
                 weights=weights,
                 crop=crop,
                 series=series,
+                on_card=on_card,
                 device=device,
                 seed=seed,
                 report=report,

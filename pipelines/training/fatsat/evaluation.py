@@ -17,6 +17,7 @@ from pipelines.training.fatsat.classic import Baseline
 from pipelines.training.fatsat.crops import EyeSet, centred, joined, load
 from pipelines.training.fatsat.curves import draw_contrasts, draw_members
 from pipelines.training.fatsat.dataset import data_set_eyes, read_index
+from pipelines.training.fatsat.export import add_figures, figures_for_card
 from pipelines.training.fatsat.phantoms import phantom_eyes, test_plan
 from pipelines.training.fatsat.protocol import balanced, curve_of_members, scores
 from pipelines.training.fatsat.training import CROPS_FOLDER, PHANTOMS_FOLDER, Stage, Watch, is_data_set
@@ -68,6 +69,7 @@ def evaluate(
     crop: CropKind = "published",
     series: int = SERIES,
     contrast_series: int = CONTRAST_SERIES,
+    on_card: bool = False,
     device: str = "auto",
     seed: int = 0,
     report: Report = print,
@@ -88,6 +90,8 @@ def evaluate(
         Folder of the weights; the installed ones by default. A results folder has the eyes for the baselines, too.
     series, contrast_series : int
         Phantoms with lesions as the generator draws them, and for each contrast of the curve.
+    on_card : bool
+        Put the figures on the model card, too.
 
     Raises
     ------
@@ -104,6 +108,8 @@ def evaluate(
         found = _on_phantoms(data, out, ensemble, methods, series, contrast_series, seed, watch, rng)
     told = {"crop": crop, "weights": ensemble.card.digest, **found.figures}
     write_json(file or out / "evaluation.json", told)
+    if on_card:
+        add_figures(folder, crop, figures_for_card(found.figures))
     return found
 
 

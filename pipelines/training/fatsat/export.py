@@ -113,6 +113,32 @@ def export(
     return folder / f"{name}.json"
 
 
+def figures_for_card(found: Mapping[str, Any]) -> dict[str, dict[str, object]]:
+    """Return the figures of an evaluation (`evaluation.Evaluation.figures`) as they stand on a card."""
+    figures: dict[str, dict[str, object]] = {}
+    for heading, group in found["groups"].items():
+        figures[heading] = {
+            name: {key: round(float(value), 3) for key, value in reached.items()}
+            for name, reached in group.items()
+        }
+    if "junctions" in found:
+        (heading,) = found["groups"]
+        figures[heading] |= {
+            "junctions, mm": {key: round(float(value), 3) for key, value in found["junctions"].items()},
+            **{
+                f"balanced accuracy by lesion contrast, {name}": {
+                    f"{contrast:g}": round(float(value), 3) for contrast, value in curve.items()
+                }
+                for name, curve in found["contrast"].items()
+            },
+            "balanced accuracy by members": {
+                f"{point['members']:.0f}": round(float(point["mean"]), 3) for point in found["members"]
+            },
+            "targets": [target["text"] for target in found["targets"]],
+        }
+    return figures
+
+
 def add_figures(folder: Path, crop: CropKind, figures: Mapping[str, Mapping[str, object]]) -> None:
     """Put figures on the cards of weights that are there, in place of those of the same headings.
 
@@ -155,6 +181,15 @@ def readme(details: Mapping[str, Any]) -> str:
     ]
     for heading, figures in details["figures"].items():
         lines += ["", f"## Figures: {heading}", ""]
-        lines += [f"- {name}: {value}" for name, value in figures.items()] or ["- none measured"]
+        lines += [f"- {name}: {_text(value)}" for name, value in figures.items()] or ["- none measured"]
     lines += ["", "## Limits", "", *(f"- {text}" for text in details["limitations"]), ""]
     return "\n".join(lines)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(
+            f"{key} {inner:g}" if isinstance(inner, float) else f"{key} {inner}"
+            for key, inner in value.items()
+        )
+    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)

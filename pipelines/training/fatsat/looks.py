@@ -12,14 +12,15 @@ from pipelines.types import FloatArray
 
 SHARE = 0.75
 """Of the crops that an epoch sees; the others look as they were made."""
-GAMMA = 0.3
-"""The contrast curve is a power of exp(-0.3) to exp(0.3)."""
+GAMMA = 0.4
+"""The contrast curve is a power of exp(-0.4) to exp(0.4)."""
 SHADING_SD = 0.08
 """Of the signal's relative change from the middle of the crop to its edge, along each axis."""
 NOISE = 0.06
 """Standard deviation at most, before the blur, over the crop's range."""
-BLUR = 0.25
-"""Weight of each neighbour at most, within the slice; 0.25 blurs by 0.35 mm (standard deviation)."""
+BLUR = (0.2, 0.25, 0.25)
+"""Weight of each neighbour at most, along (k, j, i): 0.25 blurs by 0.35 mm within the slice (standard deviation); along k as
+thicker slices, and slices that were resampled, do."""
 
 
 def other_look(crop: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -33,8 +34,9 @@ def other_look(crop: FloatArray, rng: np.random.Generator) -> FloatArray:
         shape[axis] = crop.shape[axis]
         look = look * (1 + slope * np.linspace(-1, 1, crop.shape[axis], dtype=np.float32)).reshape(shape)
     look = look + np.float32(rng.uniform(0, NOISE)) * rng.standard_normal(crop.shape, dtype=np.float32)
-    weight = np.float32(rng.uniform(0, BLUR))
-    for axis in (1, 2):
+    within = rng.random()
+    for axis, share in enumerate((rng.random(), within, within)):
+        weight = np.float32(share * BLUR[axis])
         edges = [(0, 0), (0, 0), (0, 0)]
         edges[axis] = (1, 1)
         wide = np.moveaxis(np.pad(look, edges, mode="edge"), axis, 0)

@@ -53,9 +53,21 @@ def weights(tmp_path, made):
 def test_evaluation_states_junctions_contrasts_members_and_targets(tmp_path, weights, made):
     made(12, 12).save(weights / "phantoms" / "series00000.npz")
     found = evaluate(
-        None, tmp_path / "out", weights=weights, series=12, contrast_series=2, device="cpu", report=print
+        None,
+        tmp_path / "out",
+        weights=weights,
+        series=12,
+        contrast_series=2,
+        on_card=True,
+        device="cpu",
+        report=print,
     )
     text = "\n".join(found.lines)
+    card = (weights / "fatsat.md").read_text()
+    assert (
+        "## Figures: synthetic phantoms, scanner B, not trained on\n\n- ensemble: balanced accuracy" in card
+    )
+    assert "- balanced accuracy by lesion contrast, RF: 1.05 " in card
     assert found.figures["not found"] == 1
     (group,) = found.figures["groups"].values()
     assert set(group) == {"ensemble", "SVM", "RF"}
