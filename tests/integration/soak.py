@@ -10,6 +10,7 @@ anything was lost, arrived twice, or the memory of a process grew.
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import shutil
 import sys
@@ -31,6 +32,7 @@ from tests.factories import mr_series  # noqa: E402
 from tests.integration.faults.site import Site  # noqa: E402
 from tests.integration.systems import wait_until  # noqa: E402
 
+SENDERS = 4
 PARTS = ("receiver", "child", "worker", "valkey", "node")
 KINDS = ("2D FLAIR", "Enhanced FLAIR", "T1", "localizer", "FLAIR twice", "FLAIR with a late image")
 WANTED = {kind for kind in KINDS if "FLAIR" in kind}
@@ -41,32 +43,71 @@ FLAIR = {"EchoTime": 90.0, "RepetitionTime": 9000.0}
 T1 = {"SeriesDescription": "t1_mprage", "ScanningSequence": "GR", "EchoTime": 2.3, "InversionTime": None}
 
 
+class Template:
+    """One series of a kind, of which copies with UIDs of their own are made in no time."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        tags: dict[str, object] = {"T1": T1, "localizer": {**T1, "SeriesDescription": "localizer"}}.get(
+            kind, FLAIR
+        )
+        shape = (3, 96, 96) if kind == "localizer" else SHAPE
+        paths = mr_series(folder, shape=shape, enhanced=kind == "Enhanced FLAIR", seed=f"soak {kind}", **tags)
+        self.contents = [path.read_bytes() for path in paths]
+        self.uids: dict[bytes, None] = {}
+        for path in paths:
+            ds = dcmread(path, stop_before_pixels=True)
+            for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"):
+                self.uids[str(ds[keyword].value).encode()] = None
+
+    def copy(self, folder: Path, number: int) -> list[Path]:
+        """Write a copy: the last digits of each UID tell which UID of which copy it is."""
+        folder.mkdir(parents=True)
+        fresh = {uid: uid[:-9] + f"{which:03d}{number:06d}".encode() for which, uid in enumerate(self.uids)}
+        paths = []
+        for position, content in enumerate(self.contents):
+            for uid, other in fresh.items():
+                content = content.replace(uid, other)
+            paths.append(folder / f"{position:04d}.dcm")
+            paths[-1].write_bytes(content)
+        return paths
+
+
 class Load:
-    """Studies of every kind, made one after another."""
+    """Studies of every kind, one after another, from several senders."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.made: Counter[str] = Counter()
-        self.images = 0
+        self.templates = {kind: Template(folder / f"template-{n}", kind) for n, kind in enumerate(KINDS)}
+        self.sent: Counter[str] = Counter()
+        self.again = 0
+        self._number = 0
+        self._lock = threading.Lock()
 
-    def study(self, number: int) -> tuple[str, list[list[Path]]]:
-        """Write one series; return its kind and the parts in which it is sent."""
-        kind = KINDS[number % len(KINDS)]
-        self.made[kind] += 1
-        tags = T1 if kind == "T1" else FLAIR
-        shape = (3, 96, 96) if kind == "localizer" else SHAPE
-        if kind == "localizer":
-            tags = {**T1, "SeriesDescription": "localizer"}
-        enhanced = kind == "Enhanced FLAIR"
-        files = mr_series(
-            self.folder / str(number), shape=shape, enhanced=enhanced, seed=f"soak {number}", **tags
-        )
-        self.images += len(files)
+    def study(self, kind: str = "") -> tuple[str, list[list[Path]]]:
+        """Write the next study; return its kind and the parts in which it is sent."""
+        with self._lock:
+            self._number += 1
+            number = self._number
+        kind = kind or KINDS[number % len(KINDS)]
+        files = self.templates[kind].copy(self.folder / str(number), number)
         if kind == "FLAIR twice":
             return kind, [files, files]
         if kind == "FLAIR with a late image":
             return kind, [files[:5] + files[6:], files[5:6]]
         return kind, [files]
+
+    def send(self, site: Site) -> None:
+        """Send the next study until all of it is acknowledged."""
+        kind, parts = self.study()
+        for number, files in enumerate(parts):
+            if kind == "FLAIR twice" and number == 1:
+                again = sum(result.outcome.stored for result in site.offer(files))
+                with self._lock:
+                    self.again += again
+            else:
+                site.send(files, timeout_s=300)
+        with self._lock:
+            self.sent[kind] += 1
 
 
 class Memory:
@@ -111,14 +152,33 @@ class Memory:
 
 def sustainable_per_minute(site: Site, load: Load) -> float:
     """Send a batch and return at which rate its results came back."""
-    batch = [load.study(number)[1][0] for number in range(0, WARM_UP * len(KINDS), len(KINDS))]
+    batch = [load.study(KINDS[0])[1][0] for _ in range(WARM_UP + 1)]
     site.send(batch[0])
     site.settled()  # the worker is warm
     began = time.monotonic()
     for files in batch[1:]:
         site.send(files)
     site.settled(600)
+    load.sent[KINDS[0]] += len(batch)
     return 60.0 * (len(batch) - 1) / (time.monotonic() - began)
+
+
+def feed(site: Site, load: Load, rate: float, end: float) -> list[threading.Thread]:
+    """Send studies at a rate (a minute, of all kinds) on several threads until the end; return these."""
+    began = time.monotonic()
+    turns = itertools.count()
+
+    def work() -> None:
+        while (due := began + next(turns) * 60.0 / rate) < end:
+            time.sleep(max(0.0, due - time.monotonic()))
+            load.send(site)
+
+    threads = [
+        threading.Thread(target=work, name=f"sender-{number}", daemon=True) for number in range(SENDERS)
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
 
 
 def schedule(begin: float, end: float, chance: random.Random) -> Iterator[tuple[float, str]]:
@@ -135,36 +195,23 @@ def soak(site: Site, minutes: float, folder: Path) -> list[str]:
     chance = random.Random(20261121)
     load = Load(folder)
     sustainable = sustainable_per_minute(site, load)
-    wanted_rate = 3.0 * sustainable  # of series that become jobs
-    rate = wanted_rate * len(KINDS) / len(WANTED)
+    first = sum(load.sent.values())
     memory = Memory(site)
     killed: Counter[str] = Counter()
     begin = time.monotonic()
     end = begin + 60.0 * minutes / 3
-    kills = list(schedule(begin, end, chance))
-    number = WARM_UP * len(KINDS)
-    sent = Counter({"2D FLAIR": WARM_UP})
-    acknowledgements = 0
-    due = begin
-    while time.monotonic() < end:
-        if kills and time.monotonic() >= kills[0][0]:
-            part = kills.pop(0)[1]
-            killed[part] += site.kill_one(part)
-            if site.running("node") is None:
-                site.start()
-        kind, parts = load.study(number)
-        number += 1
-        for files in parts:
-            if kind == "FLAIR twice" and files is parts[-1] and sent[kind] % 2:
-                acknowledgements += sum(result.outcome.stored for result in site.offer(files))
-            else:
-                site.send(files, timeout_s=120)
-        sent[kind] += 1
-        due += 60.0 / rate
-        time.sleep(max(0.0, due - time.monotonic()))
+    # three times the sustainable rate, of the series that become jobs
+    senders = feed(site, load, 3.0 * sustainable * len(KINDS) / len(WANTED), end)
+    for at, part in schedule(begin, end, chance):
+        time.sleep(max(0.0, at - time.monotonic()))
+        killed[part] += site.kill_one(part)
+        if site.running("node") is None:
+            site.start()
+    for thread in senders:
+        thread.join()
     fed = time.monotonic()
-    offered = (sum(sent[kind] for kind in WANTED) - WARM_UP) / ((fed - begin) / 60.0)
-    jobs = sum(sent[kind] for kind in WANTED)
+    jobs = sum(load.sent[kind] for kind in WANTED)
+    offered = (jobs - first) / ((fed - begin) / 60.0)
     print(f"fed: {jobs} series for analysis; now draining", flush=True)  # noqa: T201
     wait_until(lambda: drained(site, jobs), 60.0 * max(minutes, 5) * 2, "the queue is drained")
     drained_at = time.monotonic()
@@ -176,7 +223,7 @@ def soak(site: Site, minutes: float, folder: Path) -> list[str]:
         early = memory.between(part, fed, fed + quarter)
         late = memory.between(part, drained_at - quarter, drained_at)
         sizes[part] = (early, late, memory.most(part))
-        if late > GROWTH_ALLOWED * early + 5.0:
+        if early and late > GROWTH_ALLOWED * early + 5.0:
             troubles.append(f"{part} grew from {early:.0f} to {late:.0f} MB")
     lost_runs = len(site.events("run-lost"))
     rows = [
@@ -189,10 +236,10 @@ def soak(site: Site, minutes: float, folder: Path) -> list[str]:
             "rate that came in",
             f"{offered:.0f} series for analysis a minute, {offered / sustainable:.1f} times that",
         ),
-        ("series", ", ".join(f"{count} x {kind}" for kind, count in sent.items())),
+        ("series", ", ".join(f"{count} x {kind}" for kind, count in load.sent.items())),
         (
             "images acknowledged",
-            f"{len(site.acknowledged)} (and {acknowledgements} again), all of them in the spool",
+            f"{len(site.acknowledged)} (and {load.again} again), all of them in the spool",
         ),
         ("results", f"{jobs} expected, {len(site.jobs(JobState.DELIVERED))} delivered, each once"),
         ("deepest queue", f"{memory.deepest_queue} jobs, drained in {(drained_at - fed) / 60:.1f} minutes"),

@@ -85,24 +85,23 @@ class Site(RunningNode):
             others = {one.pid for one in [*workers, *self.processes("valkey")]}
             node = self.running("node")
             children = node.children() if node is not None else []
-            return next((one for one in children if one.pid not in others), None)
+            return next((one for one in children if one.pid not in others and not _is_over(one)), None)
         parents = [one for one in workers if one.ppid() not in {other.pid for other in workers}]
         found = parents if kind == "worker" else [one for one in workers if one not in parents]
-        return next(iter(found), None)
+        return next((one for one in found if not _is_over(one)), None)
 
     def kill_one(self, kind: str) -> bool:
         """Kill one process with SIGKILL; False when there is none of this kind."""
-        try:
-            process = self.running(kind)
-            if process is None:
-                return False
-            os.kill(process.pid, signal.SIGKILL)
-            if kind == "node" and self.process is not None:
-                self.process.wait(10)
-            else:
-                process.wait(10)
-        except (psutil.Error, ProcessLookupError):
+        process = self.running(kind)
+        if process is None:
             return False
+        try:
+            os.kill(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        if kind == "node" and self.process is not None:
+            self.process.wait(10)
+        wait_until(lambda: _is_over(process), 10, f"the {kind} has ended")
         return True
 
     # What is seen of it
@@ -175,3 +174,11 @@ class Site(RunningNode):
             objects = Manifest.read(self.data / "results" / job.id).objects
             wanted |= {item.sop_instance_uid for item in objects if item.role != "sr-enhanced"}
         assert set(self.pacs.held) == wanted
+
+
+def _is_over(process: psutil.Process) -> bool:
+    """Tell whether a process has ended, its parent told of it or not."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

@@ -15,6 +15,7 @@ import pytest
 
 from dicom_node.jobs.broker import read_url
 from dicom_node.jobs.dispatch import connect
+from dicom_node.jobs.states import JobState
 from tests.integration.faults.conftest import Make
 from tests.integration.faults.fake import INFO
 from tests.integration.faults.site import Site
@@ -190,6 +191,6 @@ def test_killed_at_random(tmp_path: Path, make_series: Make, rounds: int) -> Non
             site.settled()
             assert_all_well(site)
         assert all(killed.values()), killed
-        assert not [job for job in site.jobs() if job.outcome != "findings"]
+        assert {job.outcome for job in site.jobs(JobState.DELIVERED)} == {"findings"}
     finally:
         site.close()
