@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +19,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from dicom_node.errors import UnreadableError
@@ -187,9 +189,10 @@ def json_value(ds: Dataset, keyword: str) -> str | float | list[str] | list[floa
     None when it is absent, empty or unreadable.
     """
     try:
-        if keyword not in ds:
+        tag = _tag(keyword)
+        if tag not in ds:
             return None
-        element = ds[keyword]
+        element = ds[tag]
     except (ValueError, TypeError, BytesLengthException, LookupError, NotImplementedError):
         return None
     value = element.value
@@ -200,6 +203,12 @@ def json_value(ds: Dataset, keyword: str) -> str | float | list[str] | list[floa
         return None
     texts = [str(part).strip(" \0") for part in parts if part is not None]
     return _unwrap(texts) if any(texts) else None
+
+
+@cache
+def _tag(keyword: str) -> BaseTag:
+    """A keyword's tag; pydicom looks it up again for each image and each keyword, most of which are absent."""
+    return Tag(keyword)
 
 
 def _unwrap(parts: list[float] | list[str]) -> str | float | list[str] | list[float] | None:
