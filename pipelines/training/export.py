@@ -98,7 +98,7 @@ def weights_name(name: str) -> str:
 
 
 def device_uid(name: str) -> str:
-    """Return what identifies a network in DICOM objects, the same for each of its versions (PS3.5 B.2)."""
+    """Return what identifies weights by their name in DICOM objects, the same for each version of them (PS3.5 B.2)."""
     return DEVICE_UID if name == JOINT else f"2.25.{uuid.uuid5(_NAMESPACE, name).int}"
 
 
@@ -213,7 +213,7 @@ def export(
     weights = weights or weights_name(name)
     details: dict[str, Any] = {
         "version": version,
-        "device_uid": device_uid(name),
+        "device_uid": device_uid(weights),
         "network": name,
         "parameters": sum(p.numel() for p in network.parameters()),
         "trained_on": provenance,
