@@ -10,6 +10,7 @@ anything was lost, arrived twice, or the memory of a process grew.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import random
 import shutil
@@ -65,10 +66,9 @@ class Template:
         fresh = {uid: uid[:-9] + f"{which:03d}{number:06d}".encode() for which, uid in enumerate(self.uids)}
         paths = []
         for position, content in enumerate(self.contents):
-            for uid, other in fresh.items():
-                content = content.replace(uid, other)
+            made = functools.reduce(lambda data, uid: data.replace(uid, fresh[uid]), fresh, content)
             paths.append(folder / f"{position:04d}.dcm")
-            paths[-1].write_bytes(content)
+            paths[-1].write_bytes(made)
         return paths
 
 

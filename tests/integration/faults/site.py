@@ -61,10 +61,13 @@ class Site(RunningNode):
     def send(self, files: list[Path], timeout_s: float = 60.0) -> str:
         """Send a series as a PACS does, what was not acknowledged again; return its UID."""
 
+        taken = set(list(self.acknowledged.values()))
+        rest = [path for path in files if path not in taken]
+
         def all_taken() -> bool:
-            rest = [path for path in files if path not in self.acknowledged.values()]
-            self.offer(rest)
-            return all(path in self.acknowledged.values() for path in files)
+            stored = {result.path for result in self.offer(rest) if result.outcome.stored}
+            rest[:] = [path for path in rest if path not in stored]
+            return not rest
 
         wait_until(all_taken, timeout_s, "all images are acknowledged")
         series_uid = read_header(files[0]).series_uid
