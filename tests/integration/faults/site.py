@@ -61,7 +61,7 @@ class Site(RunningNode):
     def send(self, files: list[Path], timeout_s: float = 60.0) -> str:
         """Send a series as a PACS does, what was not acknowledged again; return its UID."""
 
-        taken = set(list(self.acknowledged.values()))
+        taken = list(self.acknowledged.values())  # other senders add to it
         rest = [path for path in files if path not in taken]
 
         def all_taken() -> bool:
