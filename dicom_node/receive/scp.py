@@ -115,6 +115,7 @@ class StorageSCP:
     def stop(self) -> None:
         """Close the port, abort the open associations and wait until their ends are reported."""
         self._server.shutdown()
+        self._server.strangers.hang_up()
         for assoc in self._server.active_associations:
             assoc.stop()
         with self._changed:

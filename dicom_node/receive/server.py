@@ -119,6 +119,13 @@ class Strangers:
         if oldest is not None:
             oldest.hang_up()
 
+    def hang_up(self) -> None:
+        """Close all of them."""
+        with self._lock:
+            handlers = list(self._handlers)
+        for handler in handlers:
+            handler.hang_up()
+
     def discard(self, handler: ConnectionHandler) -> None:
         """Count a connection no longer: it has asked, or is over."""
         with self._lock:

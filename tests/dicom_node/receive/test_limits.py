@@ -240,6 +240,16 @@ def test_strangers_make_room_for_each_other(start_scp, connect, associate, monke
     assert associate(scp.port).send_c_echo().Status == 0x0000
 
 
+def test_stop_closes_connections_that_have_not_asked_for_anything(start_scp, connect):
+    scp = start_scp()
+    peer = connect(scp.port)
+    peer.sendall(b"\x01")
+    connect(scp.port, association_request()).recv(1)  # by then the other one is known
+    scp.stop()
+    peer.settimeout(5)
+    assert read_pdu(peer)[0] == CLOSED
+
+
 def test_data_set_in_many_small_fragments_is_put_together(start_scp, connect, recorder):
     peer = established(connect, start_scp().port)
     command = store_command()
