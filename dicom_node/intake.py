@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -206,9 +206,8 @@ class Intake:
 
     def _put_aside(self, path: Path) -> None:
         """Set an image aside whose UID belongs to another series: the first one stays."""
+        # The folder stays, though it may be empty: the filer has yet to synchronise it.
         self.spool.quarantine_file(path, "its SOP Instance UID is there already, in another series")
-        with suppress(OSError):  # not empty: the series has images of its own
-            path.parent.rmdir()
 
     def file_rejected(self, association_id: str, reason: str, path: Path) -> None:
         """Write into the worklog that a received file was set aside."""

@@ -116,6 +116,21 @@ def test_other_pixels_under_a_known_uid(start: Start, files: list[Path], tmp_pat
     node.assert_nothing_lost()
 
 
+def test_image_of_another_series_under_a_known_uid(start: Start, make_series: Make) -> None:
+    pacs = Pacs()
+    node = start(pacs)
+    first, second = make_series(), make_series()
+    taken = str(dcmread(first[3]).SOPInstanceUID)
+    rewrite(second[3], put(SOPInstanceUID=taken))
+    node.send(first)
+    node.delivered()
+    node.send(second)
+    assert node.wait_for("conflict")["images"] == 1
+    assert node.wait_for("held")["images"] == 11
+    assert len(list(node.node.spool.quarantine.glob("*.dcm"))) == 1
+    node.until(lambda: not list(node.node.spool.inbox.glob("*.dcm")), "the inbox is empty")
+
+
 def test_late_image_makes_a_revision_that_names_its_predecessor(start: Start, files: list[Path]) -> None:
     pacs = Pacs()
     node = start(pacs)
