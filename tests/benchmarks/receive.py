@@ -180,7 +180,7 @@ def dcmtk_receiver(command: list[str], port: int) -> Iterator[tuple[int, int]]:
     ) as process:
         wait_for_echo(port)
         yield port, process.pid
-        process.terminate()
+        process.kill()  # storescp does not always take SIGTERM
 
 
 @contextmanager
