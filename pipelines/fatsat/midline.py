@@ -15,6 +15,8 @@ SLACK_MM = 9.0
 """How far the midline may lie from half a mean distance between the eyes."""
 OVERLAP_MM = 24.0
 """Least breadth that both halves must show."""
+LIKENESS_MIN = 0.3
+"""Least correlation of halves of a head."""
 MARGIN = 0.1
 """By how much the likeness must be greater if the globe is one side's rather than the other's."""
 
@@ -51,7 +53,7 @@ def find_midline(volume: Volume, globe_lps: npt.NDArray[np.float64], half_mm: fl
     Returns
     -------
     Midline or None
-        None where both sides are about as good.
+        None where neither side is good, or both are about as good.
     """
     values, share, grid = coarse(volume)
     inside = share > 0.5
@@ -68,7 +70,7 @@ def find_midline(volume: Volume, globe_lps: npt.NDArray[np.float64], half_mm: fl
             best[side] = max(best[side], (_likeness(smooth, inside, twice), x_mm))
     found: Laterality = "left" if best["left"] > best["right"] else "right"
     other: Laterality = "right" if found == "left" else "left"
-    if best[found][0] < best[other][0] + MARGIN:
+    if best[found][0] < max(LIKENESS_MIN, best[other][0] + MARGIN):
         return None
     return Midline(best[found][1], found, best[found][0])
 

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from pipelines.fatsat.globes import Globe
+from pipelines.fatsat.nerve_look import PIXEL_MM, look_of
 from pipelines.types import FloatArray, Volume
 
 Floats = npt.NDArray[np.float64]
 
 SCLERA_MM = 0.8
 """From the wall of the vitreous to the outside of the globe."""
-PIXEL_MM = 0.5
 NODE_MM = 1.0
-"""Pixels of the maps, and distance between the places that the path may take."""
+"""Distance between the places that the path may take."""
 HALF_MM = 15.0
 """Half of a map's width."""
 REACH_MM = 36.0
@@ -39,14 +39,12 @@ LOOK_WEIGHT = 9.0
 """How much a perfect look weighs against one squared SD of place or step."""
 LOOK_MIN = 0.2
 """The nerve ends where two slices in a row look less like one."""
-FLOOR = 0.1
-"""Over the vitreous: differences in noise, in air and in bone do not count."""
-ALONE_WEIGHT, HOLLOW_WEIGHT, HOLE_WEIGHT = 1.4, 0.8, 2.0
 FRONT_MM = 16.0
 """So far behind the globe the looks make the score."""
 COURSE_STEP_MM = 0.5
 BEND_SD = 0.05
 """SD of the course's second derivative, 1/mm, over some 6 mm."""
+_PATCH: Floats = np.linspace(-6.0, 6.0, round(12.0 / PIXEL_MM) + 1)
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Nerve:
     course : float64 array, shape (n, 3), mm, LPS
         From the junction, on the outside of the globe, backwards; every 0.5 mm.
     score : float
-        In [0, 1]: mean look over the first 16 mm behind the globe.
+        In [0, 1]: how much the first 16 mm behind the globe look like a nerve, slice by slice and in the mean of the slices.
     length_mm : float
         How far behind the globe it was followed; 0: not at all.
     reach_mm : float
@@ -138,73 +136,52 @@ def _planes(volume: Volume, globe: Globe, medial: Floats, frame: Frame, given: F
     return _Planes(k[behind], depth[behind], expected[behind], np.stack([to_medial, to_top]), origin, slope)
 
 
-def _kernels() -> FloatArray:
-    """Return means over core, ring, nerve with sheath, and a spot of the surroundings, float32, shape (4, n, n)."""
-    reach = round(2.75 / PIXEL_MM)
-    at = np.arange(-reach, reach + 1) * PIXEL_MM
-    away = np.hypot(at[:, None], at[None, :])
-    parts = [away <= 1.3, (away >= 1.5) & (away <= 2.7), away <= 2.6, away <= 1.2]
-    return np.stack([part / part.sum() for part in parts]).astype(np.float32)
+_OFFSETS: Floats = np.linspace(-HALF_MM, HALF_MM, round(2.0 * HALF_MM / PIXEL_MM) + 1)
 
 
-def _spots(reach_mm: float) -> list[tuple[int, int]]:
-    """Return twelve spots around a centre, in pixels from it."""
-    turn = 2.0 * np.pi * np.arange(12) / 12
-    reach = reach_mm / PIXEL_MM
-    return [(round(reach * float(np.sin(t))), round(reach * float(np.cos(t)))) for t in turn]
-
-
-AROUND_MM, RING_MM = 4.3, 2.6
-"""How far from the centre spots are looked at beyond the sheath and in it."""
-BRIGHTEST, DARKEST = 4, 2
-"""Of the twelve spots: the nerve must be brighter than these around it, so that muscles, dura and folds of the brain, which go
-on to one side or two, do not look like it; its core darker than these of the ring."""
-_KERNELS = _kernels()
-_AROUND, _RING = _spots(AROUND_MM), _spots(RING_MM)
-_OFFSETS = np.arange(-round(HALF_MM / PIXEL_MM), round(HALF_MM / PIXEL_MM) + 1) * PIXEL_MM
+def _images(
+    volume: Volume, globe: Globe, planes: _Planes, middles: Floats, offsets: Floats
+) -> list[FloatArray]:
+    """Return the slices around places on them, shape (n, n) each, signal over the vitreous."""
+    inverse = np.linalg.inv(volume.affine)
+    offset = offsets[None, :, None] * planes.across[0] + offsets[:, None, None] * planes.across[1]
+    images = []
+    for k, middle in zip(planes.index, middles, strict=True):
+        ijk = (middle + offset) @ inverse[:3, :3].T + inverse[:3, 3]
+        images.append(
+            ndimage.map_coordinates(
+                volume.array[k], [ijk[..., 1], ijk[..., 0]], order=1, mode="constant", cval=0.0
+            )
+            / np.float32(globe.level)
+        )
+    return images
 
 
 def looks(volume: Volume, globe: Globe, planes: _Planes) -> FloatArray:
-    """Return how much each pixel looks like a nerve's centre, float32, shape (planes, up, medial); about 0 to 1.
-
-    Two signs are added: the nerve with its sheath is brighter than the brightest of what lies around it, which is all that
-    thick or oblique slices leave, and the ring is brighter than the core. Where that is more, a third counts instead: the core
-    is darker than the darkest of its ring, which is left where the fat is not suppressed or the sheath is wide. All are
-    relative to the signal there, so that shading behind the globe does not count.
-    """
-    inverse = np.linalg.inv(volume.affine)
+    """Return `look_of` each slice around the expected course, float32, shape (planes, up, medial); 0 on the globe."""
     offset = _OFFSETS[None, :, None] * planes.across[0] + _OFFSETS[:, None, None] * planes.across[1]
-    inner, outer = _KERNELS.shape[1] // 2, round(AROUND_MM / PIXEL_MM)
-    maps = np.zeros((len(planes.index), len(_OFFSETS), len(_OFFSETS)), dtype=np.float32)
-    half_slice = volume.spacing_mm[0] / 2
-    size = len(_OFFSETS)
-    for number, (k, expected) in enumerate(zip(planes.index, planes.expected, strict=True)):
-        points = expected + offset
-        ijk = points @ inverse[:3, :3].T + inverse[:3, 3]
-        image = ndimage.map_coordinates(
-            volume.array[k], [ijk[..., 1], ijk[..., 0]], order=1, mode="constant", cval=0.0
-        )
-        image = np.pad(image / globe.level, inner + outer, mode="edge")
-        core, ring, nerve, spot = (signal.fftconvolve(image, kernel, mode="valid") for kernel in _KERNELS)
-        around, near_by = (
-            np.sort(
-                [spot[outer + r : outer + r + size, outer + c : outer + c + size] for r, c in spots], axis=0
-            )
-            for spots in (_AROUND, _RING)
-        )
-        bright, dark = around[-BRIGHTEST:].mean(axis=0), near_by[:DARKEST].mean(axis=0)
-        core, ring, nerve = (part[outer : outer + size, outer : outer + size] for part in (core, ring, nerve))
-        alone = (nerve - bright) / (np.abs(nerve) + FLOOR)
-        hollow = (ring - core) / (np.abs(ring) + FLOOR)
-        hole = (dark - core) / (np.abs(dark) + FLOOR)
-        look = np.maximum(
-            ALONE_WEIGHT * np.clip(alone, -0.3, 0.5) + HOLLOW_WEIGHT * np.clip(hollow, -0.3, 0.4),
-            HOLE_WEIGHT * np.clip(hole, 0.0, 0.4) * np.clip((core - FLOOR) / FLOOR, 0.0, 1.0),
-        )
-        # partly globe
-        near = np.linalg.norm(points - globe.centre, axis=-1) < globe.radius_mm + SCLERA_MM + 0.3 * half_slice
-        maps[number] = np.where(near, 0.0, np.clip(look, 0.0, 1.0))
-    return maps
+    reach = globe.radius_mm + SCLERA_MM + 0.15 * volume.spacing_mm[0]
+    maps = []
+    for image, expected in zip(
+        _images(volume, globe, planes, planes.expected, _OFFSETS), planes.expected, strict=True
+    ):
+        outside = np.linalg.norm(expected + offset - globe.centre, axis=-1) >= reach
+        maps.append(look_of(image) * outside)
+    return np.asarray(maps, dtype=np.float32)
+
+
+def _mean_look(
+    volume: Volume, globe: Globe, planes: _Planes, places: Floats, chosen: npt.NDArray[np.bool_]
+) -> float:
+    """Return the look of the mean of some slices, laid upon each other at the path's places.
+
+    A nerve stays what it is from slice to slice, noise and what lies around it do not.
+    """
+    middles = np.asarray(planes.expected + places @ planes.across, dtype=np.float64)
+    images = _images(volume, globe, planes, middles, _PATCH)
+    mean = np.mean([image for image, use in zip(images, chosen, strict=True) if use], axis=0)
+    centre = len(_PATCH) // 2
+    return float(look_of(mean)[centre - 1 : centre + 2, centre - 1 : centre + 2].max())
 
 
 def _place_weight(depth_mm: float, planes: _Planes) -> float:
@@ -350,7 +327,9 @@ def follow(volume: Volume, globe: Globe, medial: Floats, frame: Frame, given: Fl
     front = float((rough[0] - globe.centre) @ frame.back)
     behind = planes.depth_mm - front
     scored = (behind > 0.75 * volume.spacing_mm[0]) & (behind < FRONT_MM)
-    score = float(found[scored].mean()) if scored.any() else 0.0
+    score = 0.0
+    if scored.any():
+        score = (float(found[scored].mean()) + _mean_look(volume, globe, planes, places, scored)) / 2.0
     reach = float(behind[-1]) + volume.spacing_mm[0] / 2
     length = max(0.0, _followed_mm(planes, found) - front)
     along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(rough, axis=0), axis=1))])
