@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -150,10 +150,12 @@ def python_receiver(script: str, folder: Path) -> Iterator[tuple[int, int]]:
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
     ) as process:
         assert process.stdout is not None
-        port = int(process.stdout.readline())
-        wait_for_echo(port)
-        yield port, process.pid
-        process.kill()
+        try:
+            port = int(process.stdout.readline())
+            wait_for_echo(port)
+            yield port, process.pid
+        finally:
+            process.kill()
 
 
 def wait_for_echo(port: int) -> None:
@@ -178,9 +180,11 @@ def dcmtk_receiver(command: list[str], port: int) -> Iterator[tuple[int, int]]:
     with subprocess.Popen(
         command, env=NODELAY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
-        wait_for_echo(port)
-        yield port, process.pid
-        process.kill()  # storescp does not always take SIGTERM
+        try:
+            wait_for_echo(port)
+            yield port, process.pid
+        finally:
+            process.kill()
 
 
 @contextmanager
@@ -239,17 +243,23 @@ def family(process: psutil.Process) -> list[psutil.Process]:
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """CPU time of a process and of all its children, ended ones too."""
-    times = [one.cpu_times() for one in family(process)]
-    return sum(own.user + own.system + own.children_user + own.children_system for own in times)
+    """CPU time of a process and of all its children, those that have ended too once they are waited for."""
+    total = 0.0
+    for one in family(process):
+        with suppress(psutil.NoSuchProcess):
+            times = one.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 def peak_mb(process: psutil.Process) -> float:
     """Peak resident memory of a process and its children, MB (VmHWM, proc(5))."""
-    lines = [
-        line for one in family(process) for line in Path(f"/proc/{one.pid}/status").read_text().splitlines()
-    ]
-    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    total = 0.0
+    for one in family(process):
+        with suppress(OSError):
+            lines = Path(f"/proc/{one.pid}/status").read_text().splitlines()
+            total += sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    return total
 
 
 Figures = tuple[float, float, float]
@@ -264,6 +274,7 @@ def measure(receiver: str, folder: Path, shares: list[Path]) -> Figures:
         process = psutil.Process(pid)
         before = cpu_seconds(process)
         seconds = send(port, shares)
+        time.sleep(0.2)
         return count / seconds, (cpu_seconds(process) - before) / count * 1000, peak_mb(process)
 
 
