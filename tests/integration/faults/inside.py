@@ -113,6 +113,7 @@ class InsideNode:
         self.acknowledged: dict[str, Path] = {}  # SOP Instance UID to the file that was sent
         settings = {
             "node": {"host": "127.0.0.1", "port": 0, "data": str(self.data)},
+            "accept": {"processes": 0},  # all in this process
             "series": {"quiet_s": 0.1, "incomplete_after_s": 0.3, **tables.pop("series", {})},
             "destination": [one.destination() for one in pacs],
             **tables,
