@@ -191,12 +191,12 @@ class FlairSection(Section):
 class FatsatSection(Section):
     """``[fatsat]``: settings of the FAT-SAT pipeline; each is part of a job's identity.
 
-    Without a threshold that of the model card holds.
+    Without a threshold that of the model card holds, without a crop the one along the nerve if its weights are installed.
     """
 
     members: Annotated[int, Field(ge=1, le=32)] = 32
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
-    crop: Literal["published", "along-nerve"] = "published"
+    crop: Literal["published", "along-nerve"] | None = None
 
 
 class StorageSection(Section):

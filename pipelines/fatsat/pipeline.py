@@ -15,7 +15,7 @@ from pipelines.fatsat.crop import Crop, crop_eye, normalised
 from pipelines.fatsat.ensemble import Ensemble, EnsembleAnswer
 from pipelines.fatsat.explanation import CLASSES, Explanation, candidate_region, explained, nerve_mask
 from pipelines.fatsat.eyes import Eye, Eyes, find_eyes
-from pipelines.fatsat.settings import CropKind, Settings, settings_of
+from pipelines.fatsat.settings import CropKind, Settings, crop_used, settings_of
 from pipelines.fatsat.suitability import (
     BEHIND_MIN_MM,
     check_contrast,
@@ -100,10 +100,11 @@ class FatsatPipeline:
         settings: Settings,
         run: Run,
     ) -> Findings:
-        ensemble = self.ensemble(settings.crop)
+        kind = crop_used(settings.crop, self.folder)
+        ensemble = self.ensemble(kind)
         threshold = ensemble.threshold if settings.threshold is None else settings.threshold
         with run.stage("crop"):
-            crops = [crop_eye(volume, eyes, eye.side, settings.crop) for eye in seen]
+            crops = [crop_eye(volume, eyes, eye.side, kind) for eye in seen]
             inputs = np.stack([normalised(crop.values) for crop in crops])
         with run.stage("ensemble"), _one_thread():
             said = ensemble(inputs, settings.members)
@@ -142,7 +143,7 @@ def load_fatsat(device: str = "auto", folder: Path = FOLDER) -> FatsatPipeline:
     if device == "cpu":
         keep_freed_memory()
     pipeline = FatsatPipeline(device, folder)
-    pipeline.ensemble("published")
+    pipeline.ensemble(crop_used(None, folder))
     return pipeline
 
 

@@ -35,15 +35,15 @@ class Settings:
         How many networks of the ensemble to ask; all where there are fewer.
     threshold : float or None
         Probability from which an eye is positive; None: that of the model card.
-    crop : "published" or "along-nerve"
-        See `pipelines.fatsat.crop`; each has an ensemble of its own.
+    crop : "published", "along-nerve" or None
+        See `pipelines.fatsat.crop`; each has an ensemble of its own. None: see `crop_used`.
     points : mapping of "left" and "right" to points, or None
         Where a person saw the nerve leave the globe, mm, LPS; in place of the point that is found.
     """
 
     members: int = LARGEST_ENSEMBLE
     threshold: float | None = None
-    crop: CropKind = "published"
+    crop: CropKind | None = None
     points: Mapping[Laterality, Point] | None = None
 
 
@@ -74,12 +74,13 @@ def settings_of(given: Mapping[str, object]) -> Settings:
         isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0.0 < threshold < 1.0
     ):
         raise PipelineError(f"threshold of the fatsat pipeline must be between 0 and 1, not {threshold!r}")
-    if crop not in KINDS:
+    kind = next((known for known in KINDS if known == crop), None)
+    if crop is not None and kind is None:
         raise PipelineError(f"crop of the fatsat pipeline must be {' or '.join(KINDS)}, not {crop!r}")
     return Settings(
         members=members,
         threshold=None if threshold is None else float(threshold),
-        crop="published" if crop == "published" else "along-nerve",
+        crop=kind,
         points=points_of(values["points"]),
     )
 
@@ -116,6 +117,16 @@ def points_of(given: object) -> dict[Laterality, Point] | None:
             raise PipelineError(f"{form}; {side} has {point!r}")
         found[side] = (float(point[0]), float(point[1]), float(point[2]))
     return found
+
+
+def crop_used(crop: CropKind | None, folder: Path = weights.FOLDER) -> CropKind:
+    """Return a crop, or where none is asked for the one along the nerve if its weights are installed, else the published one.
+
+    [ours] On phantoms of heads that were kept out of the training the crop along the nerve is the better one.
+    """
+    if crop is not None:
+        return crop
+    return "along-nerve" if WEIGHTS["along-nerve"] in weights.installed(folder) else "published"
 
 
 def weights_used(folder: Path = weights.FOLDER) -> tuple[str, ...]:

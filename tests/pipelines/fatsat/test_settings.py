@@ -3,21 +3,27 @@ import json
 import pytest
 
 from pipelines.errors import PipelineError
-from pipelines.fatsat.settings import default_settings, settings_of, weights_digest, weights_used
+from pipelines.fatsat.settings import (
+    crop_used,
+    default_settings,
+    settings_of,
+    weights_digest,
+    weights_used,
+)
 
 
 def test_defaults_are_plain_json():
     assert json.loads(json.dumps(default_settings())) == {
         "members": 32,
         "threshold": None,
-        "crop": "published",
+        "crop": None,
         "points": None,
     }
 
 
 def test_given_settings_replace_the_defaults():
     found = settings_of({"members": 8, "threshold": 0.4, "points": {"left": [30, -60.5, 2]}})
-    assert (found.members, found.threshold, found.crop) == (8, 0.4, "published")
+    assert (found.members, found.threshold, found.crop) == (8, 0.4, None)
     assert found.points == {"left": (30.0, -60.5, 2.0)}
 
 
@@ -55,3 +61,11 @@ def test_digest_changes_with_the_threshold_and_with_another_ensemble(tmp_path):
     card(tmp_path, "fatsat-along-nerve")
     assert weights_used(tmp_path) == ("fatsat", "fatsat-along-nerve")
     assert len({first, second, weights_digest(tmp_path)}) == 3
+
+
+def test_crop_along_the_nerve_is_used_where_its_networks_are(tmp_path):
+    card(tmp_path, "fatsat")
+    assert crop_used(None, tmp_path) == "published"
+    card(tmp_path, "fatsat-along-nerve")
+    assert crop_used(None, tmp_path) == "along-nerve"
+    assert crop_used("published", tmp_path) == "published"
