@@ -127,18 +127,20 @@ class Memory:
         self._thread.join()
 
     def _sample(self) -> None:
-        while not self._ended.wait(2.0):
+        known: dict[str, psutil.Process] = {}  # looking for processes costs more than asking one
+        while not self._ended.wait(5.0):
             states = Counter(self.site.states())
             waiting = states[JobState.QUEUED] + states[JobState.RUNNING] + states[JobState.DELIVERING]
             self.deepest_queue = max(self.deepest_queue, waiting)
             for part in PARTS:
                 try:
-                    process = self.site.running(part)
+                    process = known.get(part) or self.site.running(part)
                     if process is not None:
                         megabytes = process.memory_info().rss / 1e6
                         self.samples[part].append((time.monotonic(), megabytes))
+                        known[part] = process
                 except psutil.Error:
-                    continue
+                    known.pop(part, None)
 
     def between(self, part: str, begin: float, end: float) -> float:
         """Median in MB of a part's samples in an interval; 0.0 without any."""
@@ -261,6 +263,7 @@ def soak(site: Site, minutes: float, folder: Path) -> list[str]:
 
 def drained(site: Site, jobs: int) -> bool:
     """Every job is delivered, or was replaced when a late image came."""
+    time.sleep(1.0)  # asked all the time, and the PACS lives in this process too
     states = Counter(site.states())
     return states[JobState.DELIVERED] >= jobs and set(states) <= {JobState.DELIVERED, JobState.ABANDONED}
 
