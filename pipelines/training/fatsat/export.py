@@ -38,8 +38,8 @@ SYNTHETIC_LIMITS = (
 LIMITS = (
     "The probability is a mean of softmax outputs and not calibrated: training is balanced, patients are not.",
     "Faint lesions are missed: see the figures by contrast, where there are any.",
-    "The published network never sees the last three slices of its crop: lesions more than 24 mm behind the globe, in the optic "
-    "canal or in the chiasm are missed, whatever their contrast.",
+    "The published network never sees the last three slices of its crop: lesions more than 24 mm behind the globe, in the "
+    "optic canal or in the chiasm are missed, whatever their contrast.",
 )
 CROP_LIMITS: dict[CropKind, str] = {
     "published": "The crop is fixed: the nerve beyond some 20 mm behind the globe is often outside; each report states the "
