@@ -53,10 +53,15 @@ def test_disk_full_in_the_middle_of_a_series(start: Start, make_series: Make, sm
     assert refused and len(refused) < len(files)
     assert {result.status for result in refused} == {A700}
     filler.unlink()
-    node.wait_for("held")
-    assert "A700" in node.log() and "No space left" in node.log()
     node.send(result.path for result in refused)
-    node.delivered()
+    node.until(
+        lambda: (
+            [job for job in node.jobs(JobState.DELIVERED) if len(job.images) == len(files)]
+            and not node.jobs(JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING)
+        ),
+        "all images are analysed together, after a part of them or not",
+    )
+    assert "A700" in node.log() and "No space left" in node.log()
     node.assert_nothing_lost()
     node.assert_once(pacs)
 
