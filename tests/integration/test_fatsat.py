@@ -16,7 +16,6 @@ from pydicom.filebase import DicomBytesIO
 from dicom_node.demo_studies import sides_judged
 from dicom_node.series.writer import write_series
 from pipelines.phantoms.orbits import geometric_orbits
-from pipelines.registry import installed
 from pipelines.types import Laterality, Volume
 from tests.integration.systems import Orthanc, RunningNode, program
 
@@ -24,7 +23,6 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.skipif("fatsat" not in installed(), reason="no FAT-SAT weights are installed"),
 ]
 
 SEEDS: dict[Laterality, int] = {"right": 7, "left": 12}
