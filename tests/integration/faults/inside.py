@@ -167,11 +167,11 @@ class InsideNode:
         lines = (self.data / "worklog.jsonl").read_text().splitlines()
         return [record for record in map(json.loads, filter(str.strip, lines)) if record["event"] == name]
 
-    def wait_for(self, name: str, count: int = 1, timeout_s: float = 30.0) -> dict[str, Any]:
+    def wait_for(self, name: str, count: int = 1, timeout_s: float = 120.0) -> dict[str, Any]:
         self.until(lambda: len(self.events(name)) >= count, f"{count} x {name}", timeout_s)
         return self.events(name)[count - 1]
 
-    def until(self, condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
+    def until(self, condition: Callable[[], object], what: str, timeout_s: float = 120.0) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, f"not in time: {what}\n{self.log()}"
