@@ -47,7 +47,8 @@ PACE = Pace(
     uncertain_tries=3,
     find_tries=2,
 )
-TIMEOUTS = Timeouts(connect_s=2, acse_s=1, dimse_s=1)
+TIMEOUTS = Timeouts()
+IMPATIENT = Timeouts(connect_s=2, acse_s=1, dimse_s=1)
 
 
 class Queues:
@@ -110,6 +111,7 @@ class InsideNode:
         self.data = tables.pop("data", folder / "data")
         self.device = tables.pop("device", "cpu")
         self.clock_shift_s = 0.0
+        timeouts = tables.pop("timeouts", TIMEOUTS)
         self.acknowledged: dict[str, Path] = {}  # SOP Instance UID to the file that was sent
         settings = {
             "node": {"host": "127.0.0.1", "port": 0, "data": str(self.data)},
@@ -119,7 +121,7 @@ class InsideNode:
             **tables,
         }
         self.settings = load_settings(None, settings)
-        outbox = partial(Outbox, pace=PACE, timeouts=TIMEOUTS, clock=lambda: time.time() + self.clock_shift_s)
+        outbox = partial(Outbox, pace=PACE, timeouts=timeouts, clock=lambda: time.time() + self.clock_shift_s)
         monkeypatch.setattr("dicom_node.node.Outbox", outbox)
         monkeypatch.setattr("dicom_node.node.Dispatcher", lambda url, node_id: self.queues)
         monkeypatch.setattr("dicom_node.node.LEASE_S", 1.0)

@@ -10,6 +10,7 @@ from pynetdicom.sop_class import SegmentationStorage
 
 from dicom_node.jobs.states import JobState
 from tests.integration.faults.conftest import Start
+from tests.integration.faults.inside import IMPATIENT
 from tests.integration.faults.pacs import CLASSES, COERCED, OUT_OF_RESOURCES, SUCCESS, Pacs
 
 pytestmark = pytest.mark.integration
@@ -77,7 +78,7 @@ def test_no_answer_at_first(start: Start, files: list[Path]) -> None:
     released = threading.Event()
     hangs = iter([True])
     pacs.before_store = lambda event: released.wait(20) and None if next(hangs, False) else None
-    node = start(pacs)
+    node = start(pacs, timeouts=IMPATIENT)
     node.send(files)
     node.wait_for("delivery-retry")
     assert "no answer in time" in node.why(node.job().id)
