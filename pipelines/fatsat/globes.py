@@ -32,8 +32,9 @@ RAYS = 240
 STEP_MM = 0.75
 WALL_MM = (7.5, 16.0)
 """Where along a ray the wall is looked for."""
-FALL_MIN = 0.2
-"""Least fall of the signal at the wall, over the signal inside."""
+FALL_MIN, FALL_MAX = 0.2, 1.2
+"""Least and greatest fall of the signal at the wall, over the signal inside: a bright ball cannot lose more than it has, a
+dark cavity with a bright lining (a sinus) can."""
 RADIUS_MM = (9.5, 14.5)
 INLIER_MM = 1.5
 FRONT_COSINE = 0.5
@@ -227,7 +228,7 @@ def fit_globe(volume: Volume, start: Floats) -> Globe | None:
         profiles = profiles / level
         at, fall = _walls(profiles, radius, 4.5 if number < 3 else 3.0)
         usable = np.isfinite(at) & (_RAYS[:, 1] > -FRONT_COSINE)
-        solid = usable & (fall > FALL_MIN)
+        solid = usable & (fall > FALL_MIN) & (fall < FALL_MAX)
         if usable.sum() < RAYS // 5 or solid.sum() < RAYS // 8:
             return None
         inlier = solid & (np.abs(at - radius) < INLIER_MM)

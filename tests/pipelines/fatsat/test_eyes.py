@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pytest
 
 from pipelines.fatsat.eyes import SIDES, Eyes, find_eyes
+from pipelines.fatsat.globes import find_globes, fine
+from pipelines.fatsat.sides import ALONE_MIN, PAIR_MIN
 from pipelines.phantoms.orbits import TEST_HEADS, LabelHeads, OrbitPhantom, OrbitScan, geometric_orbits
 from pipelines.types import Laterality, Point, Volume
 
@@ -224,6 +226,22 @@ def test_painted_over_nerve_is_refused(phantom: OrbitPhantom) -> None:
     eyes = find_eyes(Volume(array, volume.affine))
     assert eyes.left is None and eyes.right is not None
     assert eyes.missing["left"] == "the nerve behind the left globe cannot be followed"
+
+
+def test_dark_cavity_with_a_bright_lining_is_no_globe() -> None:
+    affine = SMALL.grid(np.zeros(3)).affine
+    k, j, i = np.indices((20, 160, 210))
+    away = np.sqrt((3.0 * (k - 10)) ** 2 + (0.8 * (j - 80)) ** 2 + (0.8 * (i - 100)) ** 2)
+    array = np.random.default_rng(4).normal(100.0, 10.0, away.shape).astype(np.float32)
+    array[(away > 10.5) & (away < 13.0)] += 500.0
+    array[away <= 10.5] = 15.0
+    globes = find_globes(fine(Volume(array, affine)))
+    assert max((globe.score for globe in globes), default=0.0) < PAIR_MIN
+    array[away < 11.5] = 600.0
+    array[away >= 11.5] = 100.0
+    (globe, *_) = find_globes(fine(Volume(array, affine)))
+    assert globe.score > ALONE_MIN
+    assert abs(globe.radius_mm - 11.5) < 0.7
 
 
 def test_axial_slices_are_refused(phantom: OrbitPhantom) -> None:
