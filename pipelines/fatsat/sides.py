@@ -30,7 +30,7 @@ DEPTH_MM = 14.0
 HALF_MM = 31.0
 """Half of the mean distance between the centres (57 to 68 mm)."""
 NERVE_MIN = 0.28
-"""Least score of a nerve: 99 % of 320 nerves of phantoms (heads 1 to 12 and geometry) have it, and 15 % of the paths that are
+"""Least score of a nerve: 98 % of 288 nerves of phantoms (heads 1 to 12 and geometry) have it, and 21 % of the paths that are
 found where the nerve was painted over; 1 % have it and start more than 6 mm from the junction."""
 FOLLOWED_MIN_MM = 9.0
 """So far behind its globe a nerve must be followed."""
