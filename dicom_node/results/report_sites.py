@@ -50,7 +50,8 @@ def _group(given: ReportInput, site: SiteFinding) -> Group:
         measurements=_measurements(site),
         qualitative_evaluations=evaluations,
     )
-    return with_comments(group, [wording.site_sentence(site)])
+    remarks = [] if site.probability is None else wording.rating_remarks(segmenting_model(given.findings))
+    return with_comments(group, [wording.site_sentence(site), *remarks])
 
 
 def _measurements(site: SiteFinding) -> list[sr.Measurement]:

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import lesion_count, site_name, total_volume_interval, total_volume_mm3
-from dicom_node.results.provenance import is_synthetic, model_named, training_remark
+from dicom_node.results.provenance import (
+    is_synthetic,
+    model_named,
+    segmenting_model,
+    training_remark,
+)
 from pipelines.types import Findings, Hypothesis, Lesion, Measurement, ModelCard, Rule, SiteFinding
 
 LESIONS_LISTED = 50
@@ -16,6 +21,7 @@ INTERVALS = (
     "An interval tells how far the result moves when the analysis is varied as stated; it is no confidence interval, and the "
     "truth may lie outside."
 )
+RATING = "A rating rules a lesion neither in nor out, and its probability is not calibrated."
 
 
 def rounded_mm3(volume_mm3: float) -> float:
@@ -62,6 +68,8 @@ def outcome_sentences(findings: Findings) -> list[str]:
     if findings.status == "failed":
         return [f"The analysis failed and gave no result: {_sentence(findings.reason)}"]
     sentences = [*_count_sentences(findings), *map(site_sentence, findings.sites)]
+    if any(site.probability is not None for site in findings.sites):
+        sentences += rating_remarks(segmenting_model(findings))
     if findings.reason:
         sentences.append(_sentence(findings.reason))
     return sentences + [text for item in findings.measurements if (text := _measurement_sentence(item))]
@@ -91,12 +99,18 @@ def site_sentence(site: SiteFinding) -> str:
     name = site_name(site).capitalize()
     if site.probability is None or site.threshold is None:
         return f"{name}: not analysed, because {_sentence(site.reason)}"
-    found = "suspicious for a lesion" if site.status == "positive" else "no sign of a lesion"
+    # a rating by a network, in words that nobody takes for a reader's own: "no sign of" would say that someone looked
+    rated = "rated suspicious" if site.status == "positive" else "not rated suspicious"
     shown, limit = probability_text(site.probability), probability_text(site.threshold)
     if shown == limit and site.status == "negative":  # two decimals would not tell them apart
         shown, limit = f"{site.probability:.3f}", f"{site.threshold:.3f}"
     relation = "at or above" if site.status == "positive" else "below"
-    return f"{name}: {found}, probability {shown}{_spread(site)}, {relation} the threshold of {limit}."
+    return f"{name}: {rated} for a lesion, probability {shown}{_spread(site)}, {relation} the threshold of {limit}."
+
+
+def rating_remarks(model: ModelCard | None) -> list[str]:
+    """Return what is to be thought of a rating, to stand beside it: what it is, and what the model has learnt from."""
+    return [text for text in (RATING, training_remark(model)) if text]
 
 
 def _spread(site: SiteFinding) -> str:

@@ -80,8 +80,8 @@ def test_lesion_in_one_eye_is_that_eye_in_the_pacs(orthanc: Orthanc, tmp_path: P
             (seg,) = stored(orthanc, study_uid, "nerve, candidate region")
             assert {str(item.SegmentLabel).split()[0] for item in seg.SegmentSequence} == {side.capitalize()}
             text = stored(orthanc, study_uid, "report")[0].to_json()
-            assert f"{side.capitalize()} optic nerve: suspicious for a lesion" in text
-            assert f"{other.capitalize()} optic nerve: no sign of a lesion" in text
+            assert f"{side.capitalize()} optic nerve: rated suspicious for a lesion" in text
+            assert f"{other.capitalize()} optic nerve: not rated suspicious for a lesion" in text
         lines = {record["sides"].split(" (")[0] for record in node.events("analysed")}
         assert lines == {"right optic nerve positive", "right optic nerve negative"}
         study_uid, eye = studies["right"]

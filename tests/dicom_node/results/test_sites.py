@@ -28,7 +28,8 @@ from result_factories import (
 from dicom_node.results.colours import LINE
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import manifest_of
-from dicom_node.results.wording import site_sentence
+from dicom_node.results.provenance import SYNTHETIC as SYNTHETIC_REMARK
+from dicom_node.results.wording import RATING, site_sentence
 from dicom_node.series.volume import load_series
 from pipelines.types import Heatmap, Interval, Segment, SiteFinding
 
@@ -160,17 +161,38 @@ def test_no_report_speaks_of_the_brain_or_counts_lesions(case: Case) -> None:
 def test_text_report_has_one_sentence_for_each_eye(case: Case) -> None:
     said = texts(case.read("text-sr"))
     assert (
-        "Right optic nerve: suspicious for a lesion, probability 0.91 (0.84 to 0.97 over 32 networks), at or above the "
+        "Right optic nerve: rated suspicious for a lesion, probability 0.91 (0.84 to 0.97 over 32 networks), at or above the "
         "threshold of 0.50."
     ) in said
     assert (
-        "Left optic nerve: no sign of a lesion, probability 0.12 (0.05 to 0.20 over 32 networks), below the threshold of 0.50."
+        "Left optic nerve: not rated suspicious for a lesion, probability 0.12 (0.05 to 0.20 over 32 networks), below the "
+        "threshold of 0.50."
     ) in said
     assert any(
         "Left optic nerve: located by a point that a person gave, 90 % of its course" in text for text in said
     )
     assert any("no confidence interval" in text for text in said)
     assert any("trained on synthetic data" in text for text in said)
+
+
+@pytest.mark.parametrize("role", ["text-sr", "sr", "sr-enhanced"])
+def test_what_the_network_learnt_from_stands_beside_its_ratings(case: Case, role: str) -> None:
+    said = texts(case.read(role))
+    for sentence in (RATING, f"This model was {SYNTHETIC_REMARK}."):
+        place = said.index(sentence)
+        assert any("optic nerve: " in text and "probability" in text for text in said[place - 2 : place]), (
+            role
+        )
+    if role != "text-sr":
+        for side in ("Right", "Left"):
+            group = measurement_groups(case.read(role))[f"{side} optic nerve assessment"]
+            assert f"This model was {SYNTHETIC_REMARK}." in texts(group)
+
+
+def test_nothing_is_said_of_ratings_where_there_are_none(tmp_path: Path) -> None:
+    both = (replace(LOST, laterality="right"), LOST)
+    case = make(tmp_path, **{**findings(both), "status": "none"})
+    assert RATING not in texts(case.read("text-sr"))
 
 
 def test_threshold_and_probability_that_look_alike_are_told_apart() -> None:
