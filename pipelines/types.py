@@ -156,7 +156,7 @@ class SiteFinding:
     threshold : float or None
         The probability from which the side is positive.
     coverage : float or None
-        Share, in [0, 1], of the structure's course that the network was shown.
+        Share, in [0, 1], of the structure's course, as far as it was followed, that the network saw.
     saliency_share : float or None
         Share, in [0, 1], of the saliency that lies inside the structure.
     located : "automatic", "manual" or None

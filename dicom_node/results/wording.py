@@ -126,7 +126,7 @@ def site_remark(site: SiteFinding) -> str:
         return ""
     parts = ["located by a point that a person gave" if site.located == "manual" else "located automatically"]
     if site.coverage is not None:
-        parts.append(f"{100 * site.coverage:.0f} % of its course analysed")
+        parts.append(f"{100 * site.coverage:.0f} % of its course, as far as it was followed, analysed")
     if site.saliency_share is not None:
         parts.append(f"{100 * site.saliency_share:.0f} % of the saliency inside the nerve")
     return f"{site_name(site).capitalize()}: {', '.join(parts)}."

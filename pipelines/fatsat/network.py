@@ -6,12 +6,12 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from pipelines.fatsat.crop_grid import SEEN
+
 NAME = "optic-nerve-cnn"
 LESION = 1
 """The class of an optic nerve with a lesion; 0: healthy."""
 DROPOUT = 0.1
-SEEN = (10, 30, 38)
-"""So many voxels from the start of each axis (k, j, i) reach the output: both poolings drop what does not fill a window."""
 
 
 class OpticNerveCNN(nn.Module):

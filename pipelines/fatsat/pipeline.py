@@ -12,6 +12,7 @@ import torch
 
 from pipelines.device import limit_threads, resolve_device
 from pipelines.fatsat.crop import Crop, crop_eye, normalised
+from pipelines.fatsat.crop_grid import SEEN_PART
 from pipelines.fatsat.ensemble import Ensemble, EnsembleAnswer
 from pipelines.fatsat.explanation import CLASSES, Explanation, candidate_region, explained, nerve_mask
 from pipelines.fatsat.eyes import Eye, Eyes, find_eyes
@@ -261,10 +262,11 @@ def _segments(answer: Answer, volume: Volume) -> list[Segment]:
 def _doubts(answer: Answer) -> list[str]:
     """Return what speaks against trusting the answer for one eye."""
     name, doubts = f"{answer.eye.side.capitalize()} optic nerve", []
-    even = float(answer.crop.nerve.mean())
-    if answer.crop.coverage < COVERAGE_MIN:
+    even = float(answer.crop.nerve[SEEN_PART].mean())
+    coverage = answer.crop.coverage
+    if coverage is not None and coverage < COVERAGE_MIN:
         doubts.append(
-            f"{name}: only {100 * answer.crop.coverage:.0f} % of its course lies in the region that the network saw"
+            f"{name}: only {100 * coverage:.0f} % of its course lies in the region that the network saw"
         )
     if answer.explanation.share < LOOK_MIN * even:
         doubts.append(

@@ -18,7 +18,7 @@ from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest
 from dicom_node.results.preview import mask_frames
 from dicom_node.series.writer import write_series
-from pipelines.fatsat.crop import SHAPE
+from pipelines.fatsat.crop_grid import SHAPE
 from pipelines.fatsat.ensemble import Ensemble, EnsembleAnswer, stacked
 from pipelines.fatsat.network import NAME, OpticNerveCNN
 from pipelines.fatsat.pipeline import FatsatPipeline

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.errors import DataSetError
-from pipelines.fatsat.crop import SHAPE, beyond_midline, crop_grid, normalised, values_at
+from pipelines.fatsat.crop import normalised
+from pipelines.fatsat.crop_grid import SHAPE, beyond_midline, crop_grid, values_at
 from pipelines.fatsat.settings import KINDS, CropKind
 from pipelines.training.fatsat.looks import other_look
 from pipelines.types import FloatArray, Laterality, Point, Volume

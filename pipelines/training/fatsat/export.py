@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.fatsat.crop import SHAPE, SPACING_MM
+from pipelines.fatsat.crop_grid import SHAPE, SPACING_MM
 from pipelines.fatsat.ensemble import stacked
 from pipelines.fatsat.network import NAME, OpticNerveCNN
 from pipelines.fatsat.settings import WEIGHTS, CropKind

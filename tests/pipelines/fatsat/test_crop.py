@@ -5,15 +5,8 @@ import numpy as np
 import pytest
 
 from pipelines.errors import PipelineError
-from pipelines.fatsat.crop import (
-    SHAPE,
-    crop_eye,
-    crop_grid,
-    normalised,
-    outline,
-    to_native,
-    values_at,
-)
+from pipelines.fatsat.crop import crop_eye, normalised, outline, to_native
+from pipelines.fatsat.crop_grid import SEEN, SHAPE, crop_grid, values_at
 from pipelines.types import Volume
 
 JUNCTIONS = {"left": (30.0, 0.0, 2.0), "right": (-28.0, 0.0, -1.0)}
@@ -175,9 +168,23 @@ def test_along_nerve_keeps_the_nerve_at_the_junctions_place():
 def test_nerve_that_leaves_the_crop_lowers_the_coverage():
     steep = both(right=FoundEye(JUNCTIONS["right"], course("right", slope=1.0)))
     published = crop_eye(coronal(), steep, "right")
-    # 12.25 mm to the nose are inside: 12.25 * sqrt(2.01) of the first 24 mm of the way.
-    assert published.coverage == pytest.approx(12.25 * np.sqrt(2.01) / 24, abs=0.02)
+    # Of 12.25 mm to the nose the network sees 11.25: 11.25 * sqrt(2.01) of the first 24 mm of the way.
+    assert published.coverage == pytest.approx(11.25 * np.sqrt(2.01) / 24, abs=0.02)
     assert crop_eye(coronal(), steep, "right", "along-nerve").coverage == 1.0
+
+
+@pytest.mark.parametrize("kind", ["published", "along-nerve"])
+def test_what_the_network_never_sees_does_not_count_as_covered(kind):
+    straight = both(right=FoundEye(JUNCTIONS["right"], course("right", slope=0.0)))
+    # Seven and a half of ten slices behind the junction's reach the answer: 22.5 mm.
+    assert crop_eye(coronal(), straight, "right", kind).coverage == pytest.approx(
+        22.5 * np.sqrt(1.01) / 24, abs=0.02
+    )
+
+
+def test_nerve_without_a_course_has_no_coverage():
+    point = both(right=FoundEye(JUNCTIONS["right"], course("right")[:1]))
+    assert crop_eye(coronal(), point, "right").coverage is None
 
 
 def test_series_that_ends_early_lowers_the_coverage():
@@ -218,11 +225,14 @@ def test_maps_go_back_to_their_place_on_other_grids(spacing):
     assert 0.6 < back.max() <= 1.0
 
 
-def test_outline_is_the_edge_of_every_slice():
+def test_outline_is_the_edge_of_what_the_network_sees_in_every_slice():
     volume = coronal()
     edge = outline(crop_eye(volume, both(), "right"), volume)
-    assert edge.sum() == 13 * (2 * 40 + 2 * 29)
-    assert edge[6].sum() == 2 * 40 + 2 * 29
+    slices, rows, columns = SEEN
+    assert edge.sum() == slices * (2 * columns + 2 * (rows - 2))
+    assert np.flatnonzero(edge.any(axis=(1, 2))).tolist() == list(range(4, 14)), (
+        "the junction's slice is the sixth"
+    )
     assert not edge[6, 62, 64]
 
 

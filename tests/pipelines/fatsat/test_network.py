@@ -1,6 +1,7 @@
 import torch
 
-from pipelines.fatsat.network import SEEN, OpticNerveCNN
+from pipelines.fatsat.crop_grid import SEEN
+from pipelines.fatsat.network import OpticNerveCNN
 
 
 def test_network_has_the_published_parameters():
