@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from pipelines.device import resolve_device
 from pipelines.errors import DataSetError
@@ -20,9 +19,9 @@ from pipelines.training.fatsat.crops import EyeSet, centred
 from pipelines.training.fatsat.curves import draw_members
 from pipelines.training.fatsat.evaluation import MEMBERS_CURVE
 from pipelines.training.fatsat.networks import EPOCHS, probability, train_member
+from pipelines.training.fatsat.paper_table import METHODS, Method, table_text
 from pipelines.training.fatsat.phantoms import phantom_eyes, test_plan
 from pipelines.training.fatsat.protocol import (
-    PAPER_REPEATS,
     TEST_SHARE,
     balanced,
     curve_of_members,
@@ -40,53 +39,15 @@ from pipelines.training.fatsat.training import (
     train_members,
 )
 from pipelines.training.results import METRICS, read_json, write_json
-from pipelines.training.tables import paper_table
 from pipelines.types import FloatArray
+from pipelines.weights import card_details
 
 REPEATS = 5
 """On a CPU [ours]; the paper has 200."""
 MEMBERS = 5
 SERIES = 150
 TEST_SERIES = 60
-COLUMNS = {
-    f"{part} {short}": f"{part} {key}"
-    for part in ("D1", "D2")
-    for short, key in (("BA", "balanced accuracy"), ("sens", "sensitivity"), ("spec", "specificity"))
-}
-PUBLISHED = {
-    "SVM": (50.8, 48.61, 52.99, 51.7, 68.57, 34.83),
-    "RF": (53.06, 49.96, 56.15, 52.52, 65.71, 39.32),
-    "3D CNN": (68.11, 67.97, 68.26, 64.11, 74.28, 53.39),
-}
-"""Percent; columns as in `COLUMNS`. NeuroImage Clin 2022, doi:10.1016/j.nicl.2022.103187, Table 2."""
 Report = Callable[[str], None]
-Machine = Literal["SVM", "RF", "3D CNN"]
-
-
-@dataclass(frozen=True)
-class Method:
-    """A row of the table: a classifier on a crop."""
-
-    machine: Machine
-    crop: CropKind
-
-    @property
-    def name(self) -> str:
-        """What its row is called; the published crop goes without saying."""
-        return self.machine if self.crop == "published" else f"{self.machine}, {self.crop} crop"
-
-    @property
-    def stem(self) -> str:
-        """What its files are called."""
-        return f"{self.machine.replace(' ', '-').lower()}-{self.crop}"
-
-
-METHODS = (
-    Method("SVM", "published"),
-    Method("RF", "published"),
-    Method("3D CNN", "published"),
-    Method("3D CNN", "along-nerve"),
-)
 
 
 @dataclass(frozen=True)
@@ -109,6 +70,11 @@ class Protocol:
     device: str
     seed: int
     other_looks: bool
+
+    def mark(self, eyes: EyeSet) -> str:
+        """Return what tells results on these eyes from results on others, or with another seed or other epochs."""
+        told = (eyes.digest(), self.seed, self.epochs, self.other_looks)
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
 
 def compare(
@@ -140,7 +106,7 @@ def compare(
     out : Path
         For the eyes, the repeats, the members, ``tables.md``, ``metrics.json`` and ``members.png``.
     weights : Path, optional
-        Folder with weights whose members stand for D2's networks, where it has them.
+        Folder with weights whose members stand for D2's networks, where it has them; they must not know D2's patients.
 
     Returns
     -------
@@ -169,7 +135,7 @@ def compare(
         curves[method.name] = curve_of_members(second.labels, answers, THRESHOLD, rng)
     if curves:
         draw_members(curves, out / MEMBERS_CURVE)
-    text = _table(ours, first, second, origin, protocol)
+    text = table_text(ours, first, second, origin, protocol.repeats)
     (out / "tables.md").write_text(text, encoding="utf-8")
     write_json(out / METRICS, {"origin": origin, "figures": ours, "members": curves})
     return text
@@ -214,9 +180,9 @@ def _cross_validation(
     method: Method, eyes: EyeSet, protocol: Protocol, out: Path, report: Report, watch: Watch | None
 ) -> list[dict[str, float]]:
     results = []
+    made = protocol.mark(eyes)
     for repeat in range(protocol.repeats):
         path = out / "cross-validation" / f"{method.stem}-{repeat + 1:03d}.json"
-        made = {"eyes": len(eyes), "seed": protocol.seed, "epochs": protocol.epochs}
         stored = read_json(path) if path.exists() else {}
         if stored.get("made") != made:
             rng = np.random.default_rng((protocol.seed, repeat))
@@ -293,11 +259,12 @@ def _final(
         )
     crops = centred(second, method.crop)
     if weights is not None and (weights / f"{WEIGHTS[method.crop]}.json").exists():
+        _check_unseen(weights, method.crop, second)
         return Ensemble(protocol.device, weights, crop=method.crop)(crops).members
     trained = train_members(
         first,
         method.crop,
-        out / MEMBERS_FOLDER / method.stem,
+        out / MEMBERS_FOLDER / f"{method.stem}-{protocol.mark(first)}",
         members=protocol.members,
         seed=protocol.seed,
         epochs=protocol.epochs,
@@ -309,27 +276,12 @@ def _final(
     return np.stack([probability(member.network, crops) for member in trained])
 
 
-def _table(
-    ours: dict[str, dict[str, Any]], first: EyeSet, second: EyeSet | None, origin: str, protocol: Protocol
-) -> str:
-    where = "Synthetic phantoms" if origin == "synthetic" else f"Data set ({origin})"
-    tested = "none" if second is None else f"{len(second)} eyes, scanner {_names(second.scanners)}"
-    lines = [
-        "# Comparison: optic nerve lesions on FAT-SAT",
-        "",
-        "Published figures are the paper's, on its own patients (NeuroImage Clin 2022, doi:10.1016/j.nicl.2022.103187, "
-        f"Table 2, mean of {PAPER_REPEATS} repeats). They are not measured on the eyes of this table. In percent; BA: balanced "
-        "accuracy.",
-        "",
-        f"## {where}",
-        "",
-        f"D1: {len(first)} eyes, scanner {_names(first.scanners)}, mean of {protocol.repeats} repeats by patient. "
-        f"D2: {tested}.",
-        "",
-        paper_table("Table 2", COLUMNS, PUBLISHED, ours).markdown(),
-    ]
-    return "\n".join(lines)
-
-
-def _names(values: npt.NDArray[np.str_]) -> str:
-    return ", ".join(sorted(set(values.tolist())))
+def _check_unseen(weights: Path, crop: CropKind, tested: EyeSet) -> None:
+    """Refuse weights that have learnt from a patient of D2: their figures would be no test."""
+    seen = set(card_details(WEIGHTS[crop], weights).get("seen_patients", ()))
+    known = seen & set(tested.patients.tolist())
+    if known:
+        raise DataSetError(
+            f"the weights in {weights} were trained on {len(known)} of the patients of the other scanners; "
+            "leave --weights out, or give weights that were trained without them"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,6 +71,13 @@ class EyeSet:
     def _columns(self) -> dict[str, Any]:
         names = ("labels", "patients", "scanners", "cases", "sides", "contrasts", "errors_mm")
         return {name: getattr(self, name) for name in names}
+
+    def digest(self) -> str:
+        """Return what tells these eyes from any others (sha256, hex)."""
+        found = hashlib.sha256()
+        for array in (*self._columns().values(), *(self.crops[kind] for kind in KINDS)):
+            found.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
 
     def save(self, path: Path) -> None:
         """Write the eyes as npz; whole or not at all."""

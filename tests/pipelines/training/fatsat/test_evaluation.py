@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from pipelines.errors import DataSetError
 from pipelines.fatsat.network import OpticNerveCNN
 from pipelines.training.cli import models
 from pipelines.training.fatsat import classic, comparison, networks, phantoms
-from pipelines.training.fatsat.comparison import METHODS, compare
+from pipelines.training.fatsat.comparison import compare
 from pipelines.training.fatsat.crops import EyeSet
 from pipelines.training.fatsat.evaluation import evaluate, junction_figures
 from pipelines.training.fatsat.export import export
+from pipelines.training.fatsat.paper_table import METHODS
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +140,39 @@ def test_comparison_takes_given_weights_for_the_unseen_scanner(tmp_path, weights
     asked = {"repeats": 1, "members": 1, "series": 8, "test_series": 8, "epochs": 1, "device": "cpu"}
     text = compare(None, tmp_path, **asked, weights=weights, methods=METHODS[2:3])
     assert "| 3D CNN | ours |" in text
+
+
+def test_comparison_of_other_eyes_takes_nothing_from_the_last_one(tmp_path, made):
+    protocol = comparison.Protocol(1, 1, 1, "cpu", 0, False)
+    eyes = made(12, 12)
+    relabelled = EyeSet(**{**vars(eyes), "labels": 1 - eyes.labels})
+    marks = {protocol.mark(eyes), protocol.mark(relabelled), protocol.mark(eyes.take(np.arange(11)))}
+    assert len(marks) == 3
+    assert protocol.mark(eyes) == protocol.mark(made(12, 12))
+    for change in ({"seed": 1}, {"epochs": 2}):
+        assert replace(protocol, **change).mark(eyes) != protocol.mark(eyes)
+
+
+def test_comparison_trains_again_when_the_labels_were_mended(tmp_path, made):
+    protocol = comparison.Protocol(1, 1, 1, "cpu", 0, False)
+    eyes = made(12, 12)
+    mended = EyeSet(**{**vars(eyes), "labels": 1 - eyes.labels})
+    lines = []
+    for given in (eyes, eyes, mended):
+        comparison._cross_validation(METHODS[0], given, protocol, tmp_path, lines.append, None)
+    assert len(lines) == 2
+
+
+def test_weights_that_know_a_patient_of_the_unseen_scanner_are_refused(tmp_path, made):
+    eyes = made(12, 12)
+    known = {"crop": "published", "origin": "real", "data": tmp_path, "threshold": 0.5, "figures": {}}
+    export([OpticNerveCNN()], tmp_path / "weights", eyes=eyes.take(np.arange(3)), **known)
+    protocol = comparison.Protocol(1, 1, 1, "cpu", 0, False)
+    with pytest.raises(DataSetError, match="trained on 1 of the patients of the other scanners"):
+        comparison._final(
+            METHODS[2], eyes.take(np.arange(8, 12)), eyes.take(np.arange(2, 6)), protocol, tmp_path,
+            tmp_path / "weights", print, None,
+        )  # fmt: skip
 
 
 def invoke(*arguments):
