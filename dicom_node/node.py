@@ -203,9 +203,10 @@ class Node:
 
     def troubles(self) -> Iterable[str]:
         """Yield what keeps the node from doing its work, for /healthz."""
-        if not self.spool.has_room():
-            yield f"the disk is over {self.spool.high_water:.0%} full"
+        yield from self.scp.troubles()
         try:
+            if not self.spool.has_room():
+                yield f"the disk is over {self.spool.high_water:.0%} full"
             self.dispatcher.ping()
         except NodeError as error:
             yield str(error)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,7 @@ class Receivers:
         self._here: StorageSCP | None = None
         self._threads: list[threading.Thread] = []
         self._channels: set[Channel] = set()
+        self._down: dict[int, str] = {}  # why processes that are to receive do not
         self._lock = threading.Lock()
         self._stopping = threading.Event()
 
@@ -124,7 +126,9 @@ class Receivers:
             )
             self._here.start()
         for number in range(self._count):
-            thread = threading.Thread(target=self._keep, name=f"receiver-{number + 1}", daemon=True)
+            thread = threading.Thread(
+                target=self._keep, args=(number + 1,), name=f"receiver-{number + 1}", daemon=True
+            )
             thread.start()
             self._threads.append(thread)
 
@@ -144,17 +148,29 @@ class Receivers:
         for thread in self._threads:
             thread.join(2 * STOP_WAIT_S)
 
-    def _keep(self) -> None:
+    def troubles(self) -> Iterator[str]:
+        """Yield which processes do not receive, for /healthz."""
+        for number, reason in sorted(self._down.copy().items()):
+            yield (
+                f"receiver process {number} of {self._count} does not receive: it {reason} and is started again "
+                "each second; the journal says more"
+            )
+
+    def _keep(self, number: int) -> None:
         """Keep one process running."""
         while not self._stopping.is_set():
             started = time.monotonic()
             try:
-                self._run()
+                self._run(number)
             except OSError as error:
-                LOGGER.warning("a receiver process can't be started: %s", error.strerror)
+                self._down[number] = f"can't be started ({error.strerror})"
+                LOGGER.warning("receiver process %d can't be started: %s", number, error.strerror)
+            except Exception:  # nothing else would receive again
+                self._down[number] = "told what nobody understands"
+                LOGGER.exception("receiver process %d is replaced", number)
             self._stopping.wait(max(0.0, started + REPLACE_AFTER_S - time.monotonic()))
 
-    def _run(self) -> None:
+    def _run(self, number: int) -> None:
         """Run a process until its end, and do what it tells."""
         ours, theirs = pair()
         channel = Channel(ours)
@@ -181,7 +197,10 @@ class Receivers:
         channel.send("begin", self._settings())
         try:
             while (message := channel.receive()) is not None and message[0] != "stopped":
-                listening.take(channel, message)
+                if message[0] == "ready":
+                    self._down.pop(number, None)
+                else:
+                    listening.take(channel, message)
         finally:
             with self._lock:
                 self._channels.discard(channel)
@@ -189,7 +208,8 @@ class Receivers:
             status = process.wait()
             listening.end()
             if not self._stopping.is_set():
-                LOGGER.error("a receiver process ended with status %d and is replaced", status)
+                self._down[number] = f"ended with status {status}"
+                LOGGER.error("receiver process %d ended with status %d and is replaced", number, status)
 
     def _settings(self) -> dict[str, Any]:
         tls = {name: path and str(path) for name, path in asdict(self._tls).items()} if self._tls else None

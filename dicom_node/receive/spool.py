@@ -7,6 +7,7 @@ never of anything that a caller sent.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -166,11 +167,11 @@ class Spool:
         """Return the files of the inbox that were received and not yet filed, oldest first; of one association
         when its ID is given.
         """
-        entries = [
-            (entry.stat().st_mtime_ns, entry.name)
-            for entry in os.scandir(self.inbox)
-            if entry.name.endswith(".dcm") and entry.name.startswith(association)
-        ]
+        entries = []
+        for entry in os.scandir(self.inbox):
+            if entry.name.endswith(".dcm") and entry.name.startswith(association):
+                with contextlib.suppress(FileNotFoundError):  # filed meanwhile, perhaps by another process
+                    entries.append((entry.stat().st_mtime_ns, entry.name))
         return [self.inbox / name for _, name in sorted(entries)]
 
     def recover(self, association: str = "") -> tuple[int, int]:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 
 import psutil
 import pytest
 
 from dicom_node.errors import PortTakenError
+from dicom_node.receive.channel import Channel
+
+
+def until(condition):
+    """Wait until something is so."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def receivers():
@@ -65,6 +77,46 @@ def test_process_that_is_killed_is_replaced_and_its_associations_are_accounted_f
     again = associate(scp.port)
     assert again.send_c_store(make_image(2)).Status == 0x0000
     assert len(recorder.of("image_stored")) == 2
+
+
+def test_process_that_dies_at_every_start_is_named_until_it_receives(
+    start_scp, associate, recorder, monkeypatch
+):
+    popen = subprocess.Popen
+    fails = threading.Event()
+    fails.set()
+
+    def start(command, **options):
+        return popen([sys.executable, "-c", "raise SystemExit(3)"] if fails.is_set() else command, **options)
+
+    monkeypatch.setattr("dicom_node.receive.pool.subprocess.Popen", start)
+    monkeypatch.setattr("dicom_node.receive.pool.REPLACE_AFTER_S", 0.1)
+    scp = start_scp(processes=1)
+    until(lambda: list(scp.troubles()))
+    assert next(iter(scp.troubles())).startswith(
+        "receiver process 1 of 1 does not receive: it ended with status 3"
+    )
+    fails.clear()
+    until(lambda: not list(scp.troubles()))
+    assert associate(scp.port).is_established
+
+
+def test_process_that_says_what_nobody_understands_is_replaced(start_scp, associate, recorder, monkeypatch):
+    monkeypatch.setattr("dicom_node.receive.pool.REPLACE_AFTER_S", 0.1)
+    broken = iter([True])
+    receive = Channel.receive
+
+    def once_garbled(channel):
+        message = receive(channel)
+        if message == ["ready"] and next(broken, False):
+            raise ValueError("cut off")
+        return message
+
+    monkeypatch.setattr(Channel, "receive", once_garbled)
+    scp = start_scp(processes=1)
+    until(lambda: list(scp.troubles()))
+    until(lambda: not list(scp.troubles()))
+    assert associate(scp.port).is_established
 
 
 def test_image_that_a_killed_process_told_nobody_of_is_found(

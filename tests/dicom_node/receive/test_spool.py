@@ -95,6 +95,14 @@ def test_waiting_files_come_oldest_first(spool, put):
     assert spool.waiting() == [paths[1], paths[2], paths[0]]
 
 
+def test_file_that_is_filed_while_the_inbox_is_read_is_no_error(spool, put, monkeypatch):
+    stays, goes = put(ID, b"x"), put(ID, b"y")
+    entries = list(os.scandir(spool.inbox))
+    goes.unlink()
+    monkeypatch.setattr("dicom_node.receive.spool.os.scandir", lambda _: entries)
+    assert spool.waiting() == [stays]
+
+
 def test_data_folder_that_is_gone_is_one_clear_error(spool):
     spool.root.rename(spool.root.with_name("elsewhere"))
     with pytest.raises(SpoolError, match="can't be used"):
