@@ -6,11 +6,13 @@ A request lies in the data folder until it is answered, so that a restart forget
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.deliver.address import Address
-from dicom_node.deliver.association import DEFAULT_TIMEOUTS, Timeouts
+from dicom_node.deliver.association import DEFAULT_TIMEOUTS, Timeouts, UnreachableError
 from dicom_node.deliver.commitment import report_to
 from dicom_node.deliver.pace import Pace
 from dicom_node.errors import DeliveryError, NodeError
@@ -25,6 +27,17 @@ TRIES = 12
 
 DEFAULT_PACE = Pace()
 Reported = Callable[[str, Sequence[str], Mapping[str, int]], bool]
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """How often an answer could not be brought, and when it is tried again, on the monotonic clock."""
+
+    count: int = 0
+    again_at: float = 0.0
+
+
+NEVER = _Tried()
 
 
 class Commitments:
@@ -62,7 +75,7 @@ class Commitments:
         self._condition = threading.Condition()
         self._new = True
         self._stopping = False
-        self._tries: dict[str, int] = {}
+        self._tried: dict[str, _Tried] = {}  # by the name of the request's file
         self._thread = threading.Thread(target=self._work, name="commitments", daemon=True)
 
     @property
@@ -116,38 +129,53 @@ class Commitments:
         while not self._stopping:
             with self._condition:
                 self._new = False
-            try:
-                failures = [self._answer(path) for path in sorted(self._folder.glob("*.json"))]
-            except Exception as error:  # noqa: BLE001 - the thread's outermost frame: one bad request must not end it
-                reason = str(error) if isinstance(error, NodeError) else type(error).__name__
-                self._worklog.write("warning", name="storage commitment", reason=reason)
-                failures = [TRIES]
-            wait_s = min((self._pace.wait_s(count) for count in failures if count), default=None)
+            wait_s = self._answer_all()
             with self._condition:
                 if not (self._stopping or self._new):
                     self._condition.wait(wait_s)
 
-    def _answer(self, path: Path) -> int:
-        """Answer one request; return how often that has failed so far, 0 when it is done."""
+    def _answer_all(self) -> float | None:
+        """Answer what is due, and return how long there is nothing to do; None: until somebody asks."""
+        silent: dict[str, UnreachableError] = {}
+        for path in sorted(self._folder.glob("*.json")):
+            tried = self._tried.get(path.name, NEVER)
+            if self._stopping or time.monotonic() < tried.again_at:
+                continue
+            try:
+                self._answer(path, tried.count + 1, silent)
+            except Exception as error:  # noqa: BLE001 - one bad request must not keep the others waiting
+                reason = str(error) if isinstance(error, NodeError) else type(error).__name__
+                self._worklog.write("warning", name="storage commitment", reason=reason)
+                self._tried[path.name] = _Tried(tried.count, time.monotonic() + self._pace.cap_s)
+        next_at = min((tried.again_at for tried in self._tried.values()), default=None)
+        return None if next_at is None else max(0.0, next_at - time.monotonic())
+
+    def _answer(self, path: Path, count: int, silent: dict[str, UnreachableError]) -> None:
+        """Answer one request for the n-th time, unless its asker was found `silent` a moment ago."""
         try:
             asker, request = read_request(path)
         except ValueError as error:
             self._worklog.write("warning", name="storage commitment", reason=str(error))
-            path.unlink(missing_ok=True)
-            return 0
-        count = self._tries.get(path.name, 0) + 1
+            self._forget(path)
+            return
         try:
+            if asker in silent:
+                raise silent[asker]
             self._bring(asker, request)
         except DeliveryError as error:
+            if isinstance(error, UnreachableError):
+                silent[asker] = error
             if count < TRIES and asker in self._askers:
-                self._tries[path.name] = count
-                return count
+                self._tried[path.name] = _Tried(count, time.monotonic() + self._pace.wait_s(count))
+                return
             self._worklog.write(
                 "commitment-unanswered", calling_ae=asker, images=len(request.references), reason=str(error)
             )
+        self._forget(path)
+
+    def _forget(self, path: Path) -> None:
         path.unlink(missing_ok=True)
-        self._tries.pop(path.name, None)
-        return 0
+        self._tried.pop(path.name, None)
 
     def _bring(self, asker: str, request: Request) -> None:
         address = self._askers.get(asker)

@@ -46,6 +46,9 @@ Tell = Callable[..., None]
 Answer = tuple[int, Dataset | None]
 
 
+PROMPT_S = 5.0
+"""How long the response to a stranger may wait for the report; some give up after 10 s."""
+
 FOLDER = "commitments"
 """Folder of the data folder with requests that are to be answered on an association of ours."""
 
@@ -102,7 +105,11 @@ class CommitmentService:
             except OSError:
                 return RESOURCE_LIMITATION, None
         else:
-            assoc.afterwards.append(lambda: self._answer_here(assoc, event.context, request, tell))
+            # Where that takes a moment only, the report is ready before the response: both then reach the asker
+            # together, which may release as soon as it has the response.
+            is_filed = self._keeper.wait_filed(request, PROMPT_S)
+            report = self._keeper.commit_now(request) if is_filed else None
+            assoc.afterwards.append(lambda: self._answer_here(assoc, event.context, request, report, tell))
         return SUCCESS, None
 
     def reported(self, event: Any, tell: Tell) -> Answer:
@@ -119,9 +126,11 @@ class CommitmentService:
         )
         return SUCCESS, None
 
-    def _answer_here(self, assoc: Any, context: Any, request: Request, tell: Tell) -> None:
+    def _answer_here(
+        self, assoc: Any, context: Any, request: Request, report: Report | None, tell: Tell
+    ) -> None:
         """Send the report after the response; the peer's answer to it is not waited for."""
-        report = self._keeper.commit(request)
+        report = report or self._keeper.commit(request)
         tell("commitment_given", len(report.committed), len(report.failed))
         if assoc.is_established:
             assoc.dimse.send_msg(_message(report, UID(context.transfer_syntax)), context.context_id)
@@ -158,13 +167,16 @@ def read_request(path: Path) -> tuple[str, Request]:
     ------
     ValueError
         The file is not one of these.
+    OSError
+        It can't be read now.
     """
+    text = path.read_bytes()
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(text)
         references = tuple(Reference(*one) for one in values["instances"])
         return str(values["asker"]), Request(str(values["transaction"]), references)
-    except (OSError, KeyError, TypeError) as error:
-        raise ValueError(f"{path.name}: not a request: {error!r}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path.name}: not a request: {type(error).__name__}") from error
 
 
 def _message(report: Report, syntax: UID) -> N_EVENT_REPORT:

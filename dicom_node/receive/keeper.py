@@ -60,15 +60,12 @@ class Keeper:
 
         Those that were received and are not yet filed are waited for. Called from a thread that may wait.
         """
-        inbox = {path.name for path in self._spool.waiting()}
+        self.wait_filed(request, self._filing_s)
+        return self.commit_now(request)
+
+    def commit_now(self, request: Request) -> Report:
+        """Say which images are filed, and promise that they stay."""
         found = self._find(request.references)
-        deadline = time.monotonic() + self._filing_s
-        while len(found) < len(set(request.references)) and inbox and time.monotonic() < deadline:
-            time.sleep(LOOK_S)
-            still = inbox & {path.name for path in self._spool.waiting()}
-            if still != inbox:
-                inbox = still
-                found = self._find(request.references)
         committed = []
         failed = {}
         promised: dict[Path, bool] = {}
@@ -79,6 +76,20 @@ class Keeper:
             else:
                 committed.append(reference)
         return Report(request.transaction_uid, tuple(committed), failed)
+
+    def wait_filed(self, request: Request, seconds: float) -> bool:
+        """Wait until all images are filed, or nothing of what is in the inbox now is left; False: not in time."""
+        wanted = set(request.references)
+        inbox = {path.name for path in self._spool.waiting()}
+        is_new = True
+        deadline = time.monotonic() + seconds
+        while inbox and not (is_new and len(self._find(wanted)) == len(wanted)):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(LOOK_S)
+            still = inbox & {path.name for path in self._spool.waiting()}
+            inbox, is_new = still, still != inbox
+        return True
 
     def _find(self, references: Iterable[Reference]) -> dict[Reference, Path]:
         wanted = {f"{uid_key(one.sop_instance_uid)}.dcm": one for one in references}

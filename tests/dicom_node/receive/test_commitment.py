@@ -15,9 +15,10 @@ from pynetdicom import AE, build_context, build_role, evt
 
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.answers import Commitments
-from dicom_node.deliver.association import Timeouts
+from dicom_node.deliver.association import Timeouts, UnreachableError
 from dicom_node.deliver.pace import Pace
 from dicom_node.receive.commitment import Terms, read_request, write_request
+from dicom_node.receive.keeper import Keeper
 from dicom_node.receive.spool import Spool
 from dicom_node.standard.commitment import (
     PUSH_MODEL,
@@ -120,6 +121,34 @@ def test_stranger_is_answered_where_it_asked(
     assert assoc.is_released
 
 
+def test_stranger_has_the_response_once_the_report_is_ready(
+    start_scp: Any, asker: Asker, kept: Path, spool: Spool
+) -> None:
+    waiting = spool.inbox / "abc-000001.dcm"
+    kept.rename(waiting)
+    filed = threading.Timer(0.5, lambda: waiting.rename(kept))
+    assoc = asker.associate(start_scp(terms=Terms(14 * 86400.0)).port)
+    filed.start()
+    assert asker.ask(assoc) == 0
+    assert (kept.parent / "kept-until").exists(), "it may release now, and the report is on its way already"
+    assert asker.wait()[0].committed == (HERE,)
+    assoc.release()
+
+
+def test_stranger_is_not_kept_waiting_for_the_response_by_a_full_inbox(
+    start_scp: Any, asker: Asker, kept: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.receive.commitment.PROMPT_S", 0.1)
+    waiting = spool.inbox / "abc-000001.dcm"
+    kept.rename(waiting)
+    assoc = asker.associate(start_scp(terms=Terms(14 * 86400.0)).port)
+    assert asker.ask(assoc) == 0
+    assert asker.reports == []
+    waiting.rename(kept)
+    assert asker.wait()[0].committed == (HERE,)
+    assoc.release()
+
+
 def test_stranger_who_has_gone_harms_nobody(start_scp: Any, recorder: Any, asker: Asker, kept: Path) -> None:
     scp = start_scp()
     assoc = asker.associate(scp.port)
@@ -196,10 +225,13 @@ def test_report_without_uids_is_refused(start_scp: Any, recorder: Any, asker: As
     assert recorder.of("commitment_reported") == []
 
 
+QUICK = Pace(first_s=0.05, cap_s=0.1)
+
+
 class Answering:
     """The node's side that answers on associations of its own."""
 
-    def __init__(self, spool: Spool, address: Address, reported: Any = None) -> None:
+    def __init__(self, spool: Spool, address: Address, reported: Any = None, pace: Pace = QUICK) -> None:
         self.spool = spool
         self.worklog = Worklog(spool.root)
         self.commitments = Commitments(
@@ -209,7 +241,7 @@ class Answering:
             ae_title="NODE",
             worklog=self.worklog,
             reported=reported or (lambda *_: False),
-            pace=Pace(first_s=0.05, cap_s=0.1),
+            pace=pace,
             timeouts=Timeouts(2, 2, 2),
         )
 
@@ -279,6 +311,63 @@ def test_asker_that_never_comes_back_is_named(
     assert "0110" in figures["reason"]
     node.commitments.stop()
     assert node.files() == []
+    node.worklog.close()
+
+
+def test_asker_that_is_away_is_called_once_for_all_its_requests_and_not_before_its_time(
+    asker: Asker, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def call(address: Address, *_: object, **__: object) -> None:
+        calls.append(address.ae_title)
+        raise UnreachableError("away")
+
+    monkeypatch.setattr("dicom_node.deliver.answers.report_to", call)
+    node = Answering(spool, asker.address, pace=Pace(first_s=3600.0, cap_s=3600.0))
+    for _ in range(3):
+        write_request(spool, "ASKER", REQUEST)
+    for _ in range(20):  # as when others ask again and again
+        node.commitments._answer_all()
+    assert calls == ["ASKER"]
+    assert len(node.files()) == 3
+    node.worklog.close()
+
+
+def test_request_that_can_not_be_answered_keeps_no_other_waiting(
+    asker: Asker, kept: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = Keeper.commit
+
+    def stumble(keeper: Keeper, request: Request) -> Report:
+        if request.transaction_uid == "1.9.2":
+            raise RuntimeError
+        return commit(keeper, request)
+
+    monkeypatch.setattr(Keeper, "commit", stumble)
+    monkeypatch.setattr("dicom_node.receive.commitment.secrets.token_hex", lambda _: next(names))
+    names = iter("ab")
+    node = Answering(spool, asker.address)
+    write_request(spool, "ASKER", Request("1.9.2", (HERE,)))
+    write_request(spool, "ASKER", REQUEST)
+    node.commitments.start()
+    assert [report.transaction_uid for report in asker.wait()] == ["1.9.1"]
+    node.commitments.stop()
+    assert [path.name for path in node.files()] == ["a.json"]
+    node.worklog.close()
+
+
+def test_request_that_can_not_be_read_now_is_kept(
+    asker: Asker, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(path: Path) -> bytes:
+        raise OSError(24, "Too many open files")
+
+    node = Answering(spool, asker.address)
+    write_request(spool, "ASKER", REQUEST)
+    monkeypatch.setattr(Path, "read_bytes", unreadable)
+    node.commitments._answer_all()
+    assert len(node.files()) == 1
     node.worklog.close()
 
 
