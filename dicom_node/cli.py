@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dicom_node import __version__
-from dicom_node.errors import NodeError, NotFoundError, UnreadableError
+from dicom_node.errors import AddressError, NodeError, NotFoundError, UnreadableError
 from pipelines.errors import PipelineError
 from pipelines.training.cli import models
 
@@ -46,7 +46,17 @@ ConfigOption = Annotated[
 ]
 PathsArgument = Annotated[list[Path], typer.Argument(help="DICOM files or folders of them.")]
 PeerArgument = Annotated[str, typer.Argument(help="AET@HOST:PORT of the peer.")]
-CallingOption = Annotated[str, typer.Option("--from", help="Our own AE title.")]
+
+
+def _calling(title: str) -> str:
+    from dicom_node.standard.titles import fault_of_title
+
+    if reason := fault_of_title(title):
+        raise AddressError(f"--from: {reason}")
+    return title
+
+
+CallingOption = Annotated[str, typer.Option("--from", help="Our own AE title.", callback=_calling)]
 TlsOption = Annotated[bool, typer.Option("--tls", help="Speak TLS; any of the following says so too.")]
 CaOption = Annotated[
     Path | None, typer.Option("--tls-ca", help="PEM file of who may have signed the peer's certificate.")
@@ -98,6 +108,10 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:  # of the machine: rights, space, a file that is none
+        place = f"{error.filename}: " if error.filename else ""
+        err.print(f"dicom-node: {place}{error.strerror or type(error).__name__}", style="red", markup=False)
+        sys.exit(1)
 
 
 def _quieten_libraries() -> None:
@@ -200,15 +214,16 @@ def worker(
 @app.command()
 def demo(
     keep: Annotated[Path | None, typer.Option(help="Keep the scratch folder here.")] = None,
-    seed: Annotated[int, typer.Option(help="Which phantom.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="Which phantom.")] = 7,
 ) -> None:
     """Show the whole way on this machine: phantom studies go in over DICOM, results come back to a small PACS."""
-    from dicom_node.demo import Demo
+    from dicom_node.demo import Demo, scratch_folder
     from dicom_node.demo_studies import Study
     from pipelines.phantoms.flair import flair_phantom
     from pipelines.phantoms.orbits import geometric_orbits
     from pipelines.registry import installed
 
+    folder = scratch_folder(keep)
     head = flair_phantom(seed)
     studies = [Study("flair", "Phantom FLAIR from the MNI152 template", head.volume, head.lesions)]
     if "fatsat" in installed():
@@ -218,7 +233,7 @@ def demo(
         studies.append(
             Study("fatsat", "Phantom FAT-SAT orbits from geometry", orbits.volume, eye.lesion, side="right")
         )
-    raise typer.Exit(0 if Demo(out, studies, keep).run() else 1)
+    raise typer.Exit(0 if Demo(out, studies, folder, is_kept=keep is not None).run() else 1)
 
 
 @app.command()
@@ -388,7 +403,9 @@ def worklog(
     json: Annotated[bool, typer.Option("--json", help="Lines of JSON.")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="Warnings and errors only.")] = False,
     series: Annotated[str, typer.Option("--series", help="One series or job: UID or ID.")] = "",
-    last: Annotated[int | None, typer.Option("-n", "--last", help="Begin with the last N lines.")] = None,
+    last: Annotated[
+        int | None, typer.Option("-n", "--last", min=0, help="Begin with the last N lines.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Read or follow the worklog."""

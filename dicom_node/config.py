@@ -15,16 +15,34 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlencode, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from dicom_node.config_mistakes import explain
 from dicom_node.errors import ConfigError
 from dicom_node.routing.rules import Rule
+from dicom_node.standard.titles import fault_of_title
 from pipelines.types import PipelineInfo
 
 ENV_PREFIX = "DICOM_NODE__"
 Port = Annotated[int, Field(ge=0, le=65535)]
-AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[^\\\x00-\x1f]+$")]
+
+
+def _is_title(value: str) -> str:
+    if reason := fault_of_title(value):
+        raise ValueError(reason)
+    return value
+
+
+AETitle = Annotated[str, AfterValidator(_is_title)]
 Role = Literal["seg", "sr", "text-sr", "heatmap"]
 
 
@@ -321,7 +339,7 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        lines = [_explain(item) for item in error.errors()]
+        lines = [explain(item, Settings) for item in error.errors()]
         raise ConfigError(f"{source}: " + "; ".join(lines)) from error
     except (ValueError, OSError) as error:  # pydantic-settings wraps a list that is no JSON
         raise ConfigError(f"{source}: {error}") from error
@@ -355,44 +373,3 @@ def _refuse_unknown_environment() -> None:
         if parts[0] not in Settings.model_fields:
             sections = ", ".join(Settings.model_fields)
             raise ConfigError(f"environment {name}: no section {parts[0]!r}; there are {sections}")
-
-
-def _explain(item: Any) -> str:
-    """One error of pydantic as ``[section] key = value: what is allowed``."""
-    location = list(item["loc"])
-    key = _key_path(location)
-    if item["type"] == "extra_forbidden":
-        return f"unknown key {key}{_known_keys(location[:-1])}"
-    if item["type"] == "missing":
-        return f"{key} is missing"
-    value = "" if isinstance(item["input"], (dict, list, tuple, BaseModel)) else f" = {item['input']!r}"
-    value = re.sub(r"//.*@", "//***@", value)  # a password in a URL
-    context = item.get("ctx", {})
-    if item["type"] == "value_error":
-        reason = str(context.get("error", item["msg"]))
-    elif item["type"] == "literal_error":
-        reason = f"allowed: {context['expected']}"
-    else:
-        reason = item["msg"][0].lower() + item["msg"][1:]
-    return f"{key}{value}: {reason}"
-
-
-def _key_path(location: list[str | int]) -> str:
-    if not location:
-        return "configuration"
-    section, *rest = [str(part) for part in location]
-    return f"[{section}] {'.'.join(rest)}" if rest else f"[{section}]"
-
-
-def _known_keys(location: list[str | int]) -> str:
-    """The keys that are allowed where an unknown one stood."""
-    model: Any = Settings
-    for part in location:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        arguments = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type)]
-        model = arguments[0] if arguments else annotation
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return ""
-    return "; allowed: " + ", ".join(model.model_fields)

@@ -49,6 +49,26 @@ ENDS = frozenset({"delivered", "undelivered", "held", "ignored", "no-pipeline"})
 """Steps after which nothing more comes of a series."""
 
 
+def scratch_folder(keep: Path | None) -> Path:
+    """Return the folder that a person wants to keep, which must be new or empty; else a temporary one.
+
+    Raises
+    ------
+    NodeError
+        It holds something, or can't be made.
+    """
+    if keep is None:
+        return Path(tempfile.mkdtemp(prefix="dicom-node-demo-"))
+    try:
+        keep.mkdir(parents=True, exist_ok=True)
+        is_empty = not any(keep.iterdir())
+    except OSError as error:
+        raise NodeError(f"{keep}: {error.strerror}; give --keep another folder") from error
+    if not is_empty:
+        raise NodeError(f"{keep}: not empty; give --keep a new folder")
+    return keep.resolve()
+
+
 class Demo:
     """One demonstration in a scratch folder.
 
@@ -58,21 +78,17 @@ class Demo:
         Where it is told.
     studies : sequence of Study
         What is sent.
-    keep : Path or None
-        The folder to work in, which is kept; else a temporary one, of which only the previews stay.
+    folder : Path
+        Where it works, of :func:`scratch_folder`.
+    is_kept : bool
+        Whether all of it stays, or the previews only.
     """
 
-    def __init__(self, console: Console, studies: Sequence[Study], keep: Path | None) -> None:
+    def __init__(self, console: Console, studies: Sequence[Study], folder: Path, *, is_kept: bool) -> None:
         self.console = console
         self.studies = studies
-        self.kept = keep is not None
-        self.folder = keep.resolve() if keep else Path(tempfile.mkdtemp(prefix="dicom-node-demo-"))
-        if keep and keep.exists() and any(keep.iterdir()):
-            raise NodeError(f"{keep}: not empty; give --keep a new folder")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise NodeError(f"{self.folder}: {error.strerror}; give --keep another folder") from error
+        self.kept = is_kept
+        self.folder = folder
         self.archive = Archive(self.folder / "pacs")
 
     def run(self) -> bool:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from dicom_node.deliver.tls import Tls
 from dicom_node.errors import AddressError, ConfigError
+from dicom_node.standard.titles import fault_of_title
 
 if TYPE_CHECKING:
     from dicom_node.config import Destination
 
 FORM = "AET@HOST:PORT, for example ORTHANC@pacs.example.org:4242"
-AE_TITLE_LENGTH = 16  # PS3.5 table 6.2-1, VR AE
 LAST_PORT = 65535
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[^\s@:\[\]]+")
 
@@ -34,13 +34,8 @@ class Address:
     tls: Tls | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        title = self.ae_title
-        if not title.strip() or len(title) > AE_TITLE_LENGTH:
-            raise AddressError(
-                f"{self}: AE title {title!r} is not 1 to {AE_TITLE_LENGTH} characters long; write {FORM}"
-            )
-        if "\\" in title or not title.isascii() or not title.isprintable():
-            raise AddressError(f"{self}: AE title {title!r} has a character that DICOM forbids; write {FORM}")
+        if reason := fault_of_title(self.ae_title):
+            raise AddressError(f"{self}: {reason}; write {FORM}")
         if not 1 <= self.port <= LAST_PORT:
             raise AddressError(
                 f"{self}: a port is a number from 1 to {LAST_PORT}, not {self.port}; write {FORM}"

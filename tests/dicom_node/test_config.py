@@ -132,6 +132,10 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("[accept]\nmax_per_caller = -1\n", r"\[accept\] max_per_caller = -1: "),
         ("[accept]\ntls = { key = 'k.pem' }\n", r"\[accept\] tls.certificate is missing"),
         ("[[destination]]\nname = 'a'\n", r"\[destination\] 0.ae_title is missing"),
+        ("node = 5\n", r"\[node\] = 5: a table, with a line for each key below it"),
+        ("[destination]\nname = 'a'\n", r"\[destination\]: tables, each below a line \[\[destination\]\]"),
+        ("[accept]\ncallers = 'A'\n", r"\[accept\] callers = 'A': a list, in brackets"),
+        ("[node]\nae_title = 'KLINIK ÄRZTE'\n", r"\[node\] ae_title = 'KLINIK ÄRZTE': .*DICOM forbids"),
         ("[node\n", "not valid TOML"),
     ],
 )

@@ -1,0 +1,68 @@
+"""Commands with wrong input: one line that names the thing and the way out, and no traceback."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from dicom_node import cli
+
+
+def said(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run a command that must fail, and return what it says."""
+    monkeypatch.setattr(sys, "argv", ["dicom-node", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code
+    return capfd.readouterr().err.strip()
+
+
+@pytest.mark.parametrize(
+    ("title", "reason"),
+    [("SEVENTEEN_LETTERS", "not 1 to 16 characters"), ("", "not 1 to 16 characters"), ("Ä", "forbids")],
+)
+@pytest.mark.parametrize("command", [["echo", "A@localhost:1"], ["send", ".", "--to", "A@localhost:1"]])
+def test_title_of_ours_that_can_not_be_one(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    command: list[str],
+    title: str,
+    reason: str,
+) -> None:
+    line = said(monkeypatch, capfd, *command, "--from", title)
+    assert line.startswith("dicom-node: --from: AE title ") and reason in line and "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"), [(("worklog", "-n", "-5"), "-n"), (("demo", "--seed", "-1"), "--seed")]
+)
+def test_number_below_nought_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    option: str,
+) -> None:
+    assert f"Invalid value for '{option}'" in said(monkeypatch, capfd, *arguments)
+
+
+def test_demo_in_what_is_no_empty_folder_says_so_at_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    assert "file: File exists; give --keep another folder" in said(
+        monkeypatch, capfd, "demo", "--keep", tmp_path / "file"
+    )
+    assert "not empty; give --keep a new folder" in said(monkeypatch, capfd, "demo", "--keep", tmp_path)
+
+
+def test_trouble_of_the_machine_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/data/state.sqlite")
+
+    monkeypatch.setattr("dicom_node.jobs.why.why", refuse)
+    monkeypatch.chdir(tmp_path)
+    assert said(monkeypatch, capfd, "why", "abcd") == "dicom-node: /data/state.sqlite: Permission denied"
