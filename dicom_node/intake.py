@@ -15,7 +15,7 @@ from dicom_node.jobs.rebuild import FOUND
 from dicom_node.jobs.runs import last_run
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
-from dicom_node.jobs.store import Store, job_identity
+from dicom_node.jobs.store import NewImage, Store, job_identity
 from dicom_node.receive.arrivals import Arrivals
 from dicom_node.receive.association import Association
 from dicom_node.receive.filing import FiledImage, Filer
@@ -117,7 +117,7 @@ class Intake:
         )
         self.filer = Filer(
             spool,
-            on_filed=self.image_filed,
+            on_filed=self.images_filed,
             on_rejected=self.file_rejected,
             on_association_filed=self.association_filed,
             guard=self.guard,
@@ -183,26 +183,52 @@ class Intake:
 
     # What the filer tells, on its thread
 
-    def image_filed(self, filed: FiledImage) -> None:
-        """Index an image that has reached its place, and let the tracker look at its series."""
-        association = filed.association
-        key = association.id if association else ""
-        if filed.outcome != "new":
-            self.arrivals.count_known(key, is_conflict=filed.outcome == "conflict")
-            return
-        header, now = filed.header, time.time()
-        calling_ae = association.calling_ae if association else ""
-        with self.guard, self._trouble_told():
-            if not self.tracker.awaits(header.series_uid):
-                self._wake_series(header.series_uid)
-            added = self.store.add_image(header, self.spool.relative(filed.path), calling_ae, now)
-            known = None if added else self.store.image(header.sop_instance_uid)
-            if known is not None and known.series_uid != header.series_uid:
-                self._put_aside(filed.path)
+    def images_filed(self, batch: Sequence[FiledImage]) -> None:
+        """Index images that have reached their places, and let the tracker look at their series."""
+        now = time.time()
+        new = [filed for filed in batch if filed.outcome == "new"]
+        if new:
+            with self.guard, self._trouble_told():
+                self._index(new, now)
+        for filed in batch:
+            if filed.outcome != "new":
+                key = filed.association.id if filed.association else ""
+                self.arrivals.count_known(key, is_conflict=filed.outcome == "conflict")
+
+    def _index(self, images: Sequence[FiledImage], now: float) -> None:
+        """Make images known to the database, to the worklog's counts and to the tracker."""
+        for series_uid in dict.fromkeys(filed.header.series_uid for filed in images):
+            if not self.tracker.awaits(series_uid):
+                self._wake_series(series_uid)
+        rows = [
+            NewImage(
+                filed.header,
+                self.spool.relative(filed.path),
+                filed.association.calling_ae if filed.association else "",
+            )
+            for filed in images
+        ]
+        added = self.store.add_images(rows, now)
+        elsewhere = [
+            filed
+            for filed, is_new in zip(images, added, strict=True)
+            if not is_new and self._is_elsewhere(filed.header)
+        ]
+        for filed in elsewhere:
+            self._put_aside(filed.path)
+        for filed in images:
+            key = filed.association.id if filed.association else ""
+            if filed in elsewhere:
                 self.arrivals.count_known(key, is_conflict=True)
-                return
-            self.arrivals.count_new(key, header.series_uid, calling_ae, now)
-            self.tracker.add(header, association.id if association else None)
+                continue
+            calling_ae = filed.association.calling_ae if filed.association else ""
+            self.arrivals.count_new(key, filed.header.series_uid, calling_ae, now)
+            self.tracker.add(filed.header, key or None)
+
+    def _is_elsewhere(self, header: ImageHeader) -> bool:
+        """Tell whether an image's UID is known as that of an image of another series."""
+        known = self.store.image(header.sop_instance_uid)
+        return known is not None and known.series_uid != header.series_uid
 
     def _put_aside(self, path: Path) -> None:
         """Set an image aside whose UID belongs to another series: the first one stays."""

@@ -3,33 +3,38 @@ place.
 
 A file leaves the inbox only after its owner has been told and its new place is on the disk, so that a crash
 at any point makes it come again at the next start; who listens must take the same image twice.
+
+Files are taken in batches: what follows their headers costs hardly more for many than for one.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from dicom_node.errors import NodeError, SpoolError, UnreadableError
+from dicom_node.errors import NodeError, UnreadableError
 from dicom_node.receive.association import Association
 from dicom_node.receive.duplicates import same_content
-from dicom_node.receive.spool import FOLDER_MODE, Spool, sync_folder
-from dicom_node.series.headers import ImageHeader, read_header
+from dicom_node.receive.placing import link, make_folder, read_received, settle
+from dicom_node.receive.spool import Spool
+from dicom_node.series.headers import ImageHeader
 
 Result = TypeVar("Result")
 
 LOGGER = logging.getLogger(__name__)
 
 BATCH = 64
-"""At most so many filed images wait until their folders are synchronised, the slowest part of filing."""
+"""At most so many images are filed at once."""
+
+GATHER_S = 0.05
+"""How long the first file of a batch waits for others."""
 
 RETRY_S = 2.0
 """How long the filer waits before it tries again when the disk or the database refuses."""
@@ -70,10 +75,7 @@ class _Received:
         return self.association.id if self.association else self.path.stem.partition("-")[0]
 
 
-@dataclass(frozen=True)
-class _Rejected:
-    path: Path
-    reason: str
+_Sound = tuple[_Received, ImageHeader]
 
 
 class _StoppedError(Exception):
@@ -88,20 +90,20 @@ class Filer:
     spool : Spool
         Where files come from and go.
     on_filed : callable
-        Gets each FiledImage, on the filer's thread. Told again after a crash or when it raised. A NodeError
-        or OSError means "not now": the same file is tried again until it works.
+        Gets the FiledImages of a batch, on the filer's thread. Told again after a crash or when it raised. A
+        NodeError or OSError means "not now": the same files are tried again until it works.
     on_rejected : callable
         Gets the association's ID, the reason and the place in the quarantine of a file that can't be filed.
     on_association_filed : callable
         Gets an association that has ended, after the last of its files.
     guard : context manager
-        Held from an image's place until its owner has been told: whoever holds it finds no image between.
+        Held from a file's place until its owner has been told: whoever holds it finds no image between.
     """
 
     def __init__(
         self,
         spool: Spool,
-        on_filed: Callable[[FiledImage], None],
+        on_filed: Callable[[list[FiledImage]], None],
         on_rejected: Callable[[str, str, Path], None],
         on_association_filed: Callable[[Association], None],
         guard: AbstractContextManager[object] | None = None,
@@ -112,7 +114,6 @@ class Filer:
         self._on_association_filed = on_association_filed
         self._guard = guard or nullcontext()
         self._queue: queue.SimpleQueue[_Received | Association | None] = queue.SimpleQueue()
-        self._settled: list[tuple[Path, Path]] = []
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -142,51 +143,112 @@ class Filer:
         self._queue.put(association)
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            item = self._queue.get()
-            if item is None:
+        with suppress(_StoppedError):
+            while not self._stopping.is_set():
+                self._handle(self._gather())
+
+    def _gather(self) -> list[_Received | Association]:
+        """Wait for something to do, and take what else has come by then."""
+        item = self._queue.get()
+        if isinstance(item, _Received):
+            self._stopping.wait(GATHER_S)
+        items: list[_Received | Association] = []
+        while item is not None:
+            items.append(item)
+            if len(items) == BATCH:
                 break
             try:
-                self._handle(item)
-            except _StoppedError:
+                item = self._queue.get_nowait()
+            except queue.Empty:
                 break
-            # One file must never stop the filing of the others: it stays in the inbox, and the log says why.
-            except Exception:
-                name = item.id if isinstance(item, Association) else item.path.name
-                LOGGER.exception("%s could not be filed", name)
-        with suppress(OSError):  # what can't be settled now is found in the inbox at the next start
-            self._settle()
+        return items
 
-    def _handle(self, item: _Received | Association) -> None:
-        if isinstance(item, Association):
-            self._patiently(self._settle)
-            self._patiently(lambda: self._on_association_filed(item))
+    def _handle(self, items: Sequence[_Received | Association]) -> None:
+        """File what was received, then tell which associations are over."""
+        received = [item for item in items if isinstance(item, _Received)]
+        read = [(item, self._patiently(partial(read_received, item.path))) for item in received]
+        for item, error in read:
+            if isinstance(error, UnreadableError):
+                self._surely(item.path.name, partial(self._reject, item, str(error)))
+        self._file([(item, header) for item, header in read if isinstance(header, ImageHeader)], {})
+        for ended in items:
+            if isinstance(ended, Association):
+                self._surely(ended.id, partial(self._on_association_filed, ended))
+
+    def _file(self, images: Sequence[_Sound], placed: dict[Path, FiledImage]) -> None:
+        """File images together or, when something is wrong with one of them, each by itself.
+
+        One that can't be filed stays in the inbox, and the log says why.
+        """
+        try:
+            self._patiently(partial(self._file_new, images, placed))
+            for image in images:
+                self._patiently(partial(self._file_copy, image, placed))
+            folders = {placed[item.path].path.parent for item, _ in images}
+            self._patiently(partial(settle, folders, [item.path for item, _ in images]))
+        except _StoppedError:
+            raise
+        except Exception:
+            if len(images) == 1:
+                LOGGER.exception("%s could not be filed", images[0][0].path.name)
+                return
+            for image in images:
+                self._file([image], placed)
+
+    def _file_new(self, images: Sequence[_Sound], placed: dict[Path, FiledImage]) -> None:
+        """Give places to the images that the spool does not have yet, and tell their owner.
+
+        `placed` is what an earlier attempt has come to, and what this one comes to.
+        """
+        with self._guard:
+            for series_uid in {header.series_uid for _, header in images}:
+                make_folder(self._spool.series_folder(series_uid))
+            for item, header in images:
+                known = placed.get(item.path)
+                if known is not None and known.path.exists():
+                    continue
+                final = self._spool.image_path(header.series_uid, header.sop_instance_uid)
+                if link(item.path, final):
+                    placed[item.path] = FiledImage(header, final, item.association, "new")
+            filed = [placed[item.path] for item, _ in images if item.path in placed]
+            if new := [image for image in filed if image.outcome == "new"]:
+                self._on_filed(new)
+
+    def _file_copy(self, image: _Sound, placed: dict[Path, FiledImage]) -> None:
+        """Compare an image that has no place with the one that has it, and tell what comes of it."""
+        item, header = image
+        known = placed.get(item.path)
+        if known is not None and known.outcome == "new":
             return
-        placed: FiledImage | _Rejected | None = None
+        with self._guard:
+            if known is None or not known.path.exists():
+                known = placed[item.path] = self._compared(item, header)
+            self._on_filed([known])
 
-        def file() -> None:
-            nonlocal placed
-            with self._guard:
-                if placed is None or not placed.path.exists():
-                    placed = self._place(item)
-                if isinstance(placed, FiledImage):
-                    self._on_filed(placed)
+    def _compared(self, item: _Received, header: ImageHeader) -> FiledImage:
+        path, association = item.path, item.association
+        final = self._spool.image_path(header.series_uid, header.sop_instance_uid)
+        reason = "its SOP Instance UID is there already, with other content"
+        try:
+            if same_content(final, path):
+                return FiledImage(header, final, association, "duplicate")
+        except UnreadableError as error:
+            reason = f"its SOP Instance UID is there already, and can't be compared: {error}"
+        return FiledImage(header, self._spool.quarantine_file(path, reason), association, "conflict")
 
-        self._patiently(file)
-        if isinstance(placed, _Rejected):
-            self._patiently(lambda: self._on_rejected(item.association_id, placed.reason, placed.path))
-        if placed is not None:
-            self._settled.append((placed.path.parent, item.path))
-        if len(self._settled) >= BATCH or self._queue.empty():
-            self._patiently(self._settle)
+    def _reject(self, item: _Received, reason: str) -> None:
+        """Set a file aside that is no image, and tell of it."""
+        path = self._spool.quarantine_file(item.path, reason)
+        self._patiently(partial(self._on_rejected, item.association_id, reason, path))
 
-    def _settle(self) -> None:
-        """Take files out of the inbox whose places in the series are on the disk."""
-        for folder in {folder for folder, _ in self._settled}:
-            sync_folder(folder)
-        for _, path in self._settled:
-            path.unlink(missing_ok=True)
-        self._settled.clear()
+    def _surely(self, name: str, action: Callable[[], None]) -> None:
+        """Do something patiently; what nobody has foreseen is logged, and the filing goes on."""
+        try:
+            self._patiently(action)
+        except _StoppedError:
+            raise
+        except Exception:
+            LOGGER.exception("%s could not be filed", name)
 
     def _patiently(self, action: Callable[[], Result]) -> Result:
         """Do something, however often the disk or the database refuses: until then no other file could be
@@ -199,63 +261,3 @@ class Filer:
                 LOGGER.warning("filing waits %g s: %s", RETRY_S, error)
                 if self._stopping.wait(RETRY_S):
                     raise _StoppedError from error
-
-    def _place(self, item: _Received) -> FiledImage | _Rejected | None:
-        """Give a file its place beside the one in the inbox; None when that is no longer there."""
-        path = item.path
-        if not path.exists():
-            return None
-        try:
-            header = _header(path)
-        except UnreadableError as error:
-            return _Rejected(self._spool.quarantine_file(path, str(error)), str(error))
-        final = self._spool.image_path(header.series_uid, header.sop_instance_uid)
-        # The same file under both names was linked before a crash, and nobody was told.
-        if not final.exists() or path.samefile(final):
-            _link(path, final)
-            return FiledImage(header, final, item.association, "new")
-        reason = "its SOP Instance UID is there already, with other content"
-        try:
-            if same_content(final, path):
-                return FiledImage(header, final, item.association, "duplicate")
-        except UnreadableError as error:
-            reason = f"its SOP Instance UID is there already, and can't be compared: {error}"
-        aside = self._spool.quarantine_file(path, reason)
-        return FiledImage(header, aside, item.association, "conflict")
-
-
-def _header(path: Path) -> ImageHeader:
-    try:
-        return read_header(path)
-    except UnreadableError as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno not in (None, errno.EIO):
-            raise cause from None  # too many open files and the like: the image is sound
-        raise
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-        # A damaged sector stays damaged: waiting for it would hold up every other file.
-        raise UnreadableError(f"{path.name}: the disk can't read it") from error
-    except NodeError:
-        raise
-    # Bytes from the network: whatever they do to the parser, their sender was told that they are kept.
-    except Exception as error:
-        raise UnreadableError(f"{path.name}: not readable as DICOM ({type(error).__name__})") from error
-
-
-def _link(path: Path, final: Path) -> None:
-    """Give a file of the inbox its name in the series as well."""
-    folder = final.parent
-    try:
-        if not folder.exists():
-            folder.mkdir(mode=FOLDER_MODE)
-            sync_folder(folder.parent)
-        try:
-            os.link(path, final)
-        except FileExistsError:
-            return
-        except OSError:  # a file system without hard links
-            path.rename(final)
-    except OSError as error:
-        raise SpoolError(f"{folder}: can't file an image: {error.strerror}") from error

@@ -54,7 +54,7 @@ class Bench:
         place = self.spool.image_path(header.series_uid, header.sop_instance_uid)
         place.parent.mkdir(exist_ok=True)
         shutil.copy(path, place)
-        self.intake.image_filed(FiledImage(header, place, None, "new"))
+        self.intake.images_filed([FiledImage(header, place, None, "new")])
 
     def state(self, job: JobRow) -> str:
         row = self.store.job(job.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rig import header
 from dicom_node.errors import NotFoundError, StateError
 from dicom_node.jobs.schema import ObjectRow
 from dicom_node.jobs.states import JobState, SeriesState
-from dicom_node.jobs.store import CorruptStateError, Store, job_identity, series_identity
+from dicom_node.jobs.store import CorruptStateError, NewImage, Store, job_identity, series_identity
 
 JOB = "abcd0000000000000000000000000001"
 OTHER = "abcd1000000000000000000000000002"
@@ -71,6 +72,27 @@ def test_image_is_known_once_and_makes_its_series(store: Store) -> None:
     assert [image.path for image in store.images("1.2.3")] == ["series/a/1.dcm", "series/a/2.dcm"]
     assert store.image_paths() == {"series/a/1.dcm", "series/a/2.dcm"}
     assert [row.series_uid for row in store.series_in(SeriesState.RECEIVING)] == ["1.2.3"]
+
+
+def test_images_recorded_together_are_told_apart_by_what_is_known(store: Store) -> None:
+    store.add_image(header(1), "series/a/1.dcm", "SCANNER", 10.0)
+    images = [
+        NewImage(header(1), "series/a/again.dcm", "PACS"),
+        NewImage(header(2), "series/a/2.dcm", "PACS"),
+        NewImage(header(3, series="1.2.4"), "series/b/3.dcm", "PACS"),
+        NewImage(replace(header(2), series_uid="1.2.4"), "series/b/2.dcm", "PACS"),
+    ]
+    assert store.add_images(images, 12.0) == [False, True, True, False]
+    assert {row.path for row in store.images("1.2.3")} == {"series/a/1.dcm", "series/a/2.dcm"}
+    assert [row.path for row in store.images("1.2.4")] == ["series/b/3.dcm"]
+    first, second = store.series("1.2.3"), store.series("1.2.4")
+    assert first is not None
+    assert second is not None
+    assert (first.first_at, first.last_at, first.calling_ae) == (10.0, 12.0, "SCANNER")
+    assert (second.first_at, second.last_at, second.calling_ae) == (12.0, 12.0, "PACS")
+    assert [row.after for row in store.history("1.2.4")] == ["receiving"]
+    assert store.add_images(images, 14.0) == [False] * 4
+    assert store.series("1.2.4").last_at == 12.0  # type: ignore[union-attr]
 
 
 def test_every_move_of_a_series_is_kept_with_its_reason(store: Store) -> None:

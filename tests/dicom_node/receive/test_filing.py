@@ -13,7 +13,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from dicom_node.errors import StateError
-from dicom_node.receive import filing
+from dicom_node.receive import filing, placing
 from dicom_node.receive.association import Association
 from dicom_node.receive.filing import Filer
 
@@ -28,6 +28,10 @@ class Told(queue.Queue):
     def next(self):
         return self.get(timeout=WAIT_S)
 
+    def put_all(self, batch):
+        for item in batch:
+            self.put(item)
+
 
 @pytest.fixture
 def told():
@@ -41,7 +45,7 @@ def start_filer(spool, told):
     def start(on_filed=None):
         filer = Filer(
             spool,
-            on_filed or (told.put),
+            on_filed or told.put_all,
             lambda *rejected: told.put(rejected),
             told.put,
         )
@@ -90,10 +94,12 @@ def test_end_of_an_association_is_told_after_its_last_file(start_filer, receive,
     filer.association_ended(B)
     filer.put(A, receive(make_image(5)))
     filer.association_ended(A)
-    order = [told.next() for _ in range(7)]
-    assert [item if isinstance(item, Association) else item.header.instance_number for item in order] == [
-        1, 2, 3, 4, B, 5, A,
-    ]  # fmt: skip
+    told_of = [told.next() for _ in range(7)]
+    order = [item if isinstance(item, Association) else item.header.instance_number for item in told_of]
+    assert [item for item in order if item not in (A, B)] == [1, 2, 3, 4, 5]
+    assert [item for item in order if item in (A, B)] == [B, A]
+    assert order.index(B) > order.index(4)
+    assert order.index(A) > order.index(5)
 
 
 def test_second_copy_with_the_same_pixels_is_dropped(start_filer, receive, make_image, told, spool):
@@ -235,7 +241,7 @@ def test_refusing_database_is_waited_for_and_nothing_is_lost(
         answer = next(answers)
         if answer:
             raise answer
-        told.put(filed)
+        told.put_all(filed)
 
     filer = start_filer(on_filed)
     filer.put(A, receive(make_image(1)))
@@ -244,10 +250,10 @@ def test_refusing_database_is_waited_for_and_nothing_is_lost(
 
 
 def test_bug_in_a_listener_leaves_the_file_for_the_next_start(start_filer, receive, make_image, told, caplog):
-    def on_filed(filed):
-        if filed.header.instance_number == 1:
+    def on_filed(batch):
+        if any(filed.header.instance_number == 1 for filed in batch):
             raise RuntimeError("a bug")
-        told.put(filed)
+        told.put_all(batch)
 
     filer = start_filer(on_filed)
     path = receive(make_image(1))
@@ -261,13 +267,32 @@ def test_bug_in_a_listener_leaves_the_file_for_the_next_start(start_filer, recei
     assert told.next().header.instance_number == 1
 
 
+def test_images_of_a_batch_beside_one_that_cannot_be_filed_are_told_once_more_by_themselves(
+    start_filer, receive, make_image, told
+):
+    batches = []
+
+    def on_filed(batch):
+        numbers = [filed.header.instance_number for filed in batch]
+        batches.append(numbers)
+        if 2 in numbers:
+            raise RuntimeError("a bug")
+        told.put_all(batch)
+
+    for number in (1, 2, 3):
+        receive(make_image(number))
+    start_filer(on_filed)
+    assert [told.next().header.instance_number for _ in range(2)] == [1, 3]
+    assert batches == [[1, 2, 3], [1], [2], [3]]
+
+
 def test_file_system_without_hard_links_is_served_by_renaming(
     start_filer, receive, make_image, told, spool, monkeypatch
 ):
     def refuse(*_):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(filing.os, "link", refuse)
+    monkeypatch.setattr(placing.os, "link", refuse)
     filer = start_filer()
     filer.put(A, receive(make_image(1)))
     filed = told.next()
@@ -311,7 +336,7 @@ def test_file_that_surprises_the_reader_is_set_aside_and_told(
     def surprised(path):
         raise ZeroDivisionError("SECRET^NAME")
 
-    monkeypatch.setattr(filing, "read_header", surprised)
+    monkeypatch.setattr(placing, "read_header", surprised)
     path = receive(make_image(1))
     start_filer()
     _, reason, aside = told.next()
@@ -336,17 +361,17 @@ def test_image_is_not_set_aside_because_too_many_files_are_open(
     start_filer, receive, make_image, told, spool, monkeypatch
 ):
     monkeypatch.setattr(filing, "RETRY_S", 0.01)
-    read, refusals = filing.read_header, [OSError(24, "Too many open files"), None]
+    read, refusals = placing.read_header, [OSError(24, "Too many open files"), None]
 
     def refuse_once(path):
         if error := refusals.pop(0):
             try:
                 raise error
             except OSError as cause:
-                raise filing.UnreadableError(f"{path.name} can't be read") from cause
+                raise placing.UnreadableError(f"{path.name} can't be read") from cause
         return read(path)
 
-    monkeypatch.setattr(filing, "read_header", refuse_once)
+    monkeypatch.setattr(placing, "read_header", refuse_once)
     filer = start_filer()
     filer.put(A, receive(make_image()))
     assert told.next().outcome == "new"
