@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset, dcmread
 
-from dicom_node.results.preview import heatmap_preview, mask_frames, mask_preview
+from dicom_node.results.preview import heatmap_preview, mask_frames, mask_preview, most_lit_first
 from dicom_node.series.writer import write_series
 from dicom_node.standard import codes
 from pipelines.types import BoolArray, Laterality, Volume
@@ -137,14 +137,14 @@ class Study:
             mask_preview(seg, files, folder / f"{self.name}-mask.png")
             for seg in objects.get(SEGMENTATION, [])[:1]
         ]
-        maps: dict[str, list[tuple[int, Path]]] = {}
+        maps: dict[str, list[Path]] = {}
         for path in objects.get(HEATMAP, []):
             ds = dcmread(path, stop_before_pixels=True)
             if not self.side or str(ds.SeriesDescription).endswith(self.side):
-                maps.setdefault(f"{int(ds.SeriesNumber):05d}", []).append((int(ds.InstanceNumber), path))
-        for number, series in enumerate(maps[key] for key in sorted(maps)):
-            _, middle = sorted(series)[len(series) // 2]
-            written.append(heatmap_preview(middle, folder / f"{self.name}-heatmap-{number + 1}.png"))
+                maps.setdefault(f"{int(ds.SeriesNumber):05d}", []).append(path)
+        for number, key in enumerate(sorted(maps)):
+            shown = most_lit_first(maps[key])[0]
+            written.append(heatmap_preview(shown, folder / f"{self.name}-heatmap-{number + 1}.png"))
         return written
 
 

@@ -13,6 +13,7 @@ from dicom_node.errors import ResultError
 from dicom_node.results import wording
 from dicom_node.results.colours import RgbArray, grey, overlay, window_of, with_line
 from dicom_node.results.context import ResultContext
+from dicom_node.results.detail import with_detail
 from dicom_node.results.manifest import site_name
 from dicom_node.results.picture import Caption, draw_caption, orientation_letters, side_letters
 from dicom_node.results.provenance import (
@@ -59,11 +60,8 @@ def build_heatmaps(
         for k in slices_shown(heatmap, findings, context):
             place = slice_of(series, sources, k)
             background = grey(series.volume.array[k], window)
-            lit = overlay(background, heatmap.values[k])
             image = draw_caption(
-                lit if heatmap.outline is None else with_line(lit, heatmap.outline[k]),
-                caption_of(heatmap, model, place, findings),
-                colour_bar=True,
+                _drawn(background, heatmap, k), caption_of(heatmap, model, place, findings), colour_bar=True
             )
             ds = _secondary_capture(image, place, heatmap, model, structure_of(heatmap, findings))
             finish(
@@ -79,6 +77,14 @@ def build_heatmaps(
                 series_index=(number,),
             )
             yield f"heatmap-{number + 1}-{k + 1:04d}.dcm", ds
+
+
+def _drawn(background: RgbArray, heatmap: Heatmap, k: int) -> RgbArray:
+    """Return the map of one slice over its source; with an outline, what lies inside it is also shown enlarged."""
+    lit = overlay(background, heatmap.values[k])
+    if heatmap.outline is None:
+        return lit
+    return with_detail(with_line(lit, heatmap.outline[k]), lit, heatmap.outline[k])
 
 
 def shown_heatmaps(findings: Findings, context: ResultContext) -> list[Heatmap]:
@@ -106,7 +112,7 @@ def slices_shown(heatmap: Heatmap, findings: Findings, context: ResultContext) -
 def caption_of(heatmap: Heatmap, model: ModelCard | None, place: Slice, findings: Findings) -> Caption:
     """Return what is burned into a heatmap."""
     if heatmap.laterality:
-        explained = f"{structure_of(heatmap, findings).capitalize()}: {heatmap.class_name}"
+        explained = f'{structure_of(heatmap, findings).capitalize()}: class "{heatmap.class_name}"'
         outcome = "" if heatmap.probability is None else f" {wording.probability_text(heatmap.probability)}"
     else:
         explained = heatmap.class_name

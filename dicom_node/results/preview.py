@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -14,15 +15,23 @@ from PIL import Image, ImageDraw, ImageFont
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut
+from scipy.ndimage import binary_dilation
 
 from dicom_node.errors import ResultError
 from dicom_node.results.colours import RgbArray, grey, window_of
+from dicom_node.results.detail import with_detail
 from dicom_node.results.manifest import Manifest
+from dicom_node.results.picture import Caption, draw_caption, side_letters
+from dicom_node.standard import codes
 from pipelines.types import BoolArray
 
 SMALLEST_SIDE_PX: Final = 640
 BAND: Final = (18, 18, 18)
 FONT_SIZE: Final = 16
+AROUND_PX: Final = 8
+"""Of the source, shown around a small mask where it is enlarged."""
+
+Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,8 @@ class MaskFrame:
 
 def write_previews(folder: Path, sources: Iterable[Path], out: Path, most: int = 4) -> list[Path]:
     """Write PNGs of a result folder: the slice with most mask outlined on its source, then up to ``most`` heatmaps.
+
+    Of masks on both sides there is a picture for each side; of the heatmaps the most lit one of each map comes first.
 
     Parameters
     ----------
@@ -55,43 +66,91 @@ def write_previews(folder: Path, sources: Iterable[Path], out: Path, most: int =
     manifest = Manifest.read(folder)
     written = []
     for item in manifest.with_role("seg"):
-        written.append(mask_preview(folder / item.path, sources, out / "mask.png"))
-    heatmaps = manifest.with_role("heatmap")
-    for item in heatmaps[:: max(1, math.ceil(len(heatmaps) / most))]:
-        written.append(heatmap_preview(folder / item.path, out / f"{Path(item.path).stem}.png"))
+        shown = last_of_each_side(dcmread(folder / item.path, stop_before_pixels=True))
+        for side, segment in shown.items():
+            name = f"mask-{side}.png" if len(shown) > 1 else "mask.png"
+            written.append(mask_preview(folder / item.path, sources, out / name, segment))
+    by_series: dict[str, list[Path]] = {}
+    for item in manifest.with_role("heatmap"):
+        by_series.setdefault(item.series_uid, []).append(folder / item.path)
+    ranked = [most_lit_first(paths) for paths in by_series.values()]
+    turns = [path for turn in zip_longest(*ranked) for path in turn if path is not None]
+    written += [heatmap_preview(path, out / f"{path.stem}.png") for path in sorted(turns[:most])]
     return written
 
 
-def mask_preview(segmentation: Path, sources: Iterable[Path], out: Path) -> Path:
-    """Write the source slice that holds most of the last segment, with the outline of every segment.
+def last_of_each_side(seg: Dataset) -> dict[str, int]:
+    """Return the number of the last segment of each side ("right", "left", "" for none): what was found there."""
+    sides = {code.value: side for side, code in codes.LATERALITY.items()}
+    last: dict[str, int] = {}
+    for item in seg.SegmentSequence:
+        (region,) = item.get("AnatomicRegionSequence") or (Dataset(),)
+        (side,) = region.get("AnatomicRegionModifierSequence") or (Dataset(),)
+        last[sides.get(side.get("CodeValue", ""), "")] = int(item.SegmentNumber)
+    return last
 
-    The last one is what was found; before it may stand the structure in which it lies.
+
+def most_lit_first(paths: Iterable[Path]) -> list[Path]:
+    """Return the images of one map, the most coloured first; all else in them that is coloured is the same in each."""
+    colour = {}
+    for path in paths:
+        pixels = dcmread(path).pixel_array.astype(np.int16)
+        colour[path] = int((pixels.max(axis=-1) - pixels.min(axis=-1)).sum())
+    return sorted(colour, key=lambda path: (-colour[path], path.name))
+
+
+def mask_preview(segmentation: Path, sources: Iterable[Path], out: Path, segment: int | None = None) -> Path:
+    """Write the source slice that holds most of a segment, with the outline of every segment.
+
+    Without its number the last one is meant: it is what was found; before it may stand the structure in which it lies.
     """
     seg = dcmread(segmentation)
     frames = mask_frames(seg)
-    best = max(frames, key=lambda frame: (frame.segment, int(frame.mask.sum())))
+    wanted = max(frame.segment for frame in frames) if segment is None else segment
+    best = max(
+        (frame for frame in frames if frame.segment == wanted), key=lambda frame: int(frame.mask.sum())
+    )
     source = _source_with(best.source_uid, sources)
     plane = _plane(source, best.source_frame)
     here = [frame for frame in frames if frame.position == best.position]
     colours = segment_colours(seg)
     spacing = _in_plane_spacing(seg)
     rows, columns, scale = _display_size(plane.shape, spacing)
-    picture = np.asarray(
+    drawn = np.array(
         Image.fromarray(grey(plane, window_of(plane))).resize((columns, rows), Image.Resampling.BICUBIC)
     )
-    drawn = picture.copy()
     for frame in here:
         enlarged = Image.fromarray(frame.mask).resize((columns, rows), Image.Resampling.NEAREST)
         drawn[_outline(np.asarray(enlarged))] = colours[frame.segment]
+    around = binary_dilation(best.mask, iterations=AROUND_PX)
+    part = np.asarray(Image.fromarray(around).resize((columns, rows), Image.Resampling.NEAREST))
+    drawn = draw_caption(with_detail(drawn, drawn, part), _mask_caption(seg), colour_bar=False)
     number = source.get("InstanceNumber") if best.source_frame == 1 else best.source_frame
     labels = {int(item.SegmentNumber): str(item.SegmentLabel) for item in seg.SegmentSequence}
-    here_ml = {frame.segment: frame.mask.sum() * voxel_volume_mm3(frames, spacing) / 1000 for frame in here}
-    lines = [f"{seg.SeriesDescription}   image {number}   {scale:.1f}x"]
-    for segment, total in segment_volumes_ml(frames, spacing).items():
-        here = here_ml.get(segment, 0.0)
-        lines.append(f"{labels[segment]}: {_amount(total)} in all, {_amount(here)} in this slice")
+    voxel_ml = voxel_volume_mm3(frames, spacing) / 1000
+    here_ml = {frame.segment: float(frame.mask.sum()) * voxel_ml for frame in here}
+    lines: list[tuple[str, Colour | None]] = [
+        (f"{seg.SeriesDescription}   image {number}   {scale:.1f}x", None)
+    ]
+    for found, total in segment_volumes_ml(frames, spacing).items():
+        said = f"{labels[found]}: {_amount(total)} in all, {_amount(here_ml.get(found, 0.0))} in this slice"
+        lines.append((said, colours[found]))
     _with_band(drawn, lines).save(out)
     return out
+
+
+def _mask_caption(seg: Dataset) -> Caption:
+    """Return what a picture of masks says of itself: the sides, its use, and what the models have learnt from."""
+    groups = seg.SharedFunctionalGroupsSequence[0], seg.PerFrameFunctionalGroupsSequence[0]
+    plane = next(group.PlaneOrientationSequence[0] for group in groups if "PlaneOrientationSequence" in group)
+    equipment = seg.get("ContributingEquipmentSequence") or ()
+    told = [str(item.get("ContributionDescription", "")) for item in equipment]
+    synthetic = any("trained on" in text and "synthetic" in text for text in told)
+    return Caption(
+        (),
+        ("RESEARCH USE", *(("trained on synthetic data",) if synthetic else ())),
+        side_letters(tuple(float(value) for value in plane.ImageOrientationPatient)),
+    )
 
 
 def _amount(volume_ml: float) -> str:
@@ -107,7 +166,7 @@ def heatmap_preview(heatmap: Path, out: Path) -> Path:
         f"{ds.SeriesDescription}   image {ds.InstanceNumber}",
         *_wrapped(str(ds.DerivationDescription), columns),
     ]
-    _with_band(np.asarray(picture), lines).save(out)
+    _with_band(np.asarray(picture), [(line, None) for line in lines]).save(out)
     return out
 
 
@@ -150,7 +209,7 @@ def segment_volumes_ml(frames: Sequence[MaskFrame], spacing_mm: Sequence[float])
     return volumes
 
 
-def segment_colours(seg: Dataset) -> Mapping[int, tuple[int, int, int]]:
+def segment_colours(seg: Dataset) -> Mapping[int, Colour]:
     """Return the RGB of each segment, from its RecommendedDisplayCIELabValue (PS3.3 C.10.7.1.1)."""
     colours = {}
     for item in seg.SegmentSequence:
@@ -161,7 +220,7 @@ def segment_colours(seg: Dataset) -> Mapping[int, tuple[int, int, int]]:
     return colours
 
 
-def _rgb_of_lab(lightness: float, a: float, b: float) -> tuple[int, int, int]:
+def _rgb_of_lab(lightness: float, a: float, b: float) -> Colour:
     """Return sRGB of CIELab under D50, the profile connection space that DICOM names."""
     fy = (lightness + 16) / 116
     f = np.array([fy + a / 500, fy, fy - b / 200])
@@ -223,14 +282,17 @@ def _wrapped(text: str, width: int, most: int = 3) -> list[str]:
     return lines[:most]
 
 
-def _with_band(picture: RgbArray, lines: Sequence[str]) -> Image.Image:
-    """Return a picture with a dark band beneath it that holds the lines."""
+def _with_band(picture: RgbArray, lines: Sequence[tuple[str, Colour | None]]) -> Image.Image:
+    """Return a picture with a dark band beneath it that holds the lines, each behind a patch of its colour if it has one."""
     font = ImageFont.load_default(FONT_SIZE)
     rows, columns, _ = picture.shape
     step = FONT_SIZE + 8
     canvas = Image.new("RGB", (columns, rows + step * len(lines) + 12), BAND)
     canvas.paste(Image.fromarray(picture), (0, 0))
     pen = ImageDraw.Draw(canvas)
-    for index, line in enumerate(lines):
-        pen.text((12, rows + 8 + index * step), line, font=font, fill=(235, 235, 235))
+    for index, (line, colour) in enumerate(lines):
+        top = rows + 8 + index * step
+        if colour is not None:
+            pen.rectangle((12, top + 2, 12 + FONT_SIZE - 4, top + FONT_SIZE - 2), fill=colour)
+        pen.text((12 if colour is None else 20 + FONT_SIZE, top), line, font=font, fill=(235, 235, 235))
     return canvas

@@ -7,12 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from result_factories import CONTEXT, Case
 
 from dicom_node.errors import ResultError
 from dicom_node.results.manifest import manifest_of
-from dicom_node.results.preview import mask_frames, segment_colours, segment_volumes_ml, write_previews
+from dicom_node.results.picture import AMBER
+from dicom_node.results.preview import (
+    last_of_each_side,
+    mask_frames,
+    most_lit_first,
+    segment_colours,
+    segment_volumes_ml,
+    write_previews,
+)
+from dicom_node.standard import codes
 
 
 @pytest.mark.parametrize(
@@ -32,7 +41,8 @@ def test_mask_is_outlined_in_the_segments_colour_at_its_place(tmp_path: Path) ->
     case = Case.make(tmp_path)
     manifest_of(case.findings, CONTEXT, case.objects).write(case.out)
     picture = np.asarray(Image.open(write_previews(case.out, case.sources, tmp_path / "png")[0])).astype(int)
-    rows, columns = np.nonzero(np.abs(picture - [255, 64, 64]).sum(axis=-1) < 16)
+    # below it stands the colour again, as the key to it
+    rows, columns = np.nonzero(np.abs(picture[:640] - [255, 64, 64]).sum(axis=-1) < 16)
     # 64 pixels become 640; the larger lesion fills rows 20 to 25 and columns 30 to 37.
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (199, 260, 299, 380)
 
@@ -54,3 +64,35 @@ def test_source_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     rest = [path for path in case.sources if int(dcmread(path).InstanceNumber) not in best]
     with pytest.raises(ResultError, match="not among the files"):
         write_previews(case.out, rest, tmp_path / "png")
+
+
+def test_picture_of_the_mask_says_what_it_is_for(tmp_path: Path) -> None:
+    case = Case.make(tmp_path)
+    manifest_of(case.findings, CONTEXT, case.objects).write(case.out)
+    picture = np.asarray(Image.open(write_previews(case.out, case.sources, tmp_path / "png")[0]))
+    assert (picture[500:640] == np.array(AMBER)).all(axis=-1).sum() > 100
+
+
+def test_each_side_has_its_last_segment() -> None:
+    seg = Dataset()
+    seg.SegmentSequence = [Dataset() for _ in range(4)]
+    for number, (item, side) in enumerate(
+        zip(seg.SegmentSequence, ("right", "right", "left", "left"), strict=True)
+    ):
+        item.SegmentNumber = number + 1
+        region, modifier = Dataset(), Dataset()
+        modifier.CodeValue = codes.LATERALITY[side].value
+        region.AnatomicRegionModifierSequence = [modifier]
+        item.AnatomicRegionSequence = [region]
+    assert last_of_each_side(seg) == {"right": 2, "left": 4}
+    for item in seg.SegmentSequence:
+        del item.AnatomicRegionSequence
+    assert last_of_each_side(seg) == {"": 4}
+
+
+def test_most_lit_picture_of_a_map_comes_first(tmp_path: Path) -> None:
+    paths = Case.make(tmp_path).paths("heatmap")
+    dark = dcmread(paths[0])
+    dark.PixelData = bytes(len(dark.PixelData))
+    dark.save_as(paths[0])
+    assert most_lit_first(paths) == [paths[1], paths[0]]
