@@ -139,6 +139,10 @@ class Intake:
 
     # What the receiver tells (dicom_node.receive.association.ReceiveEvents)
 
+    def receiver_lost(self, reason: str) -> None:
+        """Write into the worklog that a receiver process has ended."""
+        self.worklog.write("warning", name="receiver", reason=reason)
+
     def association_opened(self, association: Association) -> None:
         """Nothing to do before there is an image."""
 

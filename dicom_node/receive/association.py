@@ -31,9 +31,12 @@ class Association:
 class ReceiveEvents(Protocol):
     """What the receiver reports.
 
-    All are called on the threads of the association and must be quick; one that raises is logged, and the
-    association goes on.
+    All but ``receiver_lost`` are called on the threads of the association. They must be quick; one that raises
+    is logged, and the association goes on.
     """
+
+    def receiver_lost(self, reason: str) -> None:
+        """A process that receives has ended; others, or the next one, go on."""
 
     def association_opened(self, association: Association) -> None:
         """The association was accepted."""

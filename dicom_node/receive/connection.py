@@ -60,7 +60,7 @@ class Limits:
     pdu_s : float
         From the first byte of a PDU to its last.
     object_s : float
-        From a C-STORE's command to the end of its data set.
+        From the first byte of a message to its last: of a C-STORE's command, to the end of its data set.
     max_pdu : int
         Length of a P-DATA PDU.
     max_object : int
@@ -244,10 +244,13 @@ class Messages:
     def _take_command(self, context_id: int, control: int, fragment: memoryview) -> None:
         if self._request is not None or self._others > 0:
             raise ProtocolError("a command in the middle of a data set")
+        if not self._command:
+            self._deadline = time.monotonic() + self._assoc.limits.object_s
         self._command += fragment
         if len(self._command) > COMMAND_LIMIT:
             raise ProtocolError("a command set without an end")
         if not control & dimse.IS_LAST:
+            self._check_time("a command")
             return
         command, self._command = self._command, bytearray()
         if context_id not in self._assoc._accepted_cx:
@@ -262,7 +265,6 @@ class Messages:
         taker.begin(request)
         if request.has_data_set:
             self._request = request
-            self._deadline = time.monotonic() + self._assoc.limits.object_s
         else:
             self._assoc.dul.socket.send(taker.finish())
 
@@ -275,8 +277,8 @@ class Messages:
         if control & dimse.IS_LAST:
             self._request = None
             self._assoc.dul.socket.send(taker.finish())
-        elif time.monotonic() > self._deadline:
-            raise LateError(f"an object took longer than {self._assoc.limits.object_s:g} s")
+        else:
+            self._check_time("an object")
 
     def _pass_on(self, context_id: int, control: int, fragment: memoryview) -> None:
         if self._others < 0:
@@ -290,6 +292,13 @@ class Messages:
         provider.receive_primitive(primitive)
         if provider.message is None:
             self._others = -1
+        else:
+            self._check_time("a message")
+
+    def _check_time(self, what: str) -> None:
+        """Raise LateError when a message that is not complete has had its time."""
+        if time.monotonic() > self._deadline:
+            raise LateError(f"{what} took longer than {self._assoc.limits.object_s:g} s")
 
 
 class SteppedAssociation(PynetdicomAssociation):  # type: ignore[misc]

@@ -163,12 +163,21 @@ class Receivers:
             try:
                 self._run(number)
             except OSError as error:
-                self._down[number] = f"can't be started ({error.strerror})"
+                self._tell_down(number, f"can't be started ({error.strerror})")
                 LOGGER.warning("receiver process %d can't be started: %s", number, error.strerror)
             except Exception:  # nothing else would receive again
-                self._down[number] = "told what nobody understands"
+                self._tell_down(number, "told what nobody understands")
                 LOGGER.exception("receiver process %d is replaced", number)
             self._stopping.wait(max(0.0, started + REPLACE_AFTER_S - time.monotonic()))
+
+    def _tell_down(self, number: int, reason: str) -> None:
+        """Note why a process does not receive; said once until it does again, however often it ends at its start."""
+        if number not in self._down:
+            try:
+                self._events.receiver_lost(f"{number} {reason}, and is started again")
+            except Exception:
+                LOGGER.exception("receiver process %d: its end could not be told", number)
+        self._down[number] = reason
 
     def _run(self, number: int) -> None:
         """Run a process until its end, and do what it tells."""
@@ -208,7 +217,7 @@ class Receivers:
             status = process.wait()
             listening.end()
             if not self._stopping.is_set():
-                self._down[number] = f"ended with status {status}"
+                self._tell_down(number, f"ended with status {status}")
                 LOGGER.error("receiver process %d ended with status %d and is replaced", number, status)
 
     def _settings(self) -> dict[str, Any]:

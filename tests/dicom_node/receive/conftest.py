@@ -46,7 +46,7 @@ class Recorder:
         self._changed = threading.Condition()
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        if not name.startswith(("association_", "image_", "commitment_")):
+        if not name.startswith(("association_", "image_", "commitment_", "receiver_")):
             raise AttributeError(name)
 
         def note(association: Association, *details: Any) -> None:

@@ -21,6 +21,7 @@ from dicom_node.standard.contexts import IMPLEMENTATION_CLASS_UID
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 COMMAND, LAST = 1, 2
+N_ACTION = b"\x30\x01"
 
 
 @pytest.fixture
@@ -59,11 +60,11 @@ def p_data(content, control, context_id=1):
     return struct.pack(">BBLLBB", 4, 0, len(content) + 6, len(content) + 2, context_id, control) + content
 
 
-def store_command(uid=b"1.2.3.4\0"):
+def store_command(uid=b"1.2.3.4\0", field=b"\x01\x00"):
     elements = b""
     for element, value in (
         (0x0002, MR.encode() + b"\0"),
-        (0x0100, b"\x01\x00"),
+        (0x0100, field),
         (0x0110, b"\x07\x00"),
         (0x0700, b"\x00\x00"),
         (0x0800, b"\x00\x00"),
@@ -164,6 +165,28 @@ def test_object_that_comes_in_crumbs_ends_the_association(start_scp, connect, re
     assert recorder.wait("association_cut") == [("an object took longer than 0.3 s",)]
     recorder.wait("association_ended")
     assert list(spool.inbox.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "control", "what"), [(b"", COMMAND, "a command"), (N_ACTION, 0, "a message")]
+)
+def test_other_message_that_comes_in_crumbs_ends_the_association(
+    start_scp, connect, recorder, first, control, what
+):
+    peer = established(connect, start_scp(limits={"object_s": 0.3}).port)
+    if first:
+        peer.sendall(p_data(store_command(field=first), COMMAND | LAST))
+    peer.settimeout(0.1)
+    for _ in range(100):
+        try:
+            peer.sendall(p_data(b"x", control))
+            peer.recv(1, socket.MSG_PEEK)
+            break
+        except TimeoutError:
+            continue
+    peer.settimeout(20)
+    assert read_pdu(peer)[0] == ABORTED
+    assert recorder.wait("association_cut") == [(f"{what} took longer than 0.3 s",)]
 
 
 def test_object_over_the_limit_is_refused_and_the_next_is_taken(

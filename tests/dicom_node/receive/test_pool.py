@@ -96,6 +96,10 @@ def test_process_that_dies_at_every_start_is_named_until_it_receives(
     assert next(iter(scp.troubles())).startswith(
         "receiver process 1 of 1 does not receive: it ended with status 3"
     )
+    time.sleep(1.0)  # dies again and again
+    assert [reason for name, reason, _ in recorder.calls if name == "receiver_lost"] == [
+        "1 ended with status 3, and is started again"
+    ]
     fails.clear()
     until(lambda: not list(scp.troubles()))
     assert associate(scp.port).is_established
