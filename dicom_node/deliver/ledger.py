@@ -139,9 +139,18 @@ class Ledger:
             return session.scalar(query.where(ObjectRow.destination == destination, _outstanding())) or 0
 
     def hurry(self, destination: str) -> None:
-        """Make everything due that waits at a destination."""
+        """Make everything due that waits at a destination, and nothing sent in the future.
+
+        Of a clock that was set back: until it came to that time again, no object would count as missing for long,
+        and no answer on commitment as one to a request that followed it.
+        """
         now = self._clock()
         with self._store.session() as session:
+            session.execute(
+                update(ObjectRow)
+                .where(ObjectRow.destination == destination, ObjectRow.sent_at > now)
+                .values(sent_at=now)
+            )
             session.execute(
                 update(ObjectRow)
                 .where(ObjectRow.destination == destination, _outstanding(), ObjectRow.next_at > now)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import delete, select
 
-from dicom_node.errors import NodeError
+from dicom_node.errors import NodeError, SpoolError
 from dicom_node.jobs.keeping import Keeping, Reason
 from dicom_node.jobs.promises import promised_until
 from dicom_node.jobs.runs import last_run
@@ -117,8 +117,13 @@ class Retention:
         trash = self._spool.root / TRASH
         for promised in trash.glob("*/*/kept-until"):
             home = self._spool.series / promised.parent.name
-            if now < promised_until(promised.parent) and not home.exists():
-                promised.parent.rename(home)
+            if _is_promised(promised.parent, now):
+                if not home.exists():
+                    promised.parent.rename(home)
+                    continue
+                for path in promised.parent.iterdir():  # images of the series have come again meanwhile
+                    if not (home / path.name).exists():
+                        path.rename(home / path.name)
         shutil.rmtree(trash, ignore_errors=True)
 
     def _remove(self, series: SeriesRow, now: float) -> Removed | None:
@@ -180,6 +185,13 @@ class Retention:
             except Exception:  # a locked database or a bad disk: the next sweep may find it otherwise
                 log.exception("old series could not be removed; again in %g s", SWEEP_S)
             self._ended.wait(SWEEP_S)
+
+
+def _is_promised(folder: Path, now: float) -> bool:
+    try:
+        return now < promised_until(folder)
+    except SpoolError:  # a promise that can't be read may be one that holds
+        return True
 
 
 def _move(folder: Path, away: Path) -> None:

@@ -18,11 +18,13 @@ from pynetdicom.sop_class import (
 )
 
 from dicom_node.config import Destination
+from dicom_node.deliver.ledger import Change, Ledger
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.pace import Pace
+from dicom_node.deliver.transactions import Transactions
 from dicom_node.errors import ConfigError
 from dicom_node.jobs.schema import JobRow, SeriesRow
-from dicom_node.jobs.states import JobState, SeriesState
+from dicom_node.jobs.states import JobState, ObjectState, SeriesState
 from dicom_node.jobs.store import Store, series_identity
 from dicom_node.receive.spool import Spool
 from dicom_node.results.manifest import Manifest, ResultObject
@@ -591,3 +593,19 @@ def test_certificate_that_is_not_trusted_waits_for_a_person_and_then_goes_on(ben
 def test_file_of_a_destination_that_is_missing_is_said_at_the_start(bench, make_pacs, tmp_path):
     with pytest.raises(ConfigError, match=r"PACS@127\.0\.0\.1:\d+: tls ca .* can't be read"):
         bench.outbox(make_pacs(), tls={"ca": tmp_path / "none.pem"})
+
+
+def test_clock_that_was_set_back_leaves_nothing_sent_in_the_future(bench):
+    now = [time.time()]
+    ledger = Ledger(bench.store, bench.spool, lambda: now[0])
+    transactions = Transactions(bench.store, lambda: now[0])
+    job, manifest = bench.finished_job(roles=("sr",))
+    destination = Destination(name="pacs", ae_title="PACS", host="localhost", port=104, confirm="commitment")
+    ledger.enter(job.id, 1, manifest.objects, destination)
+    ledger.record([Change(row, ObjectState.SENT, "", now[0]) for row in ledger.rows(job.id)])
+    now[0] -= 365 * 86400.0
+    ledger.hurry("pacs")
+    transactions.enter("1.9", "pacs", job.id, [manifest.objects[0].sop_instance_uid])
+    (row,) = ledger.rows(job.id)
+    assert row.sent_at == now[0]
+    assert transactions.requests(row) == 1, "a request of now follows what was sent"

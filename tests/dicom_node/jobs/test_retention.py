@@ -308,3 +308,27 @@ def test_sweep_that_fails_does_not_end_the_thread(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("dicom_node.jobs.retention.SWEEP_S", 0.0)
     retention._work()
     assert len(calls) == 2
+
+
+def test_promised_images_come_back_from_the_trash_beside_those_that_came_again(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, SeriesState.ROUTED, JobState.DELIVERED)
+    promise(kept.folder, NOW + DAY_S)
+    away = tmp_path / "removed" / "x"
+    away.mkdir(parents=True)
+    kept.folder.rename(away / kept.folder.name)  # the node was killed before it looked for a promise
+    kept.folder.mkdir()
+    again = kept.spool.image_path("1.2.3", header(1).sop_instance_uid)
+    again.write_bytes(b"came again")
+    kept.sweep()
+    assert len(list(kept.folder.glob("*.dcm"))) == 2
+    assert again.read_bytes() == b"came again"
+    assert promised_until(kept.folder) == NOW + DAY_S
+
+
+def test_promise_in_the_trash_that_can_not_be_read_holds_up_no_removal(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, SeriesState.ROUTED, JobState.DELIVERED)
+    folder = tmp_path / "removed" / "x" / ("b" * 32)
+    folder.mkdir(parents=True)
+    (folder / "kept-until").write_text("damaged")
+    assert len(kept.sweep()) == 1
+    assert (kept.spool.series / folder.name / "kept-until").exists()
