@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dicom_node import __version__
 from dicom_node.errors import AddressError, NodeError, NotFoundError, UnreadableError
@@ -505,7 +506,8 @@ def check(config: ConfigOption = None) -> None:
     for verdict in check_node(settings, extra):
         wrong += not verdict.ok
         style = "green" if verdict.ok else "red"
-        table.add_row(f"[{style}]{'ok' if verdict.ok else 'WRONG'}[/]", verdict.what, verdict.result)
+        sign = Text("ok" if verdict.ok else "WRONG", style)
+        table.add_row(sign, Text(verdict.what), Text(verdict.result))  # as it is: "[node] data" is no markup
     out.print(table)
     raise typer.Exit(1 if wrong else 0)
 

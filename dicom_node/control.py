@@ -53,7 +53,7 @@ class ControlServer:
                     answer = {"answer": handle(str(request["verb"]), str(request["id"]), given)}
                 except NodeError as error:
                     answer = {"error": str(error)}
-                except (ValueError, KeyError, TypeError):
+                except Exception:  # whatever it is, the person gets an answer
                     LOGGER.exception("a command could not be done")
                     answer = {"error": "the node could not do this: see its log"}
                 self.wfile.write(json.dumps(answer).encode() + b"\n")
@@ -85,7 +85,7 @@ def ask(folder: Path, verb: str, identifier: str, settings: Mapping[str, Any] | 
     NotFoundError
         No node runs there.
     NodeError
-        What the node says against it.
+        What the node says against it, or that it does not answer.
     """
     try:
         with _short_path(folder) as path, socket.socket(socket.AF_UNIX) as client:
@@ -95,7 +95,15 @@ def ask(folder: Path, verb: str, identifier: str, settings: Mapping[str, Any] | 
             client.sendall(json.dumps(request).encode() + b"\n")
             with client.makefile("rb") as stream:
                 answer = json.loads(stream.readline())
-    except (OSError, ValueError) as error:
+    except PermissionError as error:
+        raise NodeError(f"{folder}: only the user that runs the node may steer it") from error
+    except TimeoutError as error:
+        raise NodeError(
+            f"the node did not answer within {ANSWER_TIMEOUT_S:g} s; what was asked may still be done: see dicom-node why"
+        ) from error
+    except ValueError as error:
+        raise NodeError("the node broke off: what was asked may be half done; see dicom-node why") from error
+    except OSError as error:
         raise NotFoundError(
             f"no node runs with the data folder {folder}: start it, or give its --config"
         ) from error

@@ -110,7 +110,9 @@ class EmbeddedBroker:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            raise BrokerError(f"{self.folder}: another node uses this data folder") from None
+            raise BrokerError(
+                f"{self.folder}: another node uses this data folder; stop it, or choose another [node] data"
+            ) from None
         self._lock = lock
 
     def _write_configuration(self) -> None:

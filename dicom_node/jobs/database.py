@@ -22,7 +22,10 @@ class CorruptStateError(StateError):
 
 def open_engine(path: Path) -> Engine:
     """Return an engine for the SQLite file, whose transactions write unless told that they only read."""
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
+    # Parameters stay out of error texts, and so out of logs: they may name a patient.
+    engine = create_engine(
+        f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True
+    )
 
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, _record: object) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node import cli
+from dicom_node.check import Verdict
 
 
 def said(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -66,3 +67,17 @@ def test_trouble_of_the_machine_is_one_line(
     monkeypatch.setattr("dicom_node.jobs.why.why", refuse)
     monkeypatch.chdir(tmp_path)
     assert said(monkeypatch, capfd, "why", "abcd") == "dicom-node: /data/state.sqlite: Permission denied"
+
+
+def test_check_shows_the_names_of_sections(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "dicom_node.check.check_node", lambda *_: [Verdict(False, "[accept] tls", "set [node] data")]
+    )
+    monkeypatch.setattr(sys, "argv", ["dicom-node", "check"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    output = capfd.readouterr().out
+    assert "[accept] tls" in output and "set [node] data" in output

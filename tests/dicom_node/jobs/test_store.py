@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 from rig import header
+from sqlalchemy import insert
 
 from dicom_node.errors import NotFoundError, StateError
-from dicom_node.jobs.schema import ObjectRow
+from dicom_node.jobs.schema import ObjectRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import CorruptStateError, NewImage, Store, job_identity, series_identity
 
@@ -226,3 +228,10 @@ def test_damaged_database_is_told(tmp_path: Path) -> None:
 
 def test_database_is_private(store: Store) -> None:
     assert store.path.stat().st_mode & 0o077 == 0
+
+
+def test_errors_of_the_database_name_no_patient(store: Store) -> None:
+    row = {"series_uid": "1.2", "accession_number": "GREPME-4711"}
+    with pytest.raises(StateError) as caught, store.session() as session:
+        session.execute(insert(SeriesRow), row)
+    assert "GREPME" not in "".join(traceback.format_exception(caught.value))
