@@ -2,70 +2,39 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pipelines.errors import DataSetError
-
-if TYPE_CHECKING:
-    from pipelines.training.fatsat.training import Stage
-    from pipelines.training.recipes import Phase
-
-FATSAT = "fatsat"
-"""The ensemble of the optic nerves; every other name is a network on FLAIR."""
-_NOT_FATSAT = (
-    *("minutes", "steps", "init", "weights_name", "given_share", "pool_size"),
-    *("fixed_pool", "workers", "early_stop", "folds", "flips", "degrade"),
+from pipelines.training.options import (
+    FATSAT,
+    NAME_HELP,
+    CropOption,
+    DataOption,
+    DeviceOption,
+    EpochsOption,
+    FlipsOption,
+    IndexOption,
+    MaybeIndexOption,
+    MembersOption,
+    MinutesOption,
+    SeedOption,
+    SeriesOption,
+    ShareOption,
+    StepsOption,
+    WorkersOption,
+    check_options,
+    index_of,
+    make_folder,
 )
-_FATSAT_ONLY = ("members", "crop", "series", "epochs", "repeats", "on_card")
+from pipelines.training.screen import console, print_line, print_scores, progress_bar
 
 models = typer.Typer(
     help="Models: list, train, evaluate, compare, and phantoms with known truth.", no_args_is_help=True
 )
-console = Console(highlight=False, soft_wrap=True)
-
-DataOption = Annotated[
-    Path | None,
-    typer.Option("--data", help="A data set, or a folder with head_labels/; else the MNI152 template alone."),
-]
-IndexOption = Annotated[Path, typer.Option("--data", help="A data set with index.csv.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda:0.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
-MinutesOption = Annotated[
-    float | None,
-    typer.Option(help="How long a training lasts at most; the recipe's time by default.", min=0.01),
-]
-StepsOption = Annotated[
-    int | None, typer.Option(help="How many steps a training has; the recipe's by default.", min=1)
-]
-ShareOption = Annotated[
-    float, typer.Option(help="Share of the cases that are made from those of the data set, 0 to 1.")
-]
-WorkersOption = Annotated[
-    int | None, typer.Option(help="Processes that make cases; 1 beside a CPU training.", min=1)
-]
-FlipsOption = Annotated[bool, typer.Option("--flips", help="Take the mean with the mirrored case.")]
-MembersOption = Annotated[
-    int | None, typer.Option(help="fatsat: networks of the ensemble, 1 to 32.", min=1, max=32)
-]
-CropOption = Annotated[str, typer.Option(help="fatsat: published, or along-nerve.")]
-SeriesOption = Annotated[
-    int | None, typer.Option(help="fatsat: phantom series, where --data is no data set.", min=1)
-]
-EpochsOption = Annotated[int | None, typer.Option(help="fatsat: epochs of a network at most.", min=1)]
-MaybeIndexOption = Annotated[
-    Path | None,
-    typer.Option("--data", help="A data set with index.csv; fatsat: or a folder with head_labels/, or none."),
-]
-_NAME_HELP = "The network; 'dicom-node models list --networks' names them all."
 
 
 @models.command("list")
@@ -120,7 +89,7 @@ def phantom(
     if kind == FATSAT:
         from pipelines.training.fatsat.phantoms import phantom_cases as orbit_cases
 
-        orbit_cases(folder, count, seed, data, _line)
+        orbit_cases(folder, count, seed, data, print_line)
         return
     from pipelines.training.commands import phantom_cases
 
@@ -140,14 +109,14 @@ def pseudo_label(
     from pipelines.training.pseudo_labels import label_cases
     from pipelines.weights import FOLDER
 
-    drawn = label_cases(data, folder, weights=weights or FOLDER, device=device, progress=_line)
-    _line(f"{drawn} cases labelled by the network; look at them before you train on them")
+    drawn = label_cases(data, folder, weights=weights or FOLDER, device=device, progress=print_line)
+    print_line(f"{drawn} cases labelled by the network; look at them before you train on them")
 
 
 @models.command()
 def train(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help=_NAME_HELP)],
+    name: Annotated[str, typer.Argument(help=NAME_HELP)],
     folder: Annotated[
         Path, typer.Option("--out", help="Results: checkpoints, curves, metrics, weights and model card.")
     ],
@@ -180,13 +149,13 @@ def train(
     epochs: EpochsOption = None,
 ) -> None:
     """Train a network, or the fatsat ensemble, on synthetic cases and on those of a data set; resumable."""
-    _check_options(ctx, name)
+    check_options(ctx, name)
     left_out = tuple(patient.strip() for patient in leave_out.split(",") if patient.strip())
-    _make(folder)
+    make_folder(folder)
     if name == FATSAT:
         from pipelines.training.fatsat.cli import train_ensemble
 
-        with _progress() as (report, watch):
+        with progress_bar() as (report, watch):
             card = train_ensemble(
                 data,
                 folder,
@@ -201,11 +170,11 @@ def train(
                 report=report,
                 watch=watch,
             )
-        _line(f"model card: {card}")
+        print_line(f"model card: {card}")
         return
     from pipelines.training.commands import train as train_network
 
-    with _progress() as (report, watch):
+    with progress_bar() as (report, watch):
         card = train_network(
             name,
             data,
@@ -232,7 +201,7 @@ def train(
 @models.command()
 def evaluate(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help=_NAME_HELP)],
+    name: Annotated[str, typer.Argument(help=NAME_HELP)],
     data: MaybeIndexOption = None,
     weights: Annotated[
         Path | None, typer.Option(help="Folder of the weights; the installed ones by default.")
@@ -251,13 +220,13 @@ def evaluate(
     ] = False,
 ) -> None:
     """Score a network on a data set: every case and the mean, real and synthetic ones apart, beside what is asked."""
-    _check_options(ctx, name)
+    check_options(ctx, name)
     if file is not None:
-        _make(file.parent)
+        make_folder(file.parent)
     if name == FATSAT:
         from pipelines.training.fatsat.cli import evaluate_ensemble
 
-        with _progress() as (report, watch):
+        with progress_bar() as (report, watch):
             lines = evaluate_ensemble(
                 data,
                 file,
@@ -270,7 +239,7 @@ def evaluate(
                 report=report,
                 watch=watch,
             )
-        _line("\n".join(lines))
+        print_line("\n".join(lines))
         return
     from pipelines.training.evaluation import evaluate as evaluate_network
     from pipelines.training.results import write_json
@@ -281,25 +250,16 @@ def evaluate(
         raise DataSetError(f"--degrade takes thicknesses in mm such as 3,5, not {degrade!r}") from None
     scores: Any = evaluate_network(
         name,
-        _index_of(data),
+        index_of(data),
         weights=weights,
         device=device,
         flips=flips,
         degrade=thicknesses,
-        progress=_line,
+        progress=print_line,
     )
     if file is not None:
         write_json(file, scores)
-    for heading, group in scores["groups"].items():
-        _line(f"\n{heading}, {len(group['cases'])}")
-        for part in ("mean", "classes"):
-            _figures(part, group[part])
-        for thickness, means in group["degraded"].items():
-            _figures(f"mean at {thickness}", means)
-    if scores["targets"]:
-        _line("\ntargets, cases never seen in training")
-    for target in scores["targets"]:
-        _line(target["text"])
+    print_scores(scores)
 
 
 @models.command()
@@ -335,12 +295,12 @@ def compare(
     """Train or load several networks on the same folds and print the papers' tables with ours beside them; resumable."""
     if FATSAT in names and len(names) > 1:
         raise DataSetError(f"{FATSAT} is compared with its own baselines; name it alone")
-    _check_options(ctx, names[0])
-    _make(folder)
+    check_options(ctx, names[0])
+    make_folder(folder)
     if names == [FATSAT]:
         from pipelines.training.fatsat.cli import compare_with_paper
 
-        with _progress() as (report, watch):
+        with progress_bar() as (report, watch):
             tables = compare_with_paper(
                 data,
                 folder,
@@ -354,14 +314,14 @@ def compare(
                 report=report,
                 watch=watch,
             )
-        _line(tables)
+        print_line(tables)
         return
     from pipelines.training.comparison import compare as compare_networks
 
-    with _progress() as (report, watch):
+    with progress_bar() as (report, watch):
         tables = compare_networks(
             names,
-            _index_of(data),
+            index_of(data),
             folder,
             folds=folds,
             weights=weights,
@@ -375,54 +335,4 @@ def compare(
             workers=workers,
             watch=watch,
         )
-    _line(tables)
-
-
-def _check_options(ctx: typer.Context, name: str) -> None:
-    """Refuse an option that the named network does not know, rather than ignore it."""
-    for option in _NOT_FATSAT if name == FATSAT else _FATSAT_ONLY:
-        source = ctx.get_parameter_source(option) if option in ctx.params else None
-        if source is not None and source.name == "COMMANDLINE":
-            said = "name" if option == "weights_name" else option.replace("_", "-")
-            raise DataSetError(f"--{said} does not apply to {name}; leave it out")
-
-
-def _index_of(data: Path | None) -> Path:
-    if data is None:
-        raise DataSetError("give --data, a data set with index.csv")
-    return data
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataSetError(f"cannot make {folder}: {error.strerror}; give another folder") from error
-
-
-def _line(text: str) -> None:
-    console.print(text, markup=False)
-
-
-def _figures(heading: str, figures: dict[str, float]) -> None:
-    known = [f"{name} {value:.3f}" for name, value in figures.items() if math.isfinite(value)]
-    if known:
-        _line(f"  {heading}: {', '.join(known)}")
-
-
-@contextmanager
-def _progress() -> Iterator[
-    tuple[Callable[[str], None], Callable[[Phase | Stage, int, dict[str, float]], None]]
-]:
-    """Give what prints a line above the bar, and what moves the bar."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[loss]}"), console=console) as progress:
-        bar = progress.add_task("", total=None, visible=False, loss="")
-
-        def watch(phase: Phase | Stage, step: int, parts: dict[str, float]) -> None:
-            loss = " ".join(f"{name} {value:.3f}" for name, value in parts.items())
-            progress.update(
-                bar, description=phase.name, total=phase.steps, completed=step, loss=loss, visible=True
-            )
-
-        yield lambda text: progress.console.print(text, markup=False), watch
+    print_line(tables)
