@@ -39,6 +39,7 @@ from dicom_node.series.volume import LoadedSeries, load_series
 from pipelines.errors import DataSetError
 from pipelines.flair.preprocess import find_brain, without_bias
 from pipelines.training.cases import COLUMNS, checked_age, checked_label, checked_sex
+from pipelines.training.index_file import read_rows
 from pipelines.types import BoolArray, Volume
 
 INDEX = "studies.csv"
@@ -134,18 +135,12 @@ def _ml(lesions: BoolArray, volume: Volume) -> float:
 
 def _read_rows(folder: Path) -> list[_Row]:
     path = folder / INDEX
-    if not path.is_file():
-        raise DataSetError(f"no {path}; it has a line for each study, of {', '.join(INDEX_COLUMNS)}")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataSetError(f"{path} cannot be read ({error}); save it as CSV in UTF-8") from error
-    if not lines:
-        raise DataSetError(f"{path} has no studies")
-    missing = [name for name in ("study", "patient") if name not in lines[0]]
-    if missing:
-        raise DataSetError(f"{path} has no column {', '.join(missing)}")
+    lines = read_rows(
+        path,
+        ("study", "patient"),
+        what="studies",
+        missing=f"it has a line for each study, of {', '.join(INDEX_COLUMNS)}",
+    )
     rows = []
     for number, line in enumerate(lines, start=2):
         where = f"{path} line {number}"

@@ -22,7 +22,6 @@ Further columns are ignored. Heads must be upright within some 20 degrees: the a
 
 from __future__ import annotations
 
-import csv
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ from scipy import ndimage
 from pipelines.errors import DataSetError
 from pipelines.flair.intensity import normalise
 from pipelines.training.cube import SPACING_MM, lps_affine, to_cube
+from pipelines.training.index_file import INDEX, case_rows, check_once
 from pipelines.training.sample import CLASSES, Sample, target_of
 from pipelines.types import BoolArray, FloatArray
 
@@ -135,26 +135,10 @@ def read_index(folder: Path) -> list[Entry]:
         There is no index, a column or a file is missing, a label, age, sex or origin is not as documented, or a case stands
         twice.
     """
-    path = folder / "index.csv"
-    if not path.is_file():
-        raise DataSetError(
-            f"no {path}; a data set is a folder with an index.csv of the columns {', '.join(COLUMNS)}"
-        )
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataSetError(f"{path} cannot be read ({error}); save it as CSV in UTF-8") from error
-    if not rows:
-        raise DataSetError(f"{path} has no cases")
-    missing = [name for name in _NEEDED if name not in rows[0]]
-    if missing:
-        raise DataSetError(f"{path} has no column {', '.join(missing)}")
+    path = folder / INDEX
+    rows = case_rows(folder, _NEEDED, COLUMNS)
     entries = [_entry(folder, row, number) for number, row in enumerate(rows, start=2)]
-    names = [entry.case for entry in entries]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataSetError(f"{path}: case {twice[0]} stands twice")
+    check_once(path, (entry.case for entry in entries))
     return entries
 
 

@@ -19,7 +19,6 @@ Further columns are ignored.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 import zlib
@@ -36,6 +35,7 @@ from pipelines.errors import DataSetError, PipelineError
 from pipelines.fatsat.eyes import find_eyes
 from pipelines.training.cases import checked_origin
 from pipelines.training.fatsat.crops import EyeSet, KnownEye, cut, joined, load
+from pipelines.training.index_file import INDEX, case_rows, check_once
 from pipelines.types import Laterality, Point, Volume
 
 COLUMNS = (
@@ -85,26 +85,10 @@ def read_index(folder: Path) -> list[Entry]:
     DataSetError
         There is no index, a column or an image is missing, a value is not as documented, or a case stands twice.
     """
-    path = folder / "index.csv"
-    if not path.is_file():
-        raise DataSetError(
-            f"no {path}; a data set is a folder with an index.csv of the columns {', '.join(COLUMNS)}"
-        )
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataSetError(f"{path} cannot be read ({error}); save it as CSV in UTF-8") from error
-    if not rows:
-        raise DataSetError(f"{path} has no cases")
-    missing = [name for name in _NEEDED if name not in rows[0]]
-    if missing:
-        raise DataSetError(f"{path} has no column {', '.join(missing)}; it needs {', '.join(_NEEDED)}")
+    path = folder / INDEX
+    rows = case_rows(folder, _NEEDED, COLUMNS)
     entries = [_entry(folder, row, f"{path} line {number}") for number, row in enumerate(rows, start=2)]
-    names = [entry.case for entry in entries]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataSetError(f"{path}: case {twice[0]} stands twice")
+    check_once(path, (entry.case for entry in entries))
     if not any(entry.labels for entry in entries):
         raise DataSetError(f"{path} labels no eye; give 0 or 1 in the columns left and right")
     return entries
