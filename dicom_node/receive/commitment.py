@@ -21,6 +21,7 @@ from pydicom.uid import UID
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import encode
 
+from dicom_node.errors import SpoolError
 from dicom_node.receive.keeper import Keeper
 from dicom_node.receive.spool import Spool, sync_folder
 from dicom_node.standard.commitment import (
@@ -101,8 +102,10 @@ class CommitmentService:
         asker = assoc.requestor.ae_title.strip()
         if asker in self._known:
             try:
+                if not self._spool.has_room():
+                    return RESOURCE_LIMITATION, None
                 tell("commitment_asked", write_request(self._spool, asker, request))
-            except OSError:
+            except (OSError, SpoolError):
                 return RESOURCE_LIMITATION, None
         else:
             # Where that takes a moment only, the report is ready before the response: both then reach the asker

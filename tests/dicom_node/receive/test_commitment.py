@@ -173,6 +173,17 @@ def test_request_of_one_whose_address_is_known_is_left_for_the_node(
     assert asker.reports == []
 
 
+def test_request_is_not_written_down_on_a_disk_that_is_over_the_mark(
+    start_scp: Any, asker: Asker, spool: Spool
+) -> None:
+    spool.high_water = 0.0
+    scp = start_scp(terms=Terms(0.0, frozenset({"ASKER"})))
+    assoc = asker.associate(scp.port)
+    assert asker.ask(assoc) == 0x0213
+    assoc.release()
+    assert not (spool.root / "commitments").exists()
+
+
 @pytest.mark.parametrize("role", [True, False])
 def test_report_on_an_association_of_the_peer_is_told(
     start_scp: Any, recorder: Any, asker: Asker, role: bool
