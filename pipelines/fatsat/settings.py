@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,6 +10,7 @@ from typing import Literal, get_args
 
 from pipelines import weights
 from pipelines.errors import PipelineError
+from pipelines.settings import checked_members, checked_threshold, digest_of, with_defaults
 from pipelines.types import Laterality, Point
 
 CropKind = Literal["published", "along-nerve"]
@@ -60,26 +59,14 @@ def settings_of(given: Mapping[str, object]) -> Settings:
     PipelineError
         A setting is unknown or out of range.
     """
-    known = default_settings()
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise PipelineError(
-            f'unknown setting "{unknown[0]}" of the fatsat pipeline; it has: {", ".join(sorted(known))}'
-        )
-    values = {**known, **given}
-    members, threshold, crop = values["members"], values["threshold"], values["crop"]
-    if isinstance(members, bool) or not isinstance(members, int) or members < 1:
-        raise PipelineError(f"members of the fatsat pipeline must be 1 or more, not {members!r}")
-    if threshold is not None and (
-        isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0.0 < threshold < 1.0
-    ):
-        raise PipelineError(f"threshold of the fatsat pipeline must be between 0 and 1, not {threshold!r}")
+    values = with_defaults(given, default_settings(), "fatsat")
+    threshold, crop = values["threshold"], values["crop"]
     kind = next((known for known in KINDS if known == crop), None)
     if crop is not None and kind is None:
         raise PipelineError(f"crop of the fatsat pipeline must be {' or '.join(KINDS)}, not {crop!r}")
     return Settings(
-        members=members,
-        threshold=None if threshold is None else float(threshold),
+        members=checked_members(values["members"], "fatsat"),
+        threshold=None if threshold is None else checked_threshold(threshold, "fatsat"),
         crop=kind,
         points=points_of(values["points"]),
     )
@@ -143,9 +130,4 @@ def weights_digest(folder: Path = weights.FOLDER) -> str:
     WeightsError
         A model card is missing or unreadable.
     """
-    lines = []
-    for name in sorted(weights_used(folder)):
-        details = weights.card_details(name, folder)
-        told = {key: details.get(key) for key in ("digest", *DECISIVE)}
-        lines.append(f"{name}:{json.dumps(told, sort_keys=True)}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return digest_of(weights_used(folder), DECISIVE, folder)

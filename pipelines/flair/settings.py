@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipelines import weights
 from pipelines.errors import PipelineError
+from pipelines.settings import checked_members, checked_threshold, digest_of, with_defaults
 
 MASK_WEIGHTS = ("nnunet", "nnunet-2")
 """The ensemble that draws the mask, the best first; where none of it is installed, the joint network draws it."""
@@ -51,21 +50,13 @@ def settings_of(given: Mapping[str, object]) -> Settings:
     PipelineError
         A setting is unknown or out of range.
     """
-    known = default_settings()
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise PipelineError(
-            f'unknown setting "{unknown[0]}" of the flair pipeline; it has: {", ".join(sorted(known))}'
-        )
-    values = {**known, **given}
-    threshold, members, flips = values["threshold"], values["members"], values["flips"]
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0.0 < threshold < 1.0:
-        raise PipelineError(f"threshold of the flair pipeline must be between 0 and 1, not {threshold!r}")
-    if isinstance(members, bool) or not isinstance(members, int) or members < 1:
-        raise PipelineError(f"members of the flair pipeline must be 1 or more, not {members!r}")
+    values = with_defaults(given, default_settings(), "flair")
+    threshold = checked_threshold(values["threshold"], "flair")
+    members = checked_members(values["members"], "flair")
+    flips = values["flips"]
     if not isinstance(flips, bool):
         raise PipelineError(f"flips of the flair pipeline must be true or false, not {flips!r}")
-    return Settings(float(threshold), members, flips)
+    return Settings(threshold, members, flips)
 
 
 def weights_used(folder: Path = weights.FOLDER) -> tuple[str, ...]:
@@ -83,9 +74,4 @@ def weights_digest(folder: Path = weights.FOLDER) -> str:
     WeightsError
         A model card is missing or unreadable.
     """
-    lines = []
-    for name in sorted(weights_used(folder)):
-        details = weights.card_details(name, folder)
-        told = {key: details.get(key) for key in ("digest", *DECISIVE)}
-        lines.append(f"{name}:{json.dumps(told, sort_keys=True)}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return digest_of(weights_used(folder), DECISIVE, folder)
