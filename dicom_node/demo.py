@@ -19,6 +19,7 @@ from pydicom import Dataset, dcmread
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.scu import echo, send_files
@@ -239,7 +240,7 @@ def _add_rows(table: Table, study: Study, objects: Mapping[str, Sequence[Path]])
             str(len(found)),
             number,
             f"{name}{more}",
-            "[green]readable[/]" if good else "[red]missing[/]",
+            Text("readable", "green") if good else Text("missing", "red"),
         )
     return complete
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from factories import mr_series
 
 from dicom_node import cli
 from dicom_node.check import Verdict
@@ -81,3 +82,23 @@ def test_check_shows_the_names_of_sections(
         cli.main()
     output = capfd.readouterr().out
     assert "[accept] tls" in output and "set [node] data" in output
+
+
+def test_route_shows_a_description_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    series = mr_series(tmp_path / "a", shape=(3, 8, 8), SeriesDescription="T2 [/tra] [b]FS")
+    monkeypatch.setattr(sys, "argv", ["dicom-node", "route", str(series[0].parent)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "3 images, T2 [/tra] [b]FS" in capfd.readouterr().out
+
+
+def test_address_is_shown_as_it_was_given(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("dicom_node.deliver.scu.echo", lambda *_: 0.001)
+    monkeypatch.setattr(sys, "argv", ["dicom-node", "echo", "[/A]@localhost:104"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capfd.readouterr().out == "[/A]@localhost:104 answers in 1 ms\n"

@@ -1,0 +1,49 @@
+"""``check``: everything that the node needs, looked at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from dicom_node.commands.console import ConfigOption, out, settings_of
+from dicom_node.errors import NodeError
+from pipelines.errors import PipelineError
+
+
+def check(config: ConfigOption = None) -> None:
+    """Check configuration, disk, broker, weights, device and destinations; status 1 when something is wrong."""
+    from dicom_node.check import check_node
+    from pipelines.device import describe_device
+    from pipelines.registry import installed
+    from pipelines.weights import verify
+
+    settings = settings_of(config)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "what", "result"):
+        table.add_column(heading, overflow="fold")
+    wrong = 0
+
+    def look(read: Callable[[], str]) -> Callable[[], str]:
+        def translated() -> str:
+            try:
+                return read()
+            except PipelineError as error:
+                raise NodeError(str(error)) from error
+
+        return translated
+
+    extra = [
+        ("pipelines", look(lambda: ", ".join(installed()))),
+        ("weights", look(verify)),
+        ("device", look(lambda: describe_device(settings.worker.device))),
+    ]
+    for verdict in check_node(settings, extra):
+        wrong += not verdict.ok
+        style = "green" if verdict.ok else "red"
+        sign = Text("ok" if verdict.ok else "WRONG", style)
+        table.add_row(sign, verdict.what, verdict.result)
+    out.print(table)
+    raise typer.Exit(1 if wrong else 0)

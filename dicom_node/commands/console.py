@@ -1,0 +1,67 @@
+"""What all commands share: the consoles, the configuration, and a person's points."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from dicom_node.errors import UnreadableError
+from pipelines.errors import PipelineError
+
+if TYPE_CHECKING:
+    from dicom_node.config import Settings
+    from dicom_node.worklog.records import Record
+
+# Without markup: what is printed may come from files and peers, and "[node] port" is meant as it is.
+out = Console(highlight=False, soft_wrap=True, markup=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="The TOML file; without it, the defaults and DICOM_NODE__SECTION__KEY hold.",
+        envvar="DICOM_NODE_CONFIG",
+    ),
+]
+PathsArgument = Annotated[list[Path], typer.Argument(help="DICOM files or folders of them.")]
+PointsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--points",
+        help="FAT-SAT: JSON file with where a person saw the optic nerve leave each globe, in mm of the patient (LPS): "
+        '{"left": [x, y, z], "right": [x, y, z]}; either side may be left out.',
+    ),
+]
+
+
+def settings_of(config: Path | None) -> Settings:
+    """Return the configuration of ``--config``, or the defaults."""
+    from dicom_node.config import load_settings
+
+    return load_settings(config)
+
+
+def print_record(record: Record) -> None:
+    """Print a line of the worklog in the colour of its level."""
+    style = {"warning": "yellow", "error": "red"}.get(record.level, "")
+    out.print(record.line(), style=style)
+
+
+def given_points(points: Path | None) -> dict[str, object]:
+    """Return the settings that a person gives in a file, checked; nothing without a file."""
+    from pipelines.fatsat.settings import points_of
+
+    if points is None:
+        return {}
+    try:
+        found = points_of(json.loads(points.read_text(encoding="utf-8")))
+    except (OSError, ValueError, PipelineError) as error:
+        raise UnreadableError(f"{points}: {error}") from error
+    if not found:
+        raise UnreadableError(f"{points}: no points in it")
+    return {"points": {side: list(point) for side, point in found.items()}}
