@@ -66,7 +66,8 @@ class Rig:
 
     def send(self, files: list[Path]) -> None:
         address = Address("LESIONNODE", "127.0.0.1", self.node.scp.port)
-        assert all(result.outcome.stored for result in send_files(address, files, "SCANNER"))
+        results = send_files(address, files, "SCANNER")
+        assert not [result.reason for result in results if not result.outcome.stored]
 
     def events(self, name: str) -> list[dict[str, Any]]:
         lines = (self.data / "worklog.jsonl").read_text().splitlines()
