@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import binary_erosion
-from scipy.spatial import cKDTree
 
 from pipelines.errors import PipelineError
+from pipelines.fatsat.course import in_nerve
 from pipelines.fatsat.crop_grid import (
     SEEN,
     SEEN_PART,
+    SPACING_MM,
     CropGrid,
     Floats,
     beyond_midline,
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 COURSE_MM = 24.0
 """So far behind the globe the course of the nerve counts for the coverage."""
-AROUND_MM = 3.0
-"""What lies so near to the nerve's centreline is nerve and sheath (sheath 5.2 mm wide), with half a voxel around."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Crop:
         Share of the nerve's course, to 24 mm behind the globe as far as it was found, that lies in what the network sees of the
         crop (`crop_grid.SEEN`) [ours]; in [0, 1]. None where no course was found.
     nerve : bool array, shape (13, 31, 40)
-        Within 3 mm of the nerve's course.
+        See `course.in_nerve`.
     grid : CropGrid
         How it lies in the series' array.
     """
@@ -105,7 +104,7 @@ def crop_eye(volume: Volume, eyes: Eyes, side: Laterality, kind: CropKind = "pub
         values=values_at(volume, indices, beyond),
         positions_lps=positions,
         coverage=_coverage(volume, grid, course),
-        nerve=_near(positions, course),
+        nerve=in_nerve(positions, course, SPACING_MM[0] / 2),
         grid=grid,
     )
 
@@ -167,11 +166,6 @@ def _coverage(volume: Volume, grid: CropGrid, course_lps: Floats) -> float | Non
         low, high = edges[:, [0, -1]].min(axis=1), edges[:, [0, -1]].max(axis=1)
         inside &= (value >= low - half) & (value <= high + half)
     return float(inside.mean())
-
-
-def _near(positions: Floats, course_lps: Floats) -> BoolArray:
-    away, _ = cKDTree(course_lps).query(positions.reshape(-1, 3))
-    return np.asarray((away <= AROUND_MM).reshape(positions.shape[:3]))
 
 
 def _weights(at: Floats, size: int) -> Floats:

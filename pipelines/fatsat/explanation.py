@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from scipy.spatial import cKDTree
 
 from pipelines.fatsat.crop import Crop, outline, to_native
 from pipelines.fatsat.ensemble import Ensemble
@@ -26,11 +23,8 @@ INTEGRATED_METHOD = (
     "ICML 2017). The line is the edge of what the network saw."
 )
 KEY_SLICES = 5
-NERVE_RADIUS_MM = 2.5
-"""Of the nerve with its sheath, 5.2 mm wide in front and 3.9 mm behind."""
 CANDIDATE_SHARE = 0.5
 """The candidate region is where the map reaches this share of its maximum inside the nerve [ours]."""
-_STEP_MM = 0.25
 
 
 @dataclass(frozen=True)
@@ -95,35 +89,6 @@ def key_slices(values: FloatArray, edge: BoolArray) -> tuple[int, ...]:
     return tuple(sorted(int(k) for k in most))
 
 
-def nerve_mask(volume: Volume, course_lps: npt.NDArray[np.float64]) -> BoolArray:
-    """Return the voxels, shape (k, j, i), whose centre lies within 2.5 mm of the nerve's course, none before its start.
-
-    Parameters
-    ----------
-    course_lps : float64 array, shape (n, 3), mm, LPS
-        From the junction backwards.
-    """
-    course = _dense(course_lps)
-    index = np.linalg.solve(volume.affine[:3, :3], (course - volume.affine[:3, 3]).T).T[:, ::-1]
-    margin = NERVE_RADIUS_MM / np.array(volume.spacing_mm) + 1
-    low = np.maximum(np.floor(index.min(axis=0) - margin).astype(int), 0)
-    high = np.minimum(np.ceil(index.max(axis=0) + margin).astype(int) + 1, volume.array.shape)
-    mask = np.zeros(volume.array.shape, dtype=np.bool_)
-    if (low >= high).any():
-        return mask
-    axes = [np.arange(a, b) for a, b in zip(low, high, strict=True)]
-    positions = volume.position_lps(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1))
-    away, nearest = cKDTree(course).query(positions.reshape(-1, 3))
-    inside = away <= NERVE_RADIUS_MM
-    # before the junction lies the globe: half a slice of it at most
-    before = (positions.reshape(-1, 3) - course[0]) @ _direction(course)
-    inside &= (nearest > 0) | (before >= -volume.spacing_mm[0] / 2)
-    mask[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))] = inside.reshape(
-        positions.shape[:3]
-    )
-    return mask
-
-
 def candidate_region(evidence: FloatArray, crop: Crop, volume: Volume, nerve: BoolArray) -> BoolArray:
     """Return the salient part inside the nerve, shape (k, j, i); empty where the map is empty there.
 
@@ -138,18 +103,3 @@ def candidate_region(evidence: FloatArray, crop: Crop, volume: Volume, nerve: Bo
     if largest <= 0.0:
         return np.zeros(nerve.shape, dtype=np.bool_)
     return np.asarray(native >= CANDIDATE_SHARE * largest)
-
-
-def _dense(course_lps: npt.NDArray[np.float64] | Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
-    """Return the course with a point at least every 0.25 mm."""
-    course = np.asarray(course_lps, dtype=np.float64).reshape(-1, 3)
-    way = np.append(0.0, np.cumsum(np.linalg.norm(np.diff(course, axis=0), axis=1)))
-    at = np.append(np.arange(0.0, way[-1], _STEP_MM), way[-1])
-    return np.stack([np.interp(at, way, course[:, axis]) for axis in range(3)], axis=1)
-
-
-def _direction(course: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the unit direction in which a course begins; backwards where it has no length."""
-    along = course[min(len(course) - 1, 20)] - course[0]
-    length = float(np.linalg.norm(along))
-    return np.asarray(along / length if length > 0 else np.array([0.0, 1.0, 0.0]))

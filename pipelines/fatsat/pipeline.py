@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from pipelines.device import limit_threads, resolve_device
+from pipelines.fatsat.course import nerve_mask
 from pipelines.fatsat.crop import Crop, crop_eye, normalised
 from pipelines.fatsat.crop_grid import SEEN_PART
 from pipelines.fatsat.ensemble import Ensemble, EnsembleAnswer
-from pipelines.fatsat.explanation import CLASSES, Explanation, candidate_region, explained, nerve_mask
+from pipelines.fatsat.explanation import CLASSES, Explanation, candidate_region, explained
 from pipelines.fatsat.eyes import Eye, Eyes, find_eyes
 from pipelines.fatsat.settings import CropKind, Settings, crop_used, settings_of
 from pipelines.fatsat.suitability import (

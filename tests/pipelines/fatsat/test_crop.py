@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from pipelines.errors import PipelineError
+from pipelines.fatsat.course import nerve_mask
 from pipelines.fatsat.crop import crop_eye, normalised, outline, to_native
 from pipelines.fatsat.crop_grid import SEEN, SHAPE, crop_grid, values_at
 from pipelines.types import Volume
@@ -193,11 +194,17 @@ def test_series_that_ends_early_lowers_the_coverage():
     )
 
 
-def test_nerve_is_what_lies_within_three_mm_of_the_course():
-    crop = crop_eye(coronal(), both(), "right")
+def test_nerve_of_the_crop_is_that_of_the_series():
+    volume = coronal()
+    crop = crop_eye(volume, both(), "right")
     assert crop.nerve[2, 15, 15]
-    assert crop.nerve[2, 15, 15 - 5]
-    assert not crop.nerve[2, 15, 15 - 7]
+    assert crop.nerve[2, 15, 15 - 4]
+    assert not crop.nerve[2, 15, 15 - 6]
+    assert not crop.nerve[0].any(), "there is the globe"
+    mask = nerve_mask(volume, course("right"))
+    assert np.array_equal(
+        to_native(crop.nerve, crop, volume) > 0, mask & (to_native(np.ones(SHAPE), crop, volume) > 0)
+    )
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -12,9 +12,9 @@ from orbit_volumes import JUNCTIONS, orbit_course, orbit_eye, orbit_eyes, orbit_
 
 from pipelines.errors import PipelineError, WeightsError
 from pipelines.fatsat import pipeline as module
+from pipelines.fatsat.course import nerve_mask
 from pipelines.fatsat.crop_grid import SHAPE
 from pipelines.fatsat.ensemble import Ensemble, EnsembleAnswer, stacked
-from pipelines.fatsat.explanation import nerve_mask
 from pipelines.fatsat.eyes import Eyes
 from pipelines.fatsat.network import NAME, OpticNerveCNN
 from pipelines.fatsat.pipeline import FatsatPipeline, load_fatsat
