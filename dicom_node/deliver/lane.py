@@ -164,11 +164,7 @@ class Lane:
             self._unsaid.add(job_id)
             self._on_change(job_id)
             self._unsaid.discard(job_id)
-        except (
-            NodeError,
-            KeyError,
-            OSError,
-        ) as error:  # a job whose files were meddled with holds up no other
+        except Exception as error:  # noqa: BLE001 - a job whose files were meddled with holds up no other
             wait_s = self._pace.cap_s
             self._ledger.postpone(self.destination.name, job_id, self._clock() + wait_s)
             self._worklog.write(

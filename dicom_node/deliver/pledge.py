@@ -9,7 +9,7 @@ from typing import Literal
 from pydicom.uid import generate_uid
 
 from dicom_node.deliver.address import Address
-from dicom_node.deliver.association import Timeouts
+from dicom_node.deliver.association import Timeouts, UnreachableError
 from dicom_node.deliver.commitment import CommitmentBrokenError, CommitmentRefusedError, ask
 from dicom_node.deliver.ledger import Change, Ledger
 from dicom_node.deliver.pace import Pace
@@ -74,7 +74,7 @@ class PledgeProver:
         Raises
         ------
         UnreachableError
-            The destination can't be reached; nothing is recorded but that it was asked.
+            The destination can't be reached; nothing is recorded.
         """
         requests = {row.sop_instance_uid: self._transactions.requests(row) for row in rows}
         silent = [row for row in rows if requests[row.sop_instance_uid] >= self._pace.requests]
@@ -99,6 +99,9 @@ class PledgeProver:
                 heard=self._heard,
                 timeouts=self._timeouts,
             )
+        except UnreachableError:  # it was not asked: this must not count as a request without an answer
+            self._transactions.withdraw(request.transaction_uid)
+            raise
         except CommitmentRefusedError as error:
             self._give_up_proof(job_id, rows, str(error))
             return

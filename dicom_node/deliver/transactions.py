@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from dicom_node.jobs.schema import CommitmentRow, ObjectRow
 from dicom_node.jobs.store import Store
@@ -29,6 +29,11 @@ class Transactions:
         )
         with self._store.session() as session:
             session.add(row)
+
+    def withdraw(self, transaction_uid: str) -> None:
+        """Forget a request that was never sent."""
+        with self._store.session() as session:
+            session.execute(delete(CommitmentRow).where(CommitmentRow.transaction_uid == transaction_uid))
 
     def requests(self, row: ObjectRow) -> int:
         """How often commitment to an object was asked for since it was sent the last time."""

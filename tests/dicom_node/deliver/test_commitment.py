@@ -355,6 +355,24 @@ def test_dead_pacs_is_tried_again(bench, committing):
     assert states(outbox) == {"confirmed"}
 
 
+def test_pacs_that_is_away_after_it_took_the_objects_has_not_been_asked(bench, committing, monkeypatch):
+    pacs = committing("same")
+    away = iter(range(10))  # more often than commitment is asked for
+
+    def ask_in_vain(address, *arguments, **options):
+        if next(away, None) is not None:
+            raise UnreachableError(f"{address}: away")
+        ask(address, *arguments, **options)
+
+    monkeypatch.setattr("dicom_node.deliver.pledge.ask", ask_in_vain)
+    job, manifest = bench.finished_job(["seg"])
+    bench.outbox(pacs, confirm="commitment", pace=QUICK_ANSWERS).add(job, manifest)
+    bench.wait_settled((JOB, True))
+    assert bench.events("unproven") == []
+    assert len(pacs.asked) == 1
+    assert "asked of pacs0: 1 x" in "\n".join(line for line, _ in why(bench.spool.root, JOB))
+
+
 @pytest.mark.parametrize(
     ("status", "error"), [(0x0124, CommitmentRefusedError), (0x0122, CommitmentRefusedError)]
 )

@@ -21,6 +21,7 @@ from dicom_node.config import Destination
 from dicom_node.deliver.ledger import Change, Ledger
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.pace import Pace
+from dicom_node.deliver.scu import send_files
 from dicom_node.deliver.transactions import Transactions
 from dicom_node.errors import ConfigError
 from dicom_node.jobs.schema import JobRow, SeriesRow
@@ -508,6 +509,26 @@ def test_job_whose_folder_was_meddled_with_holds_up_no_other(bench, make_pacs):
     outbox.start()
     bench.wait_settled((other, True))
     assert any("manifest" in figures["reason"] for figures in bench.events("delivery-retry"))
+
+
+def test_job_that_no_library_can_send_holds_up_no_other(bench, make_pacs, monkeypatch):
+    pacs = make_pacs()
+    other = "ee00ff11" * 4
+    job, manifest = bench.finished_job(["text-sr"])
+    good_job, good_manifest = bench.finished_job(["text-sr"], job_id=other)
+
+    def send(address, paths, *arguments, **options):
+        if any(JOB in str(path) for path in paths):
+            raise TypeError("of the file's bytes")
+        return send_files(address, paths, *arguments, **options)
+
+    monkeypatch.setattr("dicom_node.deliver.lane.send_files", send)
+    outbox = bench.outbox(pacs, start=False)
+    outbox.add(job, manifest)
+    outbox.add(good_job, good_manifest)
+    outbox.start()
+    bench.wait_settled((other, True))
+    assert next(figures["reason"] for figures in bench.events("delivery-retry")) == "TypeError"
 
 
 def test_new_run_takes_the_place_of_the_old_one(bench, make_pacs, closed_port):
