@@ -209,7 +209,7 @@ class FlairSection(Section):
 class FatsatSection(Section):
     """``[fatsat]``: settings of the FAT-SAT pipeline; each is part of a job's identity.
 
-    Without a threshold that of the model card holds, without a crop the one along the nerve if its weights are installed.
+    Without a threshold that of the model card holds, without a crop `pipelines.fatsat.settings.crop_used` says which.
     """
 
     members: Annotated[int, Field(ge=1, le=32)] = 32

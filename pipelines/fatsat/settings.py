@@ -107,13 +107,17 @@ def points_of(given: object) -> dict[Laterality, Point] | None:
 
 
 def crop_used(crop: CropKind | None, folder: Path = weights.FOLDER) -> CropKind:
-    """Return a crop, or where none is asked for the one along the nerve if its weights are installed, else the published one.
+    """Return a crop; where none is asked for, of those whose weights are installed the one that has learnt from patients.
 
-    [ours] On phantoms of heads that were kept out of the training the crop along the nerve is the better one.
+    [ours] Where both have, or neither, the one along the nerve: on phantoms of heads that were kept out of the training it is
+    the better one.
     """
     if crop is not None:
         return crop
-    return "along-nerve" if WEIGHTS["along-nerve"] in weights.installed(folder) else "published"
+    there = weights.installed(folder)
+    kinds: list[CropKind] = [kind for kind in ("along-nerve", "published") if WEIGHTS[kind] in there]
+    real = [kind for kind in kinds if weights.card(WEIGHTS[kind], folder).trained_on != "synthetic"]
+    return next(iter(real + kinds), "published")
 
 
 def weights_used(folder: Path = weights.FOLDER) -> tuple[str, ...]:

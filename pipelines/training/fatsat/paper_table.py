@@ -25,6 +25,10 @@ PUBLISHED = {
     "3D CNN": (68.11, 67.97, 68.26, 64.11, 74.28, 53.39),
 }
 """Percent; columns as in `COLUMNS`. NeuroImage Clin 2022, doi:10.1016/j.nicl.2022.103187, Table 2."""
+LOOKS = (
+    "The crops that the 3D CNNs learn from also vary in sharpness, contrast, shading and noise; those of SVM and RF do not "
+    "[ours]. CNN weights that were given have their own training, which may have had more eyes than D1."
+)
 Machine = Literal["SVM", "RF", "3D CNN"]
 
 
@@ -84,6 +88,7 @@ def table_text(
         f"D1: {len(first)} eyes, scanner {_names(first.scanners)}, mean of {repeats} repeats by patient. "
         f"D2: {tested}.",
         "",
+        *((LOOKS, "") if origin == "synthetic" else ()),
         paper_table("Table 2", COLUMNS, PUBLISHED, ours).markdown(),
     ]
     return "\n".join(lines)

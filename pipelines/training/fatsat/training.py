@@ -200,13 +200,17 @@ def train(
         "data": None if data is None else str(data),
         "leave_out": sorted(leave_out),
     }
-    _check_folder(out, asked, resume)
+    before = _earlier(out, asked, resume)
     if used == "cpu":
         keep_freed_memory()
-    write_json(out / CONFIG, {**asked, "members": members, "device": used, "software": software()})
+    config = {**before, **asked, "members": members, "device": used, "software": software()}
+    write_json(out / CONFIG, config)
     eyes, origin = learning_eyes(
         data, out, series=series, seed=seed, leave_out=leave_out, report=report, watch=watch
     )
+    if before.get("eyes", eyes.digest()) != eyes.digest():
+        raise WeightsError(f"{data} has other eyes or labels than {out} was trained on; give another folder")
+    write_json(out / CONFIG, {**config, "eyes": eyes.digest()})
     ill = int(eyes.labels.sum())
     report(f"{len(eyes)} eyes of {len(np.unique(eyes.patients))} patients, {ill} with a lesion; {origin}")
     trained = train_members(
@@ -247,10 +251,10 @@ def train(
     )
 
 
-def _check_folder(out: Path, asked: dict[str, object], resume: bool) -> None:
-    """Refuse a folder that holds another training, or one that was not meant to go on."""
+def _earlier(out: Path, asked: dict[str, object], resume: bool) -> dict[str, object]:
+    """Return what the training in a folder was asked for; refuse another one, or one that was not meant to go on."""
     if not (out / CONFIG).exists():
-        return
+        return {}
     before = read_json(out / CONFIG)
     if not resume:
         raise WeightsError(f"{out} holds a training; resume it, or give another folder")
@@ -260,3 +264,4 @@ def _check_folder(out: Path, asked: dict[str, object], resume: bool) -> None:
         raise WeightsError(
             f"{out} holds a training with {key} {before.get(key)!r}, not {asked[key]!r}; give another folder"
         )
+    return before

@@ -63,6 +63,14 @@ def test_digest_changes_with_the_threshold_and_with_another_ensemble(tmp_path):
     assert len({first, second, weights_digest(tmp_path)}) == 3
 
 
+def test_networks_that_saw_patients_go_before_those_that_did_not(tmp_path):
+    card(tmp_path, "fatsat", trained_on="real")
+    card(tmp_path, "fatsat-along-nerve")
+    assert crop_used(None, tmp_path) == "published"
+    card(tmp_path, "fatsat-along-nerve", trained_on="real and synthetic")
+    assert crop_used(None, tmp_path) == "along-nerve"
+
+
 def test_crop_along_the_nerve_is_used_where_its_networks_are(tmp_path):
     card(tmp_path, "fatsat")
     assert crop_used(None, tmp_path) == "published"

@@ -96,6 +96,14 @@ def test_resuming_with_something_else_is_refused_but_more_members_are_not(tmp_pa
     assert json.loads(card.read_text())["members"] == 2
 
 
+def test_resuming_with_other_labels_is_refused(tmp_path, monkeypatch, made):
+    run(tmp_path / "out", members=1)
+    mended = made(12, 6, seed=7)
+    monkeypatch.setattr(training_module, "learning_eyes", lambda *a, **k: (mended, "synthetic"))
+    with pytest.raises(WeightsError, match="other eyes or labels than"):
+        run(tmp_path / "out", members=2, resume=True)
+
+
 def test_members_differ_in_their_sub_samples(tmp_path):
     run(tmp_path / "out", epochs=1)
     states = [
