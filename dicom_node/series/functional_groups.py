@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 
-from dicom_node.series.reading import json_value
+from dicom_node.series.reading import json_value, tag_of
 
 JSON = str | float | list[str] | list[float]
 
@@ -135,8 +135,11 @@ def _distinct(
 
 
 def _items(ds: Dataset, name: str) -> Iterator[Dataset]:
+    tag = tag_of(name)
+    if ds.get_item(tag) is None:
+        return
     try:
-        value = ds.get(name)
+        value = ds[tag].value
     except (ValueError, TypeError, BytesLengthException):
         return
     yield from value or ()

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 
 from dicom_node.errors import UnreadableError
 from dicom_node.series.functional_groups import frame_geometry, functional_group_tags
-from dicom_node.series.reading import BAD_FILE_ERRORS, json_value, read_without_pixels, tolerant, why
+from dicom_node.series.reading import (
+    BAD_FILE_ERRORS,
+    json_value,
+    read_without_pixels,
+    tag_of,
+    tolerant,
+    why,
+)
 
 JSON = str | float | list[str] | list[float]
 
@@ -61,6 +69,8 @@ ROUTING_KEYWORDS = (
 InternalPulseSequenceName is GE's private (0019,xx9C) of GEMS_ACQU_01; all others are DICOM keywords.
 """
 
+GE_CREATORS = tuple(BaseTag(0x00190000 | element) for element in range(0x10, 0x20))
+
 MAX_TEXT = 256
 """Longer texts are cut: rules look for words."""
 
@@ -101,8 +111,8 @@ class ImageHeader:
     tags: dict[str, JSON] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values that JSON keeps."""
-        return asdict(self)
+        """Return plain values that JSON keeps, not to be changed."""
+        return dict(vars(self))
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> ImageHeader:
@@ -209,9 +219,9 @@ def _cut(value: JSON) -> JSON:
 
 def _ge_pulse_sequence(ds: Dataset) -> str | None:
     """GE's private InternalPulseSequenceName, (0019,xx9C) of the creator GEMS_ACQU_01."""
-    for element in range(0x10, 0x20):
-        if _text(ds, (0x0019, element)) == "GEMS_ACQU_01":
-            raw = ds.get((0x0019, element << 8 | 0x9C))
+    for creator in GE_CREATORS:
+        if ds.get_item(creator) is not None and str(ds[creator].value).strip() == "GEMS_ACQU_01":
+            raw = ds.get((0x0019, creator.element << 8 | 0x9C))
             value = getattr(raw, "value", None)
             text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value or "")
             return text.strip(" \0") or None
@@ -227,17 +237,18 @@ def _uid(ds: Dataset, keyword: str) -> str:
     return uid
 
 
-def _text(ds: Dataset, key: str | tuple[int, int]) -> str:
+def _text(ds: Dataset, keyword: str) -> str:
+    found, tag = json_value(ds, keyword), tag_of(keyword)
+    if isinstance(found, str):
+        return found.strip()
+    if ds.get_item(tag) is None:
+        return ""
     try:
-        value = ds.get(key)
+        value = ds[tag].value
     except (ValueError, TypeError):
         return ""
-    value = getattr(value, "value", value)
-    return (
-        ""
-        if value is None or (isinstance(value, Sequence) and not isinstance(value, str))
-        else str(value).strip()
-    )
+    no_text = value is None or (isinstance(value, Sequence) and not isinstance(value, str))
+    return "" if no_text else str(value).strip()
 
 
 def _integer(ds: Dataset, keyword: str) -> int | None:

@@ -23,9 +23,11 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from dicom_node.errors import UnreadableError
+from dicom_node.series.plain import plain_values
 
 NUMERIC_VRS = frozenset({"DS", "IS", "FD", "FL", "US", "SS", "UL", "SL", "UV", "SV"})
 UNDEFINED_LENGTH = 0xFFFFFFFF
+SHARED_CHROMA = ("YBR_FULL_422", "YBR_PARTIAL_422")
 PIXEL_TAGS = {0x7FE00010, 0x7FE00008, 0x7FE00009}
 BAD_FILE_ERRORS = (
     InvalidDicomError,
@@ -164,9 +166,7 @@ def _check_native_size(ds: Dataset, size: int | None) -> None:
     samples, frames = (json_value(ds, keyword) or 1.0 for keyword in ("SamplesPerPixel", "NumberOfFrames"))
     if not (isinstance(samples, float) and isinstance(frames, float)):
         return
-    chroma = {"YBR_FULL_422": 2 / 3, "YBR_PARTIAL_422": 2 / 3}.get(
-        str(ds.get("PhotometricInterpretation")), 1.0
-    )
+    chroma = 2 / 3 if json_value(ds, "PhotometricInterpretation") in SHARED_CHROMA else 1.0
     needed = math.ceil(rows * columns * samples * frames * bits * chroma / 8)
     if size < needed:
         raise UnreadableError(f"{size} bytes of pixel data, {needed} are needed")
@@ -188,10 +188,13 @@ def json_value(ds: Dataset, keyword: str) -> str | float | list[str] | list[floa
 
     None when it is absent, empty or unreadable.
     """
+    tag = tag_of(keyword)
+    raw: object = ds.get_item(tag)
+    if raw is None:
+        return None
+    if isinstance(raw, RawDataElement) and (plain := plain_values(raw)) is not None:
+        return _unwrap(plain)
     try:
-        tag = _tag(keyword)
-        if tag not in ds:
-            return None
         element = ds[tag]
     except (ValueError, TypeError, BytesLengthException, LookupError, NotImplementedError):
         return None
@@ -202,17 +205,17 @@ def json_value(ds: Dataset, keyword: str) -> str | float | list[str] | list[floa
     if element.VR in ("SQ", "OB", "OW", "UN"):
         return None
     texts = [str(part).strip(" \0") for part in parts if part is not None]
-    return _unwrap(texts) if any(texts) else None
+    return _unwrap(texts)
 
 
 @cache
-def _tag(keyword: str) -> BaseTag:
-    """A keyword's tag; pydicom looks it up again for each image and each keyword, most of which are absent."""
+def tag_of(keyword: str) -> BaseTag:
+    """Return a keyword's tag; pydicom looks it up again for each image and each keyword, most of which are absent."""
     return Tag(keyword)
 
 
 def _unwrap(parts: list[float] | list[str]) -> str | float | list[str] | list[float] | None:
-    if not parts:
+    if not any(part != "" for part in parts):
         return None
     return parts[0] if len(parts) == 1 else parts
 
