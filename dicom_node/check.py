@@ -142,6 +142,7 @@ def _broker(settings: Settings) -> str:
             url = read_url(settings.node.data / "broker")
         except NodeError:
             return "embedded, starts with the node"
+    settings.broker.check_tls()
     try:
         with connect(url) as client:
             version = client.info("server").get("redis_version", "?")

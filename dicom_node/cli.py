@@ -135,6 +135,7 @@ def worker(
     unknown = sorted(set(names) - set(installed()))
     if unknown:
         raise NotFoundError(f"no pipeline {unknown[0]!r} installed; there are {', '.join(installed())}")
+    settings.broker.check_tls()
     url = (
         settings.broker.address if settings.broker.url != "embedded" else read_url(settings.spool / "broker")
     )

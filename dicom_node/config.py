@@ -24,9 +24,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from dicom_node.config_mistakes import explain
+from dicom_node.deliver.tls import check_files
 from dicom_node.errors import ConfigError
 from dicom_node.routing.rules import Rule
 from dicom_node.standard.titles import fault_of_title
@@ -161,6 +162,11 @@ class BrokerSection(Section):
         if self.tls is not None and not self.url.startswith("rediss://"):
             raise ValueError("tls needs a url that begins with rediss://")
         return self
+
+    def check_tls(self) -> None:
+        """Raise ConfigError when a file of ``tls`` can't be used."""
+        if self.tls is not None:
+            check_files("[broker]", self.tls.ca, self.tls.certificate, self.tls.key)
 
     @property
     def address(self) -> str:
@@ -341,7 +347,12 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
     except ValidationError as error:
         lines = [explain(item, Settings) for item in error.errors()]
         raise ConfigError(f"{source}: " + "; ".join(lines)) from error
-    except (ValueError, OSError) as error:  # pydantic-settings wraps a list that is no JSON
+    except SettingsError as error:
+        names = ", ".join(name for name in sorted(os.environ) if name.upper().startswith(ENV_PREFIX))
+        raise ConfigError(
+            f"environment: lists and tables are written as JSON, and one of {names} is not: {error}"
+        ) from error
+    except (ValueError, OSError) as error:
         raise ConfigError(f"{source}: {error}") from error
     return _anchored(settings, path.parent if path else Path.cwd())
 

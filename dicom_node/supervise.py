@@ -104,6 +104,7 @@ class WorkerProcess:
 def broker_url(settings: Settings) -> Iterator[tuple[str, EmbeddedBroker | None]]:
     """Give the broker's URL, and the embedded broker itself where the configuration asks for it."""
     if settings.broker.url != "embedded":
+        settings.broker.check_tls()
         yield settings.broker.address, None
         return
     broker = EmbeddedBroker(settings.node.data / "broker")

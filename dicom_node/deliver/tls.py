@@ -79,6 +79,14 @@ class Tls:
         return context
 
 
+def check_files(where: str, ca: Path | None, certificate: Path | None, key: Path | None) -> None:
+    """Raise ConfigError when a file of a ``tls`` table can't be used; the message begins with `where`."""
+    try:
+        Tls(ca, certificate, key).context()
+    except ConfigError as error:
+        raise ConfigError(f"{where} {error}") from error
+
+
 def load_authorities(context: ssl.SSLContext, ca: Path) -> None:
     """Trust the authorities of a PEM file.
 

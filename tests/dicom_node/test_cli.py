@@ -102,3 +102,19 @@ def test_address_is_shown_as_it_was_given(
     with pytest.raises(SystemExit):
         cli.main()
     assert capfd.readouterr().out == "[/A]@localhost:104 answers in 1 ms\n"
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_file_of_the_broker_that_is_not_there_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, command: str
+) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text('[broker]\nurl = "rediss://127.0.0.1:1/0"\ntls = { ca = "none.pem" }\n')
+    monkeypatch.setattr("pipelines.weights.verify", lambda: "")
+    monkeypatch.setattr("dicom_node.supervise.Node", None)
+    monkeypatch.setattr("worker.app.run_worker", None)
+    line = said(monkeypatch, capfd, command, "--config", config)
+    assert (
+        line
+        == f"dicom-node: [broker] tls ca {tmp_path / 'none.pem'}: can't be read: No such file or directory"
+    )

@@ -157,6 +157,12 @@ def test_unknown_key_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPat
         load_settings()
 
 
+def test_list_in_the_environment_that_is_no_json_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DICOM_NODE__ACCEPT__CALLERS", "[{")
+    with pytest.raises(ConfigError, match=r"written as JSON, and one of .*DICOM_NODE__ACCEPT__CALLERS"):
+        load_settings()
+
+
 def test_unknown_section_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DICOM_NODE__NOD__PORT", "1")
     with pytest.raises(ConfigError, match="no section 'nod'"):
