@@ -10,16 +10,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dicom_node.errors import NodeError, ResultError, StateError
 from dicom_node.jobs.events import Events
 from dicom_node.jobs.feed import Feed, Queues
+from dicom_node.jobs.leases import Leases
 from dicom_node.jobs.runs import (
     DEATHS,
-    LEASE,
     STAGE,
     STARTED,
     STOPPED,
@@ -41,20 +40,8 @@ log = logging.getLogger(__name__)
 ACTIVE_S = 0.5
 IDLE_S = 10.0
 TROUBLE_S = 5.0
-LIMIT_GRACE_S = 60.0
-"""A run this much over its limit is given up even if its lease is touched: nobody holds its limit."""
 FREE_STOPS = 10
 """So many runs in a row may end because their worker was stopped; from then on a stop counts as an attempt."""
-
-
-@dataclass
-class _Lease:
-    """A lease as it was last seen, on our own clock: those of other hosts may be wrong."""
-
-    run: str
-    began: float
-    touched_ns: int | None
-    seen: float
 
 
 class Reconciler:
@@ -90,14 +77,12 @@ class Reconciler:
         self._store = store
         self._results: Path = spool.results
         self._events = events
-        self._lease_s = lease_s
         self._max_runs = max_runs
-        self._time_limit_s = time_limit_s
         self._clock = clock
         self._feed = Feed(
             store, dispatcher, message_of=message_of, events=events, lease_s=lease_s, clock=clock
         )
-        self._leases: dict[str, _Lease] = {}
+        self._leases = Leases(lease_s, time_limit_s, clock)
         self._not_before: dict[str, float] = {}
         self._untold: dict[str, Manifest] = {}  # finished, and the node could not take it yet
         self._stepping = threading.Lock()
@@ -207,7 +192,7 @@ class Reconciler:
             return False
         job, death = self._read_events(job, folder)
         if not self._finish(job):
-            reason = death or self._silence(name, folder)
+            reason = death or self._leases.silence(name, folder)
             if reason:
                 self._lose(job, reason)
         return False
@@ -232,25 +217,6 @@ class Reconciler:
         if job.state == JobState.QUEUED and job.events_read:  # held while it ran, and released
             job = self._store.move_job(job.id, JobState.RUNNING, f"run {job.run} is still at work")
         return job, death
-
-    def _silence(self, name: str, folder: Path) -> str:
-        """Return why a run must be given up though nobody noted its death; "" while it seems alive."""
-        now = self._clock()
-        try:
-            touched_ns: int | None = (folder / LEASE).stat().st_mtime_ns
-        except FileNotFoundError:
-            touched_ns = None
-        job_id = name.partition(".")[0]
-        lease = self._leases.get(job_id)
-        if lease is None or lease.run != name:
-            lease = self._leases[job_id] = _Lease(name, now, touched_ns, now)
-        if lease.touched_ns != touched_ns:
-            lease.touched_ns, lease.seen = touched_ns, now
-        if now - lease.seen > self._lease_s:
-            return f"no sign of life from the worker for {self._lease_s:g} s"
-        if now - lease.began > self._time_limit_s + LIMIT_GRACE_S:
-            return f"over the time limit of {self._time_limit_s:g} s"
-        return ""
 
     def _put_damaged_aside(self, job: JobRow) -> str:
         """Set results aside that have no readable manifest, and say so; "" where there are none or they are whole.
@@ -288,7 +254,7 @@ class Reconciler:
             outcome=manifest.status,
             run=max(job.run, manifest.run),  # never back: the number of a run is not used twice
         )
-        self._leases.pop(job.id, None)
+        self._leases.forget(job.id)
         remove_leftovers(self._results, job.id)
         self._untold[job.id] = manifest
         self._tell(job)
@@ -300,7 +266,7 @@ class Reconciler:
 
     def _lose(self, job: JobRow, reason: str) -> None:
         """Begin the next run, or give the job up."""
-        self._leases.pop(job.id, None)
+        self._leases.forget(job.id)
         run = max(job.run, last_run(self._results, job.id)) + 1
         spent = int(reason != STOPPED or self._stops(job) >= FREE_STOPS)
         if not spent or job.attempts < self._max_runs:
