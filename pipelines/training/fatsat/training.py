@@ -225,15 +225,7 @@ def train(
         report=report,
         watch=watch,
     )
-    histories = [member.history for member in trained]
-    write_json(out / HISTORY, {"members": histories})
-    draw_histories(histories, out / CURVES)
-    best = [min(history, key=lambda epoch: epoch["validation loss"]) for history in histories]
-    validation = {
-        "members": members,
-        "epochs (mean)": float(np.mean([len(history) for history in histories])),
-        "balanced accuracy of a member (mean)": float(np.mean([epoch["validation score"] for epoch in best])),
-    }
+    validation = _validation(trained, out)
     write_json(out / METRICS, {"origin": origin, "validation": validation})
     return export(
         [member.network for member in trained],
@@ -249,6 +241,19 @@ def train(
             }
         },
     )
+
+
+def _validation(trained: Sequence[Member], out: Path) -> dict[str, float]:
+    """Write how the members were trained, and return what their own validation eyes say of them."""
+    histories = [member.history for member in trained]
+    write_json(out / HISTORY, {"members": histories})
+    draw_histories(histories, out / CURVES)
+    best = [min(history, key=lambda epoch: epoch["validation loss"]) for history in histories]
+    return {
+        "members": len(trained),
+        "epochs (mean)": float(np.mean([len(history) for history in histories])),
+        "balanced accuracy of a member (mean)": float(np.mean([epoch["validation score"] for epoch in best])),
+    }
 
 
 def _earlier(out: Path, asked: dict[str, object], resume: bool) -> dict[str, object]:
