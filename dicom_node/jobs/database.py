@@ -15,6 +15,15 @@ from dicom_node.errors import StateError
 
 BUSY_TIMEOUT_S = 30.0
 
+MADE_AGAIN = "the node makes it again from the data folder when it starts"
+WAYS_OUT = {
+    "locked": "another program holds it: end that, or wait",
+    "unable to open": "it must be a file that this user may write",
+    "readonly": "it must be a file that this user may write",
+    "full": "the disk has no room",
+}
+"""What a person can do about some of SQLite's texts."""
+
 
 class CorruptStateError(StateError):
     """The database file is damaged, or is no database: make it again from the spool."""
@@ -58,5 +67,6 @@ def open_session(engine: Engine, path: Path) -> Iterator[Session]:
     except DatabaseError as error:
         text = str(error.orig)
         if "malformed" in text or "not a database" in text:
-            raise CorruptStateError(f"{path}: {text}") from error
-        raise StateError(f"{path}: {text}") from error
+            raise CorruptStateError(f"{path}: {text}; {MADE_AGAIN}") from error
+        ways_out = [way_out for part, way_out in WAYS_OUT.items() if part in text]
+        raise StateError("; ".join([f"{path}: {text}", *ways_out])) from error

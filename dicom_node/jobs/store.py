@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from dicom_node.errors import NotFoundError, StateError
 from dicom_node.jobs import lookup
-from dicom_node.jobs.database import CorruptStateError, open_engine, open_session
+from dicom_node.jobs.database import MADE_AGAIN, CorruptStateError, open_engine, open_session
 from dicom_node.jobs.indexing import NewImage, insert_images, series_identity
 from dicom_node.jobs.record import write_record
 from dicom_node.jobs.schema import Base, ImageRow, JobRow, SeriesRow, TransitionRow
@@ -80,7 +80,7 @@ class Store:
             with self.session() as session:
                 findings = session.connection().exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
                 if findings != "ok":
-                    raise CorruptStateError(f"{path}: damaged database ({findings})")
+                    raise CorruptStateError(f"{path}: damaged ({findings}); {MADE_AGAIN}")
                 Base.metadata.create_all(session.connection())
         except StateError:
             self._engine.dispose()

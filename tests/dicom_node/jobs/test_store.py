@@ -235,3 +235,12 @@ def test_errors_of_the_database_name_no_patient(store: Store) -> None:
     with pytest.raises(StateError) as caught, store.session() as session:
         session.execute(insert(SeriesRow), row)
     assert "GREPME" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_database_that_can_not_be_used_names_the_way_out(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "damaged.sqlite").write_bytes(b"this is no database" * 500)
+    with pytest.raises(CorruptStateError, match="the node makes it again from the data folder"):
+        Store(tmp_path / "damaged.sqlite")
+    (tmp_path / "folder.sqlite").mkdir()
+    with pytest.raises(StateError, match="a file that this user may write"):
+        Store(tmp_path / "folder.sqlite")
