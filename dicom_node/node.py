@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import threading
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import partial
@@ -20,7 +21,7 @@ from dicom_node.deliver.answers import Commitments
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.errors import NodeError, NotFoundError, ResultError, SpoolError, StateError
 from dicom_node.intake import Intake
-from dicom_node.jobs.dispatch import Dispatcher, redacted
+from dicom_node.jobs.dispatch import Dispatcher, load_celery, redacted
 from dicom_node.jobs.failure import publish_failure
 from dicom_node.jobs.keeping import DAY_S
 from dicom_node.jobs.rebuild import rebuild
@@ -170,6 +171,8 @@ class Node:
         if self.settings.node.metrics_port:
             self.metrics.start(self.settings.node.metrics_port, self.settings.node.metrics_host)
         self.control.start()
+        # The first job need not wait for it, nor need the first caller.
+        threading.Thread(target=load_celery, name="load-celery", daemon=True).start()
         self.worklog.write(
             "node-started",
             ae_title=self.settings.node.ae_title,

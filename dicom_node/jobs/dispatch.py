@@ -36,6 +36,14 @@ UNACKED_INDEX_KEY = "unacked_index"
 Place = Literal["queue", "taken"]
 
 
+def load_celery() -> None:
+    """Import what sending a message takes, which lasts a second on a busy machine, before there is one to send."""
+    import celery.app.amqp  # noqa: PLC0415
+    import celery.app.task  # noqa: PLC0415
+    import celery.backends.base  # noqa: F401, PLC0415
+    import kombu.transport.redis  # noqa: F401, PLC0415
+
+
 def connect(url: str) -> redis.Redis:
     """Return a client for a broker URL in kombu's spelling (redis://, rediss://, redis+socket:///path)."""
     options: dict[str, Any] = {

@@ -16,7 +16,6 @@ import signal
 import socket
 import sys
 import threading
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ class RemoteGate:
         number = next(self._numbers)
         answer: queue.SimpleQueue[Refusal | None] = queue.SimpleQueue()
         self._waiting[number] = answer
-        self._channel.send("admit", number, asdict(association))
+        self._channel.send("admit", number, vars(association))
         try:
             return answer.get()  # the process ends when the node does
         finally:
@@ -52,7 +51,7 @@ class RemoteGate:
 
     def leave(self, association: Association) -> None:
         """Say that an association is over."""
-        self._channel.send("leave", asdict(association))
+        self._channel.send("leave", vars(association))
 
     def answered(self, number: int, rejection: list[int] | None, reason: str) -> None:
         """Give an answer to the thread that waits for it."""
@@ -71,7 +70,7 @@ class Reporter:
 
         def tell(association: Association, *details: Any) -> None:
             plain = [str(detail) if isinstance(detail, Path) else detail for detail in details]
-            self._channel.send("tell", name, asdict(association), *plain)
+            self._channel.send("tell", name, vars(association), *plain)
 
         return tell
 

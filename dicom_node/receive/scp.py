@@ -8,11 +8,13 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from pynetdicom import AE, build_context, evt
+from pynetdicom.presentation import PresentationContext
 
 from dicom_node import __version__
 from dicom_node.receive.admission import Gatekeeper
@@ -29,6 +31,8 @@ from dicom_node.standard.contexts import IMPLEMENTATION_CLASS_UID, TRANSFER_SYNT
 __all__ = ["Association", "ReceiveEvents", "StorageSCP"]
 
 LOGGER = logging.getLogger(__name__)
+
+_SYNTAXES = [str(syntax) for syntax in TRANSFER_SYNTAXES]
 
 STOP_WAIT_S = 5.0
 """How long a stop waits for aborted associations to end."""
@@ -144,13 +148,7 @@ class StorageSCP:
             assoc.acse.send_reject(reject.result, reject.source, reject.diagnostic)
             assoc.kill()  # waits until the rejection is on its way and the peer has closed
             return
-        # What is asked for and is storage, private classes too; anything else is refused by its absence.
-        storage = {str(cx.abstract_syntax) for cx in request.presentation_context_definition_list}
-        assoc.acceptor.supported_contexts += [
-            build_context(uid, [str(syntax) for syntax in TRANSFER_SYNTAXES])
-            for uid in storage
-            if is_storage_class(uid)
-        ]
+        assoc.acceptor.supported_contexts += _storage_contexts(request.presentation_context_definition_list)
 
     def _on_accepted(self, event: Any) -> None:
         assoc = event.assoc
@@ -205,3 +203,20 @@ class StorageSCP:
             getattr(self.events, event)(association, *details)
         except Exception:
             LOGGER.exception("association %s: %s could not be handled", association.id, event)
+
+
+def _storage_contexts(requested: Iterable[PresentationContext]) -> list[PresentationContext]:
+    """Return what of a request is accepted: what is storage, private classes too, in the encodings that we take.
+
+    Anything else is refused by its absence. Encodings that nobody asks for are left out: to make all of them
+    for each of a request's classes takes longer than the rest of the association.
+    """
+    offered: dict[str, set[str]] = {}
+    for context in requested:
+        offered.setdefault(str(context.abstract_syntax), set()).update(map(str, context.transfer_syntax))
+    # Where no encoding fits, any one makes this the reason for the refusal.
+    return [
+        build_context(uid, [syntax for syntax in _SYNTAXES if syntax in syntaxes] or _SYNTAXES[:1])
+        for uid, syntaxes in offered.items()
+        if is_storage_class(uid)
+    ]

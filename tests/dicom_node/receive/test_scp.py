@@ -23,6 +23,7 @@ from pydicom.uid import (
 
 from dicom_node.errors import AddressError, PortTakenError
 from dicom_node.receive.spool import Spool
+from dicom_node.standard.contexts import VERIFICATION
 
 PRIVATE_CLASS = "1.3.12.2.1107.5.9.1"
 
@@ -166,6 +167,12 @@ def test_compressed_private_and_unknown_classes_are_accepted_and_queries_are_not
         assert assoc.send_c_store(make_image(1, SOPClassUID=uid)).Status == 0x0000
 
 
+def test_storage_class_in_an_encoding_that_nobody_knows_is_refused_for_its_encoding(start_scp, associate):
+    assoc = associate(start_scp().port, {MRImageStorage: ["1.2.3.4"], VERIFICATION: [ExplicitVRLittleEndian]})
+    refused = {cx.abstract_syntax: cx.result for cx in assoc.rejected_contexts}
+    assert refused == {MRImageStorage: 0x04}  # PS3.8 table 9-18: transfer syntaxes not supported
+
+
 def test_uncompressed_syntax_is_preferred_when_one_context_offers_several(start_scp, associate):
     assoc = associate(
         start_scp().port, {MRImageStorage: [JPEG2000Lossless, ImplicitVRLittleEndian, ExplicitVRLittleEndian]}
@@ -225,6 +232,7 @@ from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.connection import Limits
 from dicom_node.receive.pool import Receivers
 from dicom_node.receive.spool import Spool
+from dicom_node.standard.contexts import VERIFICATION
 
 class Silent:
     def __getattr__(self, name):
