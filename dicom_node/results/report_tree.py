@@ -139,23 +139,22 @@ def _segment_groups(given: ReportInput) -> list[Group]:
         measurements = [number_item(codes.VOLUME, volume_mm3, "mm3", derivation=derivation)]
         if own:
             measurements.append(number_item(codes.LESION_COUNT, len(own), "{lesions}"))
-        groups.append(
-            sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-                tracking_identifier=sr.TrackingIdentifier(
-                    tracking_uid(segment, given.context), tracking_id(segment)
-                ),
-                referenced_segment=sr.ReferencedSegment.from_segmentation(
-                    given.segmentation, segment_number=number
-                ),
-                finding_type=codes.finding_code(segment.code),
-                finding_category=category_of(segment),
-                algorithm_id=algorithm(segmenting_model(given.findings)),
-                finding_sites=[
-                    finding_site("optic_nerve" if segment.laterality else "brain", segment.laterality)
-                ],
-                measurements=measurements,
-            )
+        group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+            tracking_identifier=sr.TrackingIdentifier(
+                tracking_uid(segment, given.context), tracking_id(segment)
+            ),
+            referenced_segment=sr.ReferencedSegment.from_segmentation(
+                given.segmentation, segment_number=number
+            ),
+            finding_type=codes.finding_code(segment.code),
+            finding_category=category_of(segment),
+            algorithm_id=algorithm(segmenting_model(given.findings)),
+            finding_sites=[
+                finding_site("optic_nerve" if segment.laterality else "brain", segment.laterality)
+            ],
+            measurements=measurements,
         )
+        groups.append(with_comments(group, [wording.segment_remark(segment)]))
     return groups
 
 

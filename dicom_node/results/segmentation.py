@@ -13,6 +13,7 @@ from pydicom.sr.coding import Code
 from pydicom.valuerep import DSfloat
 
 from dicom_node.errors import ResultError
+from dicom_node.results import wording
 from dicom_node.results.context import ResultContext
 from dicom_node.results.provenance import (
     LONG_STRING,
@@ -170,6 +171,9 @@ def _description(
         anatomic_regions=[codes.OPTIC_NERVE] if segment.laterality else None,
         display_color=CIELabColor.from_rgb(*segment.colour_rgb),
     )
+    remark = wording.segment_remark(segment)
+    if remark:
+        description.SegmentDescription = remark
     if segment.laterality:
         side = [highdicom.sr.CodedConcept.from_code(codes.LATERALITY[segment.laterality])]
         description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = side

@@ -12,7 +12,7 @@ from dicom_node.results.provenance import (
     segmenting_model,
     training_remark,
 )
-from pipelines.types import Findings, Hypothesis, Lesion, Measurement, ModelCard, Rule, SiteFinding
+from pipelines.types import Findings, Hypothesis, Lesion, Measurement, ModelCard, Rule, Segment, SiteFinding
 
 LESIONS_LISTED = 50
 """Lesions that the reports list, largest first; the rest are counted only."""
@@ -22,6 +22,12 @@ INTERVALS = (
     "truth may lie outside."
 )
 RATING = "A rating rules a lesion neither in nor out, and its probability is not calibrated."
+
+
+CANDIDATE = (
+    "A candidate region is the part of the nerve on which the rating rests most; it is no outline of a lesion, and its volume "
+    "is not the volume of one."
+)
 
 
 def rounded_mm3(volume_mm3: float) -> float:
@@ -108,6 +114,11 @@ def site_sentence(site: SiteFinding) -> str:
     return f"{name}: {rated} for a lesion, probability {shown}{_spread(site)}, {relation} the threshold of {limit}."
 
 
+def segment_remark(segment: Segment) -> str:
+    """Return what a segment must not be taken for: in a nerve that was only rated, no lesion was outlined."""
+    return CANDIDATE if segment.laterality and segment.code == "lesion" else ""
+
+
 def rating_remarks(model: ModelCard | None) -> list[str]:
     """Return what is to be thought of a rating, to stand beside it: what it is, and what the model has learnt from."""
     return [text for text in (RATING, training_remark(model)) if text]
@@ -126,7 +137,7 @@ def site_remark(site: SiteFinding) -> str:
         return ""
     parts = ["located by a point that a person gave" if site.located == "manual" else "located automatically"]
     if site.coverage is not None:
-        parts.append(f"{100 * site.coverage:.0f} % of its course, as far as it was followed, analysed")
+        parts.append(f"{100 * site.coverage:.0f} % of its course (as far as it was followed) analysed")
     if site.saliency_share is not None:
         parts.append(f"{100 * site.saliency_share:.0f} % of the saliency inside the nerve")
     return f"{site_name(site).capitalize()}: {', '.join(parts)}."
@@ -230,6 +241,7 @@ def remark_sentences(findings: Findings, context: ResultContext) -> list[str]:
     """Return the warnings on quality, the job's note, and which result this one replaces."""
     sentences = [text for site in findings.sites if (text := site_remark(site))]
     sentences += [_sentence(text) for text in (*findings.warnings, context.note) if text]
+    sentences += dict.fromkeys(text for item in findings.segments if (text := segment_remark(item)))
     intervals = [item.probability_interval for item in findings.lesions]
     intervals += [total_volume_interval(findings), *(site.interval for site in findings.sites)]
     if any(intervals):

@@ -29,7 +29,7 @@ from dicom_node.results.colours import LINE
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import manifest_of
 from dicom_node.results.provenance import SYNTHETIC as SYNTHETIC_REMARK
-from dicom_node.results.wording import RATING, site_sentence
+from dicom_node.results.wording import CANDIDATE, RATING, site_sentence
 from dicom_node.series.volume import load_series
 from pipelines.types import Heatmap, Interval, Segment, SiteFinding
 
@@ -169,7 +169,7 @@ def test_text_report_has_one_sentence_for_each_eye(case: Case) -> None:
         "threshold of 0.50."
     ) in said
     assert any(
-        "Left optic nerve: located by a point that a person gave, 90 % of its course, as far as it was followed, analysed"
+        "Left optic nerve: located by a point that a person gave, 90 % of its course (as far as it was followed) analysed"
         in text
         for text in said
     )
@@ -252,6 +252,16 @@ def test_seg_holds_the_nerve_and_the_candidate_region_with_their_side(case: Case
     images = [sitk.ReadImage(str(tmp_path / f"{n}.nrrd")) for n in (1, 2)]
     assert [int((sitk.GetArrayFromImage(image) > 0).sum()) for image in images] == [125, 12]
     np.testing.assert_allclose(images[0].GetSpacing(), (0.5, 0.5, 3.0), atol=1e-5)
+
+
+def test_candidate_region_is_said_to_be_no_lesion_wherever_it_is(case: Case) -> None:
+    nerve, candidate = case.read("seg").SegmentSequence
+    assert candidate.SegmentDescription == CANDIDATE
+    assert "SegmentDescription" not in nerve
+    assert f"Note: {CANDIDATE}" in texts(case.read("text-sr"))
+    groups = measurement_groups(case.read("sr"))
+    assert CANDIDATE in texts(groups["Right candidate region (salient part inside the nerve)"])
+    assert CANDIDATE not in texts(groups["Right optic nerve"])
 
 
 def test_dcmqi_reads_both_sides(case: Case, tmp_path: Path) -> None:
