@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from pipelines.fatsat.globes import Globe
+from pipelines.fatsat.nerve_evidence import OFFSETS, standing_out
 from pipelines.fatsat.nerve_look import PIXEL_MM, look_of
 from pipelines.types import FloatArray, Volume
 
@@ -41,6 +42,12 @@ LOOK_MIN = 0.2
 """The nerve ends where two slices in a row look less like one."""
 FRONT_MM = 16.0
 """So far behind the globe the looks make the score."""
+CLEAR = 10.0
+MOST = 0.4
+"""Standard errors by which the mean of the slices stands out, for a score of 1, and the most that this gives: it brings back
+what is faint, and does not make a faint nerve as good as a plain one."""
+PLAIN = 2.8
+"""So many show that it is there in those slices, whatever each of them looks like: `pipelines.fatsat.sides.NERVE_MIN`."""
 COURSE_STEP_MM = 0.5
 BEND_SD = 0.05
 """SD of the course's second derivative, 1/mm, over some 6 mm."""
@@ -65,7 +72,8 @@ class Nerve:
     course : float64 array, shape (n, 3), mm, LPS
         From the junction, on the outside of the globe, backwards; every 0.5 mm.
     score : float
-        In [0, 1]: how much the first 16 mm behind the globe look like a nerve, slice by slice and in the mean of the slices.
+        In [0, 1]: how much the first 16 mm behind the globe look like a nerve, slice by slice and in the mean of the slices, or
+        how surely they stand out from what lies around them, where that is more.
     length_mm : float
         How far behind the globe it was followed; 0: not at all.
     reach_mm : float
@@ -182,6 +190,17 @@ def _mean_look(
     mean = np.mean([image for image, use in zip(images, chosen, strict=True) if use], axis=0)
     centre = len(_PATCH) // 2
     return float(look_of(mean)[centre - 1 : centre + 2, centre - 1 : centre + 2].max())
+
+
+def _standing_out(
+    volume: Volume, globe: Globe, planes: _Planes, course: Floats, chosen: npt.NDArray[np.bool_]
+) -> float:
+    """Return `standing_out` of some slices along a course, shape (n, 3)."""
+    normal = np.cross(planes.across[0], planes.across[1])
+    depth = (course - planes.origin) @ normal / (planes.slope @ normal)
+    middles = np.stack([np.interp(planes.depth_mm, depth, course[:, axis]) for axis in range(3)], axis=1)
+    images = _images(volume, globe, planes, middles, OFFSETS)
+    return standing_out(np.asarray(images)[chosen])
 
 
 def _place_weight(depth_mm: float, planes: _Planes) -> float:
@@ -328,10 +347,14 @@ def follow(volume: Volume, globe: Globe, medial: Floats, frame: Frame, given: Fl
     behind = planes.depth_mm - front
     scored = (behind > 0.75 * volume.spacing_mm[0]) & (behind < FRONT_MM)
     score = 0.0
+    length = max(0.0, _followed_mm(planes, found) - front)
     if scored.any():
         score = (float(found[scored].mean()) + _mean_look(volume, globe, planes, places, scored)) / 2.0
+        out = _standing_out(volume, globe, planes, rough, scored)
+        score = max(score, min(MOST, out / CLEAR))
+        if out >= PLAIN:
+            length = max(length, float(behind[scored][-1]))
     reach = float(behind[-1]) + volume.spacing_mm[0] / 2
-    length = max(0.0, _followed_mm(planes, found) - front)
     along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(rough, axis=0), axis=1))])
     kept = (rough - rough[0]) @ frame.back <= length + 0.25
     end = float(along[kept].max())
