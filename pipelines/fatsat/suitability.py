@@ -87,7 +87,8 @@ def check_contrast(volume: Volume, eyes: Sequence[Eye]) -> Verdict:
     Parameters
     ----------
     eyes : sequence of Eye
-        Those that were found; without any there is nothing to judge.
+        Those that were found; without any there is nothing to judge. Where a person gave all of them, and the echo time is that
+        of T2, dark ones only warn.
     """
     vitreous, around = [], []
     for eye in eyes:
@@ -100,11 +101,14 @@ def check_contrast(volume: Volume, eyes: Sequence[Eye]) -> Verdict:
         float(np.median(a)) / max(float(np.median(b)), 1e-6) for a, b in zip(vitreous, around, strict=True)
     ]
     # the brighter eye decides: a bleeding or an oil filling darkens one
-    if max(ratios) < VITREOUS_MIN:
-        return Verdict(
-            f"not fat-suppressed T2: the vitreous is not bright ({max(ratios):.1f} times what surrounds the globe)"
-        )
-    return Verdict()
+    if max(ratios) >= VITREOUS_MIN:
+        return Verdict()
+    dark = f"the vitreous is not bright ({max(ratios):.1f} times what surrounds the globe)"
+    by_hand = all(eye.source == "manual" for eye in eyes)
+    if by_hand and attribute(volume.attributes, "EchoTime") is not None:
+        # a prosthesis or a filling is dark, too: who gave the points has seen it, and the echo time has been judged
+        return Verdict(warnings=(f"{dark}: taken for T2 because of the points that were given",))
+    return Verdict(f"not fat-suppressed T2: {dark}")
 
 
 def coronal_tilt_deg(volume: Volume) -> float:

@@ -105,6 +105,17 @@ def test_one_dark_globe_does_not_refuse_the_series() -> None:
     assert check_contrast(volume, [orbit_eye("right"), orbit_eye("left")]).reason == ""
 
 
+def test_points_of_a_person_stand_for_dark_globes_where_the_echo_time_is_known() -> None:
+    volume = orbit_volume()
+    dark = Volume(volume.array.max() - volume.array, volume.affine, volume.attributes)
+    by_hand = [orbit_eye("right", source="manual"), orbit_eye("left", source="manual")]
+    verdict = check_contrast(dark, by_hand)
+    assert verdict.reason == ""
+    assert "the vitreous is not bright (0." in verdict.warnings[0]
+    assert check_contrast(dark, [by_hand[0], orbit_eye("left")]).reason
+    assert check_contrast(Volume(dark.array, dark.affine), by_hand).reason
+
+
 def test_reach_is_counted_along_the_slices_normal_to_their_outer_edge() -> None:
     volume = orbit_volume()
     last_y = (
