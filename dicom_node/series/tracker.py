@@ -58,7 +58,10 @@ class _Series:
 
     @property
     def may_be_provable(self) -> bool:
-        """Tell, from the last image alone, whether it is worth looking at all of them for a proof."""
+        """Tell, from the last image alone, whether it is worth looking at all of them for a proof.
+
+        Else a series of which each image comes over an association of its own would be judged anew for each.
+        """
         count = len(self.headers)
         last = next(reversed(self.headers.values())) if count else None
         return last is not None and (last.images_in_acquisition == count or (count == 1 and last.frames > 1))
@@ -252,7 +255,7 @@ class Tracker:
         if series.phase == "held":
             waits = self._incomplete == "analyse" and series.assessment.state == "incomplete"
             return max(series.last_at + self._incomplete_after_s, series.not_before) if waits else NEVER
-        if series.assessment.provable:
+        if series.may_be_provable and series.assessment.provable:
             return series.not_before
         return NEVER if series.open else max(series.last_at + self._quiet_s, series.not_before)
 

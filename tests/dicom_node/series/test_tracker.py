@@ -10,7 +10,9 @@ import pytest
 from factories import mr_series
 
 from dicom_node.errors import NotFoundError, SpoolError
+from dicom_node.series import completeness
 from dicom_node.series import tracker as tracker_module
+from dicom_node.series.completeness import Assessment
 from dicom_node.series.headers import ImageHeader, read_header
 from dicom_node.series.tracker import FORGET_AFTER_S, RETRY_S, Tracker
 
@@ -126,6 +128,24 @@ def test_provable_series_does_not_wait_for_the_end_of_its_association(tmp_path: 
     assert bench.after(0) == [("whole", 12, "")]
     bench.tracker.association_ended("a")
     assert bench.after(100) == []
+
+
+def test_series_is_judged_once_whatever_the_number_of_its_associations(
+    images: list[ImageHeader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[int] = []
+
+    def assess(headers: list[ImageHeader]) -> Assessment:
+        judged.append(len(headers))
+        return completeness.assess(headers)
+
+    monkeypatch.setattr(tracker_module, "assess", assess)
+    bench = Bench()
+    for number, image in enumerate(images):
+        bench.bring([image], f"association {number}")
+        assert bench.after(0) == []
+    assert bench.after(3) == [("whole", 12, "")]
+    assert judged == [12]
 
 
 def test_missing_slice_holds_series_and_late_slice_frees_it(images: list[ImageHeader]) -> None:
