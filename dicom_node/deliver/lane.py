@@ -155,7 +155,10 @@ class Lane:
             return self._pace.wait_s(1)
         if next_at is None:
             return LONGEST_SLEEP_S
-        return min(LONGEST_SLEEP_S, max(0.0, max(next_at, self._blocked_until) - self._clock()))
+        now = self._clock()
+        if now < self._latest - CLOCK_STEP_S:  # set back in this step: the wait would be longer by as much
+            return 0.0
+        return min(LONGEST_SLEEP_S, max(0.0, max(next_at, self._blocked_until) - now))
 
     def _deliver(self, job_id: str) -> None:
         try:
@@ -276,7 +279,8 @@ class Lane:
         """Leave the destination alone for a while."""
         self._failures += 1
         wait_s = self._pace.wait_s(self._failures)
-        self._blocked_until = self._clock() + wait_s
+        self._latest = max(self._latest, self._clock())
+        self._blocked_until = self._latest + wait_s
         self._ledger.say_why(self.destination.name, reason)
         self._worklog.write(
             "delivery-retry",

@@ -99,7 +99,7 @@ class Bench:
             session.add(job)
         return job, manifest
 
-    def outbox(self, *pacs, pace=FAST, start=True, **options):
+    def outbox(self, *pacs, pace=FAST, start=True, clock=time.time, **options):
         destinations = [
             Destination(
                 name=f"pacs{number}",
@@ -119,6 +119,7 @@ class Bench:
             on_settled=self._settle,
             pace=pace,
             timeouts=self.timeouts,
+            clock=clock,
         )
         self.running.append(outbox)
         if start:
@@ -630,3 +631,16 @@ def test_clock_that_was_set_back_leaves_nothing_sent_in_the_future(bench):
     (row,) = ledger.rows(job.id)
     assert row.sent_at == now[0]
     assert transactions.requests(row) == 1, "a request of now follows what was sent"
+
+
+def test_clock_that_is_set_back_in_the_middle_of_a_try_makes_the_next_no_later(bench, closed_port):
+    shift = [0.0]
+    bench.worklog.subscribe(lambda _: shift.__setitem__(0, -3600.0))  # when the first failure is written down
+    job, manifest = bench.finished_job(["text-sr"])
+    outbox = bench.outbox(closed_port, clock=lambda: time.time() + shift[0], start=False)
+    outbox.add(job, manifest)
+    outbox.start()
+    deadline = time.monotonic() + 20
+    while len(bench.events("delivery-retry")) < 2:
+        assert time.monotonic() < deadline, bench.lines()
+        time.sleep(0.02)
