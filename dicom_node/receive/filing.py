@@ -83,7 +83,7 @@ class _StoppedError(Exception):
 
 
 class Filer:
-    """Files what arrives, in the order of arrival, on its own thread.
+    """Files what arrives, by and large in the order of arrival, on its own thread.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ class Filer:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the file at work; the others stay in the inbox for the next start."""
+        """End after the batch at work; other files stay in the inbox for the next start."""
         self._stopping.set()
         self._queue.put(None)
         if self._thread:
