@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -26,8 +25,6 @@ from pipelines.types import FloatArray
 
 SLICE_NOISE = 0.3
 """Largest SD of the Gaussian noise on the five slices, on the normalised scale: 0.06 of white matter."""
-VIEWS = 4
-"""Sets of five slices that a training sees of a case, each at heights of its own."""
 _TRIES = 64
 
 
@@ -110,7 +107,7 @@ class FiveSliceTask(_ClassTask):
     _mirrored_axis = 3
 
     def _build(self) -> nn.Module:
-        self._sliced: dict[tuple[Path, int], tuple[int, npt.NDArray[np.float16], int]] = {}
+        self._sliced: dict[Path, tuple[int, FloatArray, int]] = {}
         network: nn.Module = five_slice_network(small=self.small)
         return network
 
@@ -118,18 +115,20 @@ class FiveSliceTask(_ClassTask):
         return torch.from_numpy(slices_from_cube(cube))
 
     def _varied(self, path: Path, rng: np.random.Generator) -> tuple[Tensor, int]:
-        images, target = self._slices(path, int(rng.integers(VIEWS)))
+        images, target = self._slices(path)
         noise = np.float32(rng.uniform(0, SLICE_NOISE)) * rng.standard_normal(images.shape, np.float32)
         return torch.from_numpy(np.where(images > BACKGROUND, images + noise, images)), target
 
-    def _slices(self, path: Path, view: int) -> tuple[FloatArray, int]:
-        """Return slices and class of a packed case; kept, for slicing takes longer than learning from the slices."""
+    def _slices(self, path: Path) -> tuple[FloatArray, int]:
+        """Return slices and class of a packed case; kept, for slicing takes longer than learning from the slices.
+
+        Their heights vary from case to case and not from epoch to epoch: the pool is refreshed anyway.
+        """
         written = path.stat().st_mtime_ns
-        known = self._sliced.get((path, view))
+        known = self._sliced.get(path)
         if known is None or known[0] != written:
             sample = unpack(path)
             name = zlib.crc32(f"{path.parent.name}/{path.name}".encode())
-            images = slices_from_cube(sample.image, np.random.default_rng((name, view)))
-            # -5 is exact in half precision, too: what is no brain stays none.
-            known = self._sliced[path, view] = (written, images.astype(np.float16), sample.target)
-        return known[1].astype(np.float32), known[2]
+            images = slices_from_cube(sample.image, np.random.default_rng(name))
+            known = self._sliced[path] = (written, images, sample.target)
+        return known[1], known[2]
