@@ -376,6 +376,12 @@ class Node:
             except ResultError as error:
                 self.worklog.write("warning", job.id, name="results", reason=f"analysed again: {error}")
                 self.reconciler.again(job.id, "its results were damaged, and were set aside")
+            except NodeError as error:  # one job holds up neither the start nor the others
+                self.store.move_job(job.id, JobState.UNDELIVERED, str(error))
+                way_out = f"dicom-node retry {job.id[:8]} delivers it again"
+                self.worklog.write(
+                    "warning", job.id, name="results", reason=f"not delivered: {error}; {way_out}"
+                )
 
     def _replaced_reports(self, job: JobRow) -> list[list[str]]:
         """SOP class, SOP instance, series and study of the reports that this job's reports take the place of."""

@@ -18,8 +18,10 @@ from dicom_node.deliver.scu import send_files
 from dicom_node.errors import NodeError, NotFoundError, PortTakenError, SpoolError
 from dicom_node.jobs.broker import EmbeddedBroker
 from dicom_node.jobs.states import JobState, SeriesState
+from dicom_node.jobs.store import Store
 from dicom_node.jobs.why import why
 from dicom_node.node import Node
+from dicom_node.results.manifest import Manifest, ResultObject
 from pipelines.types import PipelineInfo
 
 FLAIR = {
@@ -245,6 +247,34 @@ def test_damaged_database_is_made_again_from_the_spool(rig: Rig, tmp_path: Path)
     rig.start()
     assert any("12 images and 1 jobs of the spool" in one["reason"] for one in rig.events("warning"))
     assert [job.id for job in rig.node.store.jobs_in(JobState.QUEUED)] == [job_id]
+
+
+def test_receipts_that_cannot_be_read_stop_no_start(tmp_path: Path) -> None:
+    pacs = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1}
+    rig = Rig(tmp_path, destination=[pacs])
+    try:
+        rig.send(mr_series(tmp_path / "a", **FLAIR))
+        rig.wait_for("queued")
+        store, results = rig.node.store, rig.data / "results"
+        job = store.jobs_in(JobState.QUEUED)[0]
+        rig.node.stop()
+        item = ResultObject("sr", "sr.dcm", "1.2.3", "1.2.3.4", "1.2.3.5", "1.2.3.6", "0" * 64)
+        (results / job.id / "delivered" / "pacs.jsonl").mkdir(parents=True)
+        Manifest(job.id, job.run, "flair", "findings", "", "", (item,)).write(results / job.id)
+        store = Store(rig.data / "state.sqlite")
+        for state in (JobState.RUNNING, JobState.DELIVERING):
+            store.move_job(job.id, state, "")
+        store.close()
+        rig.start()
+        (told,) = [one["reason"] for one in rig.events("warning") if one["name"] == "results"]
+        assert f"dicom-node retry {job.id[:8]}" in told
+        assert [row.id for row in rig.node.store.jobs_in(JobState.UNDELIVERED)] == [job.id]
+
+        (results / job.id / "delivered" / "pacs.jsonl").rmdir()
+        rig.node.steer("retry", job.id)
+        assert [row.id for row in rig.node.store.jobs_in(JobState.DELIVERING)] == [job.id]
+    finally:
+        rig.stop()
 
 
 def test_why_tells_the_reason_and_the_way_out(rig: Rig, tmp_path: Path) -> None:
