@@ -17,7 +17,8 @@ from typing import Any
 from celery import Celery, Task
 from celery.exceptions import Terminated, TimeLimitExceeded
 from celery.platforms import SecurityWarning
-from celery.signals import worker_process_init
+from celery.signals import worker_process_init, worker_ready
+from celery.worker import state
 from celery.worker.request import Request
 from kombu import Queue
 
@@ -25,6 +26,7 @@ from dicom_node.errors import ConfigError, NodeError
 from dicom_node.jobs.dispatch import TASK, VISIBILITY_TIMEOUT_S
 from dicom_node.jobs.runs import HEARTBEAT_S, LOST, STOPPED, TIMED_OUT, note_death, run_path
 from worker.analyse import fault
+from worker.listening import Listening
 from worker.tasks import Registry, Workplace, run_job
 
 log = logging.getLogger(__name__)
@@ -49,13 +51,9 @@ class RunRequest(Request):  # type: ignore[misc]
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """The child has begun."""
+        self.task.at_work.clear()  # it does one at a time, and Celery tells no subclass of a success
         self.task.at_work.add(self.id)
         super().on_accepted(pid, time_accepted)
-
-    def on_success(self, failed__retval__runtime: Any, **kwargs: Any) -> None:
-        """The child has answered, if only with an exception (which comes to on_failure)."""
-        super().on_success(failed__retval__runtime, **kwargs)
-        self.task.at_work.discard(self.id)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The child is about to be killed."""
@@ -195,10 +193,13 @@ def run_worker(
         without_mingle=True,
         without_heartbeat=True,
     )
+    at_work = app.tasks[TASK].at_work
+    listening = Listening(broker_url, list(queues or known), lambda: bool(state.reserved_requests))
+    worker_ready.connect(listening.start)
     try:
         worker.start()
     finally:
-        for task_id in app.tasks[TASK].at_work:
+        for task_id in at_work:
             note_death_of(spool, task_id, LOST, STOPPED)
     return int(worker.exitcode or 0)
 

@@ -21,6 +21,7 @@ import dicom_node.cli  # noqa: E402
 import dicom_node.node  # noqa: E402
 import dicom_node.supervise  # noqa: E402
 import worker.app  # noqa: E402
+import worker.listening  # noqa: E402
 from dicom_node.deliver.outbox import Outbox  # noqa: E402
 from dicom_node.deliver.pace import Pace  # noqa: E402
 from dicom_node.jobs import feed, reconcile  # noqa: E402
@@ -75,6 +76,7 @@ def main() -> None:
     dicom_node.supervise.RESTART_WAIT_S = (0.1,)
     reconcile.ACTIVE_S = 0.1
     feed.PING_S, feed.LONGEST_PAUSE_S = 1.0, 1.0
+    worker.listening.LOOK_S = 1.0
     worker.app.run_job = count_deliveries
     worker.app.run_worker = partial(worker.app.run_worker, heartbeat_s=HEARTBEAT_S)
     if seconds := os.environ.get("FAULTS_VISIBILITY_S"):

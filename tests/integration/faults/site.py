@@ -14,7 +14,7 @@ import psutil
 
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.scu import SendResult, send_files
-from dicom_node.errors import DeliveryError
+from dicom_node.errors import DeliveryError, NotFoundError
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
@@ -156,8 +156,11 @@ class Site(RunningNode):
         return len(job.images) == len(list(Spool(self.data).series_folder(job.series_uid).glob("*.dcm")))
 
     def why(self, text: str) -> str:
-        """Return what the command says."""
-        return "\n".join(line for line, _ in why(self.data, text))
+        """Return what the command says; nothing before the first image is filed."""
+        try:
+            return "\n".join(line for line, _ in why(self.data, text))
+        except NotFoundError:
+            return ""
 
     def assert_nothing_lost(self) -> None:
         """Every acknowledged image lies in its place."""

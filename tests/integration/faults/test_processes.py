@@ -20,6 +20,7 @@ from tests.integration.faults.conftest import Make
 from tests.integration.faults.fake import INFO
 from tests.integration.faults.site import Site
 from tests.integration.systems import wait_until
+from worker.listening import LOOKS
 
 pytestmark = [
     pytest.mark.integration,
@@ -103,6 +104,53 @@ def test_killed_broker_is_told_again(site: Site, make_series: Make) -> None:
     site.send(make_series(seed="before the kill"))
     assert site.kill_one("valkey")
     site.send(make_series(seed="after the kill"))
+    site.orders.open_gate()
+    site.settled()
+    assert_all_well(site)
+
+
+@pytest.fixture
+def own_site(tmp_path: Path) -> Iterator[Site]:
+    """A system for one test."""
+    site = Site(tmp_path / "s")
+    site.start()
+    yield site
+    site.close()
+
+
+def test_broker_lost_when_a_worker_acknowledges(own_site: Site, make_series: Make) -> None:
+    """Celery comes back deaf from it: the worker notices and is started anew."""
+    site = own_site
+    site.orders.close_gate()
+    site.send(make_series(seed="acknowledged in vain"))
+    wait_until(lambda: len(site.orders.at_gate()) == 1, 20, "a job is at work")
+    node, log = site.running("node"), site.data / "worker.log"
+    assert node is not None
+    node.suspend()  # or it would replace the broker at once
+    try:
+        assert site.kill_one("valkey")
+        site.orders.open_gate()
+        wait_until(lambda: "Couldn't ack" in log.read_text(), 30, "the worker can't acknowledge")
+    finally:
+        node.resume()
+    site.send(make_series(seed="after it"))
+    site.settled()
+    assert_all_well(site)
+
+
+def test_worker_at_work_is_left_alone_by_jobs_that_wait(own_site: Site, make_series: Make) -> None:
+    site = own_site
+    site.orders.close_gate()
+    for number in range(3):
+        site.send(make_series(seed=f"in line {number}"))
+    wait_until(lambda: len(site.orders.at_gate()) == 1, 20, "a job is at work")
+    broker = connect(read_url(site.data / "broker"))
+    wait_until(lambda: broker.llen(INFO.name), 20, "another job waits")
+    at_work = site.orders.at_gate()
+    time.sleep(2 * LOOKS)  # here it looks each second
+    assert broker.llen(INFO.name)
+    broker.close()
+    assert site.orders.at_gate() == at_work
     site.orders.open_gate()
     site.settled()
     assert_all_well(site)
