@@ -33,7 +33,7 @@ from tests.factories import mr_series  # noqa: E402
 from tests.integration.faults.site import Site  # noqa: E402
 from tests.integration.systems import wait_until  # noqa: E402
 
-SENDERS = 4
+SENDERS = 8
 PARTS = ("receiver", "child", "worker", "valkey", "node")
 KINDS = ("2D FLAIR", "Enhanced FLAIR", "T1", "localizer", "FLAIR twice", "FLAIR with a late image")
 WANTED = {kind for kind in KINDS if "FLAIR" in kind}
