@@ -1,7 +1,8 @@
 """Both eyes of an orbital series without a click: globes, junctions, nerves; or why one is not there.
 
 Paper 0 (NeuroImage Clin 2022, doi:10.1016/j.nicl.2022.103187) has a person click where each nerve leaves its globe; here the
-point is found [ours], and a person's point goes before it. Everything is judged in the patient's frame, mm, LPS, so that
+point is found [ours], and a person's point goes before it. A nerve that cannot be followed is looked for once more where the
+other eye's says that it runs. Everything is judged in the patient's frame, mm, LPS, so that
 neither the order nor the direction of the array's axes matters.
 """
 
@@ -14,9 +15,18 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.fatsat.anatomy import as_other_eye
 from pipelines.fatsat.globes import BALL_MM, Globe, find_globes, fine
-from pipelines.fatsat.nerve import SCLERA_MM, Nerve, follow
-from pipelines.fatsat.sides import SIDES, Search, arranged, contradiction, expected_globe, not_followed
+from pipelines.fatsat.nerve import ORBIT_MM, SCLERA_MM, Nerve, follow
+from pipelines.fatsat.sides import (
+    SIDES,
+    Search,
+    arranged,
+    contradiction,
+    expected_globe,
+    not_followed,
+    other_side,
+)
 from pipelines.types import Laterality, Point, Volume
 
 __all__ = ["SIDES", "Eye", "Eyes", "find_eyes"]
@@ -120,6 +130,11 @@ def find_eyes(volume: Volume, points: Mapping[Laterality, Point] | None = None) 
         eye = _manual(search, side, points[side]) if side in points else _automatic(search, side)
         if eye is not None:
             eyes[side] = eye
+    for side in SIDES:
+        other = eyes.get(other_side(side))
+        faint = side in search.globes and side not in eyes and side not in points
+        if faint and other is not None and other.source == "automatic":
+            eyes |= _by_other_eye(search, side, other)
     return Eyes(
         left=eyes.get("left"),
         right=eyes.get("right"),
@@ -159,6 +174,24 @@ def _automatic(search: Search, side: Laterality) -> Eye | None:
         search.missing[side] = reason
         return None
     return _eye(side, globe, nerve, min(1.0, globe.score, nerve.score), "automatic")
+
+
+def _by_other_eye(search: Search, side: Laterality, other: Eye) -> dict[Laterality, Eye]:
+    """Look again for a nerve that could not be followed, where that of the other eye says that it runs; nothing if in vain."""
+    globe, course = search.globes[side], np.asarray(other.course_lps)
+    anatomy = as_other_eye(
+        course, np.asarray(other.centre_lps), search.medial(other_side(side)), search.frame
+    )
+    nerve = follow(
+        search.volume, globe, search.medial(side), search.frame, anatomy=anatomy, front_mm=ORBIT_MM
+    )
+    if not_followed(nerve, side):
+        return {}
+    del search.missing[side]
+    search.warnings.append(
+        f"the nerve behind the {side} globe is faint: it was found by where the other eye's runs"
+    )
+    return {side: _eye(side, globe, nerve, min(1.0, globe.score, nerve.score), "automatic")}
 
 
 def _manual(search: Search, side: Laterality, point: Point) -> Eye | None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from pipelines.fatsat.anatomy import AT_MM, MEAN, Expected, Frame
 from pipelines.fatsat.globes import Globe
 from pipelines.fatsat.nerve_evidence import OFFSETS, standing_out
 from pipelines.fatsat.nerve_look import PIXEL_MM, look_of
@@ -27,13 +28,6 @@ HALF_MM = 15.0
 """Half of a map's width."""
 REACH_MM = 36.0
 """How far behind the globe's centre plus its radius the nerve is looked for; the canal begins at 25 to 30 mm."""
-MEDIAL_MM, MEDIAL_SLOPE = 5.4, 0.46
-UPWARD_MM, UPWARD_SLOPE = 1.5, 0.08
-"""Where the nerve lies 10 mm behind the globe's centre and how it goes on, in the frame of the two globes: means over the 24
-eyes of the label maps of heads 1 to 12 (paper 0: 4.1 mm at the junction, 27 degrees, which is a slope of 0.51)."""
-PLACE_SD_MM = (1.6, 3.0)
-PLACE_SD_SLOPE = (0.09, 0.25)
-"""SD of that place, medial and upward, and its growth backwards; the height depends on how the head is held."""
 STEP_SD = (0.28, 0.35)
 """SD of the nerve's direction between two slices, medial and upward, as a slope."""
 LOOK_WEIGHT = 9.0
@@ -42,6 +36,9 @@ LOOK_MIN = 0.2
 """The nerve ends where two slices in a row look less like one."""
 FRONT_MM = 16.0
 """So far behind the globe the looks make the score."""
+ORBIT_MM = 26.0
+"""So far where the other nerve of the head says where to look: fat that is not suppressed hides a nerve behind the globe more
+often than further back."""
 CLEAR = 10.0
 MOST = 0.4
 """Standard errors by which the mean of the slices stands out, for a score of 1, and the most that this gives: it brings back
@@ -52,15 +49,6 @@ COURSE_STEP_MM = 0.5
 BEND_SD = 0.05
 """SD of the course's second derivative, 1/mm, over some 6 mm."""
 _PATCH: Floats = np.linspace(-6.0, 6.0, round(12.0 / PIXEL_MM) + 1)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The axes of a head: unit vectors, shape (3,), LPS, towards the left, the back and the top."""
-
-    left: Floats
-    back: Floats
-    up: Floats
 
 
 @dataclass(frozen=True)
@@ -86,16 +74,6 @@ class Nerve:
     reach_mm: float
 
 
-def head_frame(left_centre: Floats | None = None, right_centre: Floats | None = None) -> Frame:
-    """Return the axes of the head from both globes; those of the patient where one is missing."""
-    left = np.array([1.0, 0.0, 0.0])
-    if left_centre is not None and right_centre is not None:
-        left = (left_centre - right_centre) / np.linalg.norm(left_centre - right_centre)
-    back = np.array([0.0, 1.0, 0.0]) - left * left[1]
-    back = back / np.linalg.norm(back)
-    return Frame(left, back, np.cross(left, back))
-
-
 @dataclass(frozen=True)
 class _Planes:
     """The slices that cut the expected nerve, front to back.
@@ -111,16 +89,18 @@ class _Planes:
     across: Floats
     origin: Floats
     slope: Floats
+    anatomy: Expected
 
     def expected_at(self, depth_mm: Floats) -> Floats:
         """Return the expected course, shape (n, 3), at depths, shape (n,)."""
         return np.asarray(self.origin + depth_mm[:, None] * self.slope)
 
 
-def _planes(volume: Volume, globe: Globe, medial: Floats, frame: Frame, given: Floats | None) -> _Planes:
+def _planes(
+    volume: Volume, globe: Globe, medial: Floats, frame: Frame, given: Floats | None, anatomy: Expected
+) -> _Planes:
     """Return where the series' slices cut the expected course behind the globe, or behind a given junction."""
-    slope = frame.back + MEDIAL_SLOPE * medial + UPWARD_SLOPE * frame.up
-    origin = globe.centre + MEDIAL_MM * medial + UPWARD_MM * frame.up + 10.0 * (frame.back - slope)
+    origin, slope = anatomy.line(globe.centre, medial, frame)
     if given is not None:
         origin = given - float((given - globe.centre) @ frame.back) * slope
     normal = np.cross(volume.affine[:3, 0], volume.affine[:3, 1])
@@ -141,7 +121,8 @@ def _planes(volume: Volume, globe: Globe, medial: Floats, frame: Frame, given: F
     to_top = frame.up - normal * (normal @ frame.up)
     to_top = to_top - to_medial * (to_medial @ to_top)
     to_top = to_top / np.linalg.norm(to_top)
-    return _Planes(k[behind], depth[behind], expected[behind], np.stack([to_medial, to_top]), origin, slope)
+    across = np.stack([to_medial, to_top])
+    return _Planes(k[behind], depth[behind], expected[behind], across, origin, slope, anatomy)
 
 
 _OFFSETS: Floats = np.linspace(-HALF_MM, HALF_MM, round(2.0 * HALF_MM / PIXEL_MM) + 1)
@@ -230,7 +211,7 @@ def _best_path(maps: FloatArray, planes: _Planes) -> npt.NDArray[np.int64]:
             ways = total[:, None] - step_cost
             back[number] = ways.argmax(axis=0)
             total = ways.max(axis=0)
-        sd = np.array(PLACE_SD_MM) + np.array(PLACE_SD_SLOPE) * max(0.0, depth - 10.0)
+        sd = planes.anatomy.sd_at(depth)
         place_cost = _place_weight(depth, planes) * ((places / sd) ** 2).sum(axis=1)
         total = total + LOOK_WEIGHT * peaks[number][np.ix_(at, at)].ravel() - place_cost
     node = int(total.argmax())
@@ -278,8 +259,7 @@ def _smoothed(planes: _Planes, places: Floats, found: Floats, depth: Floats, *, 
         left[0, 0] += 1e4
     course = np.empty((len(depth), 2))
     for axis in range(2):
-        sd = PLACE_SD_MM[axis] + PLACE_SD_SLOPE[axis] * np.maximum(0.0, depth - 10.0)
-        anatomy = np.diag(step / 10.0 / sd**2)
+        anatomy = np.diag(step / 10.0 / planes.anatomy.sd_at(depth)[:, axis] ** 2)
         course[:, axis] = np.linalg.solve(left + anatomy, design.T @ (weight * places[inside, axis]))
     return course
 
@@ -321,7 +301,15 @@ def _course(globe: Globe, planes: _Planes, places: Floats, found: Floats, given:
     return np.concatenate([junction[None], course[last + 1 :]])
 
 
-def follow(volume: Volume, globe: Globe, medial: Floats, frame: Frame, given: Floats | None = None) -> Nerve:
+def follow(
+    volume: Volume,
+    globe: Globe,
+    medial: Floats,
+    frame: Frame,
+    given: Floats | None = None,
+    anatomy: Expected = MEAN,
+    front_mm: float = FRONT_MM,
+) -> Nerve:
     """Follow the nerve behind a globe.
 
     Parameters
@@ -335,9 +323,13 @@ def follow(volume: Volume, globe: Globe, medial: Floats, frame: Frame, given: Fl
     frame : Frame
     given : float64 array, shape (3,), mm, LPS, optional
         A junction to start from; else it is where the course meets the globe's outside.
+    anatomy : Expected
+        Where it is looked for.
+    front_mm : float
+        How far behind the globe the looks make the score.
     """
-    planes = _planes(volume, globe, medial, frame, given)
-    start = globe.centre + MEDIAL_MM * medial + 10.0 * frame.back if given is None else given
+    planes = _planes(volume, globe, medial, frame, given, anatomy)
+    start = globe.centre + anatomy.place_mm[0] * medial + AT_MM * frame.back if given is None else given
     if len(planes.index) < 2:
         return Nerve(start[None], 0.0, 0.0, 0.0)
     maps = looks(volume, globe, planes)
@@ -345,7 +337,7 @@ def follow(volume: Volume, globe: Globe, medial: Floats, frame: Frame, given: Fl
     rough = _course(globe, planes, places, found, given)
     front = float((rough[0] - globe.centre) @ frame.back)
     behind = planes.depth_mm - front
-    scored = (behind > 0.75 * volume.spacing_mm[0]) & (behind < FRONT_MM)
+    scored = (behind > 0.75 * volume.spacing_mm[0]) & (behind < front_mm)
     score = 0.0
     length = max(0.0, _followed_mm(planes, found) - front)
     if scored.any():

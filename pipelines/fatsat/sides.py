@@ -9,9 +9,10 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.fatsat.anatomy import Frame, head_frame
 from pipelines.fatsat.globes import BALL_MM, Globe
 from pipelines.fatsat.midline import find_midline
-from pipelines.fatsat.nerve import SCLERA_MM, Frame, Nerve, follow, head_frame
+from pipelines.fatsat.nerve import SCLERA_MM, Nerve, follow
 from pipelines.types import Laterality, Point, Volume
 
 Floats = npt.NDArray[np.float64]

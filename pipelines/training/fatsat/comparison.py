@@ -46,7 +46,7 @@ REPEATS = 5
 """On a CPU [ours]; the paper has 200."""
 MEMBERS = 5
 SERIES = 150
-TEST_SERIES = 60
+TEST_SERIES = 240
 Report = Callable[[str], None]
 
 

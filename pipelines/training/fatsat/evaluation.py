@@ -26,7 +26,7 @@ from pipelines.training.tables import Target
 from pipelines.types import FloatArray
 from pipelines.weights import FOLDER, card_details
 
-SERIES = 60
+SERIES = 240
 CONTRASTS = (1.05, 1.1, 1.2, 1.3, 1.5, 1.75, 2.0)
 """Lesion over nerve signal, from the subtle on."""
 CONTRAST_SERIES = 12

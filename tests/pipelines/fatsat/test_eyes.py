@@ -35,6 +35,12 @@ def slice_of(volume: Volume, point: Point) -> int:
     return round(float(index[2]))
 
 
+def positions(volume: Volume, k: int) -> npt.NDArray[np.float64]:
+    """Return where the pixels of a slice lie, shape (j, i, 3), mm, LPS."""
+    j, i = np.indices(volume.array.shape[1:])
+    return np.asarray(volume.position_lps(np.stack([np.full_like(j, k), j, i], axis=-1)))
+
+
 @pytest.fixture(scope="module")
 def phantom() -> OrbitPhantom:
     return geometric_orbits(20, lesions=(), scan=SMALL)
@@ -226,6 +232,25 @@ def test_painted_over_nerve_is_refused(phantom: OrbitPhantom) -> None:
     eyes = find_eyes(Volume(array, volume.affine))
     assert eyes.left is None and eyes.right is not None
     assert eyes.missing["left"] == "the nerve behind the left globe cannot be followed"
+
+
+def test_nerve_that_bright_fat_hides_in_front_is_found_by_the_other_eye(phantom: OrbitPhantom) -> None:
+    volume, truth = phantom.volume, phantom.eye("left")
+    assert truth is not None
+    array = volume.array.copy()
+    front, rng = slice_of(volume, truth.junction_lps), np.random.default_rng(0)
+    j, i = np.indices(array.shape[1:])
+    for k in range(front, front + 5):
+        at = np.append(truth.course_lps[6 * (k - front)], 1.0)
+        row, column = np.linalg.inv(volume.affine)[[1, 0]] @ at
+        away = np.linalg.norm(positions(volume, k) - np.asarray(truth.centre_lps), axis=-1)
+        fat = (np.hypot(j - row, i - column) < 12) & (away > truth.radius_mm)
+        level = 1.6 * float(array[k][fat].mean())
+        array[k][fat] = rng.normal(level, 0.1 * level, int(fat.sum()))
+    eyes = find_eyes(Volume(array, volume.affine))
+    assert eyes.left is not None and eyes.right is not None, eyes.missing
+    assert distance_mm(eyes.left.junction_lps, truth.junction_lps) < 4.0
+    assert any("left globe is faint" in warning for warning in eyes.warnings)
 
 
 def test_dark_cavity_with_a_bright_lining_is_no_globe() -> None:
