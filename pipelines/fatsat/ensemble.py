@@ -87,6 +87,11 @@ class Ensemble:
         made._networks = [network.eval().requires_grad_(False) for network in networks]
         return made
 
+    @property
+    def networks(self) -> list[OpticNerveCNN]:
+        """The members; not to be changed."""
+        return self._networks
+
     def __len__(self) -> int:
         return len(self._networks)
 

@@ -21,6 +21,8 @@ NERVE_MM = (3.2, 2.6)
 SHEATH_MM = (5.2, 3.9)
 """Diameter of the nerve and of its sheath, behind the globe and from `CALIBRE_MM` on."""
 CALIBRE_MM = 25.0
+ORBITAL_MM = 30.0
+"""Length of the nerve inside the orbit."""
 SCLERA_MM = 0.7
 _FADING_MM = 8.0
 
@@ -228,6 +230,22 @@ def rotation(pitch_deg: float, roll_deg: float, yaw_deg: float) -> Points:
     about_y = np.array([[cb, 0, sb], [0, 1, 0], [-sb, 0, cb]])
     about_z = np.array([[cc, -sc, 0], [sc, cc, 0], [0, 0, 1]])
     return np.asarray(about_z @ about_y @ about_x)
+
+
+def swung(eye: EyeAnatomy, swing_mm: float, rng: np.random.Generator) -> EyeAnatomy:
+    """Return an eye whose nerve runs otherwise between the globe's wall, where it stays, and the canal.
+
+    Parameters
+    ----------
+    eye : EyeAnatomy
+    swing_mm : float
+        SD by which the course is moved sideways and up or down, in a bow between its ends and towards its end.
+    """
+    share = np.clip(arc_length(eye.course) / ORBITAL_MM, 0.0, 1.0)[:, None]
+    bow, end = swing_mm * rng.normal(size=(2, 2))
+    across = np.sin(np.pi * share) * bow + share * end
+    moved = eye.course + across[:, :1] * np.array([1.0, 0.0, 0.0]) + across[:, 1:] * np.array([0.0, 0.0, 1.0])
+    return replace(eye, course=smooth_course(moved[:: round(3.0 / STEP_MM)]))
 
 
 def random_warp(

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipelines.phantoms.orbit_anatomy import (
     NERVE_MM,
+    ORBITAL_MM,
     SCLERA_MM,
     SHEATH_MM,
     EyeAnatomy,
@@ -16,7 +17,7 @@ from pipelines.phantoms.orbit_anatomy import (
     arc_length,
     calibre_mm,
 )
-from pipelines.phantoms.orbit_signal import ORBITAL_MM, Contrast, NerveState
+from pipelines.phantoms.orbit_signal import Contrast, NerveState
 from pipelines.types import FloatArray
 
 FINE_MM = 0.25

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.phantoms.orbit_anatomy import Tissue
+from pipelines.phantoms.orbit_anatomy import ORBITAL_MM, Tissue
 
 LESION_CONTRAST = (1.3, 2.0)
 """Lesion over nerve."""
@@ -17,8 +17,6 @@ SHORT_MM = (5.0, 12.0)
 LONG_SHARE = (0.5, 0.9)
 """Share of the orbital nerve that a long lesion (NMOSD-like) takes."""
 LONG_CHANCE = 0.3
-ORBITAL_MM = 30.0
-"""Length of the nerve inside the orbit."""
 SNR = (10.0, 25.0)
 """Vitreous over the noise's SD."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from pipelines.phantoms.orbit_anatomy import (
     Warp,
     arc_length,
     random_warp,
+    swung,
 )
 from pipelines.phantoms.orbit_geometry import geometric_head
 from pipelines.phantoms.orbit_heads import label_head
@@ -167,6 +168,7 @@ class LabelHeads:
         missing: tuple[Laterality, ...] = (),
         operated: tuple[Laterality, ...] = (),
         head: int | None = None,
+        swing_mm: float = 0.0,
     ) -> OrbitPhantom:
         """Return a series of one head, turned, scaled, bent and perhaps mirrored at random.
 
@@ -177,9 +179,13 @@ class LabelHeads:
             As in `geometric_orbits`.
         head : int, optional
             Which of the heads chosen, from 0; at random when absent.
+        swing_mm : float
+            SD by which each nerve lies beside the head's own, across it, in the middle of its orbit and at its apex.
         """
         drawn = int(rng.integers(len(self._paths)))
         chosen = self._read(self._paths[drawn if head is None else head])
+        if swing_mm > 0.0:
+            chosen = replace(chosen, eyes=tuple(swung(eye, swing_mm, rng) for eye in chosen.eyes))
         warp = random_warp(chosen.middle, rng, scale_sd=0.03, elastic_mm=2.5, mirror=True)
         return _phantom(chosen, warp, rng, lesions, scan, contrast, missing, operated)
 

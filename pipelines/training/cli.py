@@ -167,6 +167,7 @@ def train(
                 device=device,
                 seed=seed,
                 leave_out=left_out,
+                init=init,
                 report=report,
                 watch=watch,
             )

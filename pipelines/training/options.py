@@ -12,7 +12,7 @@ from pipelines.errors import DataSetError
 FATSAT = "fatsat"
 """The ensemble of the optic nerves; every other name is a network on FLAIR."""
 _NOT_FATSAT = (
-    *("minutes", "steps", "init", "weights_name", "given_share", "pool_size"),
+    *("minutes", "steps", "weights_name", "given_share", "pool_size"),
     *("fixed_pool", "workers", "early_stop", "folds", "flips", "degrade"),
 )
 _FATSAT_ONLY = ("members", "crop", "series", "epochs", "repeats", "on_card")

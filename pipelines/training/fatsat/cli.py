@@ -49,6 +49,7 @@ def train_ensemble(
     device: str,
     seed: int,
     leave_out: tuple[str, ...],
+    init: Path | None,
     report: Report,
     watch: Watch,
 ) -> Path:
@@ -64,6 +65,7 @@ def train_ensemble(
         device=device,
         seed=seed,
         leave_out=leave_out,
+        init=init,
         report=report,
         watch=watch,
     )

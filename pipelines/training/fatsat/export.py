@@ -69,6 +69,7 @@ def export(
     eyes: EyeSet,
     threshold: float,
     figures: Mapping[str, Mapping[str, object]],
+    earlier: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write weights and cards, and return the card for programs.
 
@@ -78,6 +79,8 @@ def export(
         Of the eyes.
     figures : mapping of heading to figures
         Of real and of synthetic eyes under headings of their own.
+    earlier : mapping, optional
+        The card of the weights that the training went on from: what these have seen, the new ones have seen, too.
 
     Raises
     ------
@@ -86,6 +89,14 @@ def export(
     """
     name = WEIGHTS[crop]
     limits = [*(SYNTHETIC_LIMITS if origin == "synthetic" else ()), CROP_LIMITS[crop], *LIMITS]
+    sources = sources_of(data, eyes, origin)
+    seen = set() if origin == "synthetic" else set(eyes.patients.tolist())
+    if earlier is not None:
+        sources += [source for source in earlier["sources"] if source not in sources]
+        seen |= set(earlier.get("seen_patients", ()))
+        if earlier["trained_on"] != origin:
+            origin = "real and synthetic"
+        limits.append(f"Its members went on from those of weights {earlier['digest'][:12]}.")
     details: dict[str, Any] = {
         "name": name,
         "version": VERSION,
@@ -98,10 +109,10 @@ def export(
         "purpose": PURPOSE,
         "threshold": threshold,
         "calibrated": False,
-        **({} if origin == "synthetic" else {"seen_patients": sorted(set(eyes.patients.tolist()))}),
+        **({} if origin == "synthetic" else {"seen_patients": sorted(seen)}),
         "licence": "Apache-2.0",
         "reference": REFERENCE,
-        "sources": sources_of(data, eyes, origin),
+        "sources": sources,
         "learnt": {
             "eyes": len(eyes),
             "with a lesion": int(eyes.labels.sum()),

@@ -67,6 +67,7 @@ def train_member(
     seed: int,
     epochs: int = EPOCHS,
     other_looks: bool = False,
+    start: OpticNerveCNN | None = None,
     device: str = "cpu",
     watch: Watch | None = None,
 ) -> Member:
@@ -86,12 +87,17 @@ def train_member(
         At most.
     other_looks : bool
         Of phantoms: see `pipelines.training.fatsat.looks`.
+    start : OpticNerveCNN, optional
+        A trained network to go on from.
     """
     rng = np.random.default_rng((seed, 17))
     learnt, stopping = split(eyes.patients, eyes.labels, STOP_SHARE, rng)
     learnt, stopping = (balanced(eyes.labels, part, rng) for part in (learnt, stopping))
     torch.manual_seed(seed)
-    network = OpticNerveCNN().to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    network = OpticNerveCNN()
+    if start is not None:
+        network.load_state_dict(start.state_dict())
+    network = network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(network.parameters(), RATE)
     validation = centred(eyes.take(stopping), kind)
     truth = torch.from_numpy(eyes.labels[stopping]).to(device)

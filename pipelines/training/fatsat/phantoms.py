@@ -42,6 +42,9 @@ DRIFT_MM = 1.0
 """Standard deviation by which the course lies beside the true one 24 mm behind the junction, across it [ours]."""
 LESION_SHARE = 0.45
 """Of the eyes of a phantom."""
+SWING_MM = 2.5
+"""SD by which the nerves of those that are learnt from lie beside the label maps' own: these are few, and one that crosses the
+slices obliquely looks much like one with a lesion."""
 VARIED_SHARE = 0.4
 """Of the series that are learnt from: other spacings, tilts and orders than the scanner's own."""
 EYES_APART_MM = 62.0
@@ -71,6 +74,8 @@ class PhantomPlan:
         Every eye has a lesion; otherwise each with `LESION_SHARE`.
     varied_share : float
         Of the series, with any grid that the pipeline takes; the others have the scanner's own.
+    swing_mm : float
+        See `pipelines.phantoms.orbits.LabelHeads.draw`; geometry alone draws every nerve anew.
     """
 
     data: Path | None
@@ -82,11 +87,12 @@ class PhantomPlan:
     contrast: float | None = None
     every_eye: bool = False
     varied_share: float = 0.0
+    swing_mm: float = 0.0
 
 
 def training_plan(data: Path | None, count: int, seed: int) -> PhantomPlan:
     """Return the plan of the phantoms that networks learn from: scanner A, heads 1 to 12."""
-    return PhantomPlan(data, TRAINING_HEADS, "A", count, seed, varied_share=VARIED_SHARE)
+    return PhantomPlan(data, TRAINING_HEADS, "A", count, seed, varied_share=VARIED_SHARE, swing_mm=SWING_MM)
 
 
 def test_plan(data: Path | None, count: int, seed: int, contrast: float | None = None) -> PhantomPlan:
@@ -134,7 +140,9 @@ def draw(plan: PhantomPlan, number: int) -> tuple[OrbitPhantom, str]:
         return geometric_orbits(seed, lesions=lesions, scan=scan, contrast=plan.contrast), f"geometry{seed}"
     chosen = number % len(plan.heads)
     heads = _label_heads(plan.data, plan.heads)
-    phantom = heads.draw(rng, lesions=lesions, scan=scan, contrast=plan.contrast, head=chosen)
+    phantom = heads.draw(
+        rng, lesions=lesions, scan=scan, contrast=plan.contrast, head=chosen, swing_mm=plan.swing_mm
+    )
     return phantom, f"head{plan.heads[chosen]:02d}"
 
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from pipelines.device import resolve_device
 from pipelines.errors import DataSetError, WeightsError
-from pipelines.fatsat.settings import LARGEST_ENSEMBLE, CropKind
+from pipelines.fatsat.ensemble import Ensemble
+from pipelines.fatsat.network import OpticNerveCNN
+from pipelines.fatsat.settings import LARGEST_ENSEMBLE, WEIGHTS, CropKind
 from pipelines.memory import keep_freed_memory
 from pipelines.training.fatsat.crops import EyeSet, joined
 from pipelines.training.fatsat.curves import draw_histories
@@ -19,6 +21,7 @@ from pipelines.training.fatsat.export import export
 from pipelines.training.fatsat.networks import EPOCHS, Member, train_member
 from pipelines.training.fatsat.phantoms import heads_in, phantom_eyes, training_plan
 from pipelines.training.results import CONFIG, CURVES, HISTORY, METRICS, read_json, software, write_json
+from pipelines.weights import card_details
 
 SERIES = 600
 """Phantoms that are made by default."""
@@ -102,10 +105,14 @@ def train_members(
     epochs: int,
     device: str,
     other_looks: bool,
+    start: Sequence[OpticNerveCNN] = (),
     report: Report,
     watch: Watch | None = None,
 ) -> list[Member]:
-    """Train the members of an ensemble, each on all eyes with its own balanced sub-sample; finished ones are loaded."""
+    """Train the members of an ensemble, each on all eyes with its own balanced sub-sample; finished ones are loaded.
+
+    Each goes on from one of the networks to start from, if there are any, in turn.
+    """
     trained = []
     for number in range(1, members + 1):
         path = folder / f"member{number:02d}.pt"
@@ -122,6 +129,7 @@ def train_members(
                 seed=1000 * seed + number,
                 epochs=epochs,
                 other_looks=other_looks,
+                start=start[(number - 1) % len(start)] if start else None,
                 device=device,
                 watch=told,
             )
@@ -147,6 +155,7 @@ def train(
     device: str = "auto",
     seed: int = 0,
     leave_out: Sequence[str] = (),
+    init: Path | None = None,
     report: Report = print,
     watch: Watch | None = None,
 ) -> Path:
@@ -173,6 +182,8 @@ def train(
         Go on with ``out``; what is asked for must be as before, but for the number of members, which may grow.
     leave_out : sequence of str
         Patients whose eyes are not used.
+    init : Path, optional
+        Folder of weights for the same crop, from whose members the new ones go on.
     report : callable
         Takes lines.
     watch : callable, optional
@@ -191,6 +202,7 @@ def train(
     if not 1 <= members <= LARGEST_ENSEMBLE:
         raise WeightsError(f"an ensemble has 1 to {LARGEST_ENSEMBLE} members, not {members}")
     used = resolve_device(device)
+    earlier = None if init is None else Ensemble("cpu", init, crop=crop)
     asked: dict[str, object] = {
         "network": "fatsat",
         "crop": crop,
@@ -199,6 +211,7 @@ def train(
         "seed": seed,
         "data": None if data is None else str(data),
         "leave_out": sorted(leave_out),
+        "init": None if earlier is None else earlier.card.digest,
     }
     before = _earlier(out, asked, resume)
     if used == "cpu":
@@ -222,6 +235,7 @@ def train(
         epochs=epochs,
         device=used,
         other_looks=origin == "synthetic",
+        start=earlier.networks if earlier else (),
         report=report,
         watch=watch,
     )
@@ -235,6 +249,7 @@ def train(
         data=data,
         eyes=eyes,
         threshold=THRESHOLD,
+        earlier=None if init is None else card_details(WEIGHTS[crop], init),
         figures={
             f"{origin} eyes, validation (they chose each member's epoch)": {
                 key: round(float(value), 4) for key, value in validation.items()

@@ -42,6 +42,7 @@ class Site(RunningNode):
         self.orders = Orders(folder / "orders")
         self.environment: dict[str, str] = {"FAULTS_ORDERS": str(self.orders.folder)}
         self.acknowledged: dict[str, Path] = {}
+        self._taken: set[Path] = set()
         self.series: set[str] = set()
 
     def close(self) -> None:
@@ -55,14 +56,14 @@ class Site(RunningNode):
         results: list[SendResult] = []
         with contextlib.suppress(DeliveryError):
             send_files(Address("LESIONNODE", "127.0.0.1", self.port), list(files), "SCANNER", results.append)
-        self.acknowledged |= {r.sop_instance_uid: r.path for r in results if r.outcome.stored}
+        stored = {result.sop_instance_uid: result.path for result in results if result.outcome.stored}
+        self.acknowledged |= stored
+        self._taken.update(stored.values())
         return results
 
     def send(self, files: list[Path], timeout_s: float = 60.0) -> str:
         """Send a series as a PACS does, what was not acknowledged again; return its UID."""
-
-        taken = list(self.acknowledged.values())  # other senders add to it
-        rest = [path for path in files if path not in taken]
+        rest = [path for path in files if path not in self._taken]
 
         def all_taken() -> bool:
             stored = {result.path for result in self.offer(rest) if result.outcome.stored}

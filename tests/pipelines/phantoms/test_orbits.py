@@ -13,6 +13,8 @@ from dicom_node.routing.rules import built_in_rules
 from dicom_node.series.headers import read_header
 from dicom_node.series.writer import write_series
 from pipelines.errors import DataSetError
+from pipelines.phantoms.orbit_anatomy import swung
+from pipelines.phantoms.orbit_geometry import geometric_head
 from pipelines.phantoms.orbits import (
     TEST_HEADS,
     TRAINING_HEADS,
@@ -29,6 +31,19 @@ SEED = 11
 """Of a phantom whose left eye keeps still: no ghosts."""
 SMALL = OrbitScan(shape_kji=(20, 100, 190))
 SIDES: tuple[Laterality, ...] = ("right", "left")
+
+
+def test_swung_nerve_leaves_its_globe_where_it_did_and_runs_elsewhere() -> None:
+    eye = geometric_head(np.random.default_rng(3)).eyes[0]
+    slopes = []
+    for seed in range(40):
+        course = swung(eye, 2.5, np.random.default_rng(seed)).course
+        assert np.allclose(course[0], eye.course[0])
+        assert np.allclose(np.linalg.norm(np.diff(course, axis=0), axis=1), 0.5, atol=0.02)
+        apart = np.linalg.norm(course[:90] - eye.course[:90], axis=1)
+        assert apart.max() < 15.0
+        slopes.append((course[40] - course[0])[0] / 20.0)
+    assert 0.05 < np.std(slopes) < 0.2, "as a nerve that runs some degrees otherwise"
 
 
 @pytest.fixture(scope="module")

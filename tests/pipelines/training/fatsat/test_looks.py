@@ -31,6 +31,16 @@ def test_looks_differ_and_keep_what_is_where():
     assert max(spots) - min(spots) > 0.15, "some have another contrast"
 
 
+def test_dark_core_of_a_nerve_fills_up_in_some_looks():
+    _, j, i = np.indices((13, 33, 42))
+    away = np.hypot(j - 16, i - 20)
+    ring = ((away > 3) & (away < 6)).astype(np.float32)
+    looks = [other_look(ring, np.random.default_rng(seed)) for seed in range(60)]
+    cores = [look[:, 16, 20].mean() / look[:, 16, 15:17].mean() for look in looks]
+    assert min(cores) < 0.1
+    assert max(cores) > 0.3
+
+
 def test_empty_crop_stays_empty():
     assert not other_look(np.zeros((13, 33, 42), np.float32), np.random.default_rng(0)).any()
 

@@ -19,6 +19,7 @@ from pipelines.training.fatsat.phantoms import (
 def test_test_phantoms_share_neither_head_nor_scanner_nor_seed_with_the_training():
     learnt, tested = training_plan(None, 10, 0), test_plan(None, 10, 0)
     assert learnt.heads == tuple(range(1, 13))
+    assert learnt.swing_mm > 0 == tested.swing_mm, "the heads kept out have the nerves of their label maps"
     assert tested.heads == (13, 14, 15)
     assert (learnt.scanner, tested.scanner) == ("A", "B")
     assert (learnt.located, tested.located) == ("displaced", "found")

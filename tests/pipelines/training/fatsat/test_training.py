@@ -61,6 +61,20 @@ def test_card_says_that_no_patient_was_seen(tmp_path):
     assert Ensemble(folder=card.parent, crop="along-nerve").card.digest in text
 
 
+def test_training_goes_on_from_weights(tmp_path, monkeypatch):
+    first = Ensemble(folder=run(tmp_path / "first").parent)
+    monkeypatch.setattr(networks, "RATE", 0.0)
+    card = run(tmp_path / "second", members=3, init=tmp_path / "first")
+    second = Ensemble(folder=card.parent)
+    states = [[p.tolist() for p in network.parameters()] for network in (*first.networks, *second.networks)]
+    assert states[2:] == [states[0], states[1], states[0]], "each from the next of those that were there"
+    told = json.loads(card.read_text())
+    assert f"went on from those of weights {first.card.digest[:12]}" in " ".join(told["limitations"])
+    assert told["trained_on"] == "synthetic"
+    with pytest.raises(WeightsError, match="fatsat-along-nerve"):
+        run(tmp_path / "third", crop="along-nerve", init=tmp_path / "first")
+
+
 def test_training_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
     run(tmp_path / "whole")
     trained = []
