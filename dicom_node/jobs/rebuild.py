@@ -68,10 +68,9 @@ def _put_aside(path: Path) -> None:
 def _index_images(store: Store, spool: Spool) -> int:
     known = store.image_paths()
     images = 0
-    for path in _by_age(spool.series.glob("*/*.dcm")):
+    # asking for the age of each file of a large spool would hold up every start
+    for path in _by_age(path for path in spool.series.glob("*/*.dcm") if spool.relative(path) not in known):
         relative = spool.relative(path)
-        if relative in known:
-            continue
         try:
             header = read_header(path)
         except UnreadableError as error:

@@ -97,6 +97,7 @@ def compare(
     for name in names:
         given = None if weights is None else Scorer(name, _given(name, weights), device=used, flips=flips)
         results[name] = {}
+        scored: dict[str, CaseResult] = {}
         for fold in chosen:
             folder = out / weights_name(name) / fold.name
             if given is None:
@@ -109,8 +110,12 @@ def compare(
                 if scorer is None:
                     arguments = {"device": device, "seed": seed, "progress": progress, **training}
                     train(name, data, folder, leave_out=fold.held_out, resume=True, **arguments)
-                    scorer = Scorer(name, folder, device=used, flips=flips)
-                found = [_scored(scorer, by_case[case], progress) for case in fold.test]
+                    scorer, scored = Scorer(name, folder, device=used, flips=flips), {}
+                for case in fold.test:
+                    # draws share cases, and the same weights say the same of them
+                    if case not in scored:
+                        scored[case] = _scored(scorer, by_case[case], progress)
+                found = [scored[case] for case in fold.test]
                 write_json(folder / TESTED, {**made, "results": [asdict(result) for result in found]})
             results[name][fold.name] = found
     text, figures = tables(results, entries, drawn=folds == "draws")

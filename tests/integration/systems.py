@@ -142,7 +142,7 @@ class RunningNode:
                 env={**os.environ, **self.environment},
                 start_new_session=True,
             )
-        wait_until(self._answers, 40, f"the node answers C-ECHO; {(self.folder / 'up.log').read_text()}")
+        wait_until(self._answers, 120, f"the node answers C-ECHO; {(self.folder / 'up.log').read_text()}")
 
     def stop(self) -> None:
         """End the node, and whatever processes a test has orphaned."""

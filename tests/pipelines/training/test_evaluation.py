@@ -14,6 +14,7 @@ from pipelines.training.cli import models
 from pipelines.training.comparison import compare
 from pipelines.training.evaluation import evaluate
 from pipelines.training.export import export, restore, seen_patients
+from pipelines.training.folds import Fold
 from pipelines.training.recipes import Phase
 from pipelines.training.tables import Table, paper_table, targets_met
 from pipelines.training.tasks import make_task
@@ -162,6 +163,21 @@ def test_tables_of_two_networks_are_printed_and_not_computed_twice(cases: Path, 
     lines.clear()
     assert run() == tables
     assert lines == []
+
+
+def test_case_that_many_draws_share_is_scored_once(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = [Fold(name, ("c0", "c1"), ("p0", "p1")) for name in ("draw001", "draw002")]
+    monkeypatch.setattr("pipelines.training.comparison.folds_of", lambda *_: both)
+    lines: list[str] = []
+    weights = save("squeezenet", tmp_path / "weights").parent
+    out = tmp_path / "out"
+    compare(["squeezenet"], cases, out, folds="2", weights=weights, device="cpu", progress=lines.append)
+    assert len([line for line in lines if "(real cases)" in line]) == 2
+    first, second = (json.loads((out / "squeezenet" / f.name / "tested.json").read_text()) for f in both)
+    assert first["results"] == second["results"]
+    assert [result["case"] for result in first["results"]] == ["c0", "c1"]
 
 
 def test_wrong_name_or_fold_stops_a_comparison_at_once(cases: Path, tmp_path: Path) -> None:
