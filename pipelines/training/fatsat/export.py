@@ -17,7 +17,7 @@ from pipelines.training.fatsat.crops import EyeSet
 from pipelines.training.fatsat.phantoms import heads_in
 from pipelines.weights import card_details, save_weights
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 _NAMESPACE = uuid.UUID("6b1d6cf2-4d0c-4ac5-9f5c-3f4b1f0a0d57")
 PURPOSE = "Optic-nerve lesions on coronal fat-suppressed T2; research use only"
 REFERENCE = "NeuroImage Clin 2022, doi:10.1016/j.nicl.2022.103187"
