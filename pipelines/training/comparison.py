@@ -118,7 +118,7 @@ def compare(
                 found = [scored[case] for case in fold.test]
                 write_json(folder / TESTED, {**made, "results": [asdict(result) for result in found]})
             results[name][fold.name] = found
-    text, figures = tables(results, entries, drawn=folds == "draws")
+    text, figures = tables(results, entries, drawn=folds == "draws", trained=weights is None)
     write_json(out / METRICS, {"folds": [asdict(fold) for fold in chosen], "figures": figures})
     (out / "tables.md").write_text(text, encoding="utf-8")
     return text
@@ -169,7 +169,7 @@ def _restored(stored: dict[str, Any]) -> CaseResult:
 
 
 def tables(
-    results: Results, entries: Sequence[Entry], *, drawn: bool = False
+    results: Results, entries: Sequence[Entry], *, drawn: bool = False, trained: bool = True
 ) -> tuple[str, dict[str, dict[str, object]]]:
     """Return the tables of the papers as Markdown, and the figures in them by heading and network.
 
@@ -179,7 +179,9 @@ def tables(
     entries : sequence of Entry
         Of the whole data set.
     drawn : bool
-        The folds are paper 1's draws, each with a training of its own.
+        The folds are paper 1's draws.
+    trained : bool
+        Each fold has a training of its own; else all were answered by the same weights.
     """
     parts = [
         "# Comparison",
@@ -204,6 +206,7 @@ def tables(
         if known:
             figures[heading]["draws"] = known
             how = "a training for each" if drawn else "out-of-fold answers"
+            how = how if trained else "the same weights for all"
             title = f"Paper 1: mean and 95 % confidence interval over {DRAWS} draws ({how})"
             parts.append(interval_table(title, known).markdown())
         elif classes:
