@@ -2,8 +2,8 @@
 
 Paper 0 (NeuroImage Clin 2022, doi:10.1016/j.nicl.2022.103187) has a person click where each nerve leaves its globe; here the
 point is found [ours], and a person's point goes before it. A nerve that cannot be followed is looked for once more where the
-other eye's says that it runs. Everything is judged in the patient's frame, mm, LPS, so that
-neither the order nor the direction of the array's axes matters.
+other eye's says that it runs. Everything is judged in the patient's frame, mm, LPS, so that neither the order nor the direction
+of the array's axes matters.
 """
 
 from __future__ import annotations

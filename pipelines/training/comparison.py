@@ -205,8 +205,9 @@ def tables(
         known = {name: found for name, found in intervals.items() if found}
         if known:
             figures[heading]["draws"] = known
-            how = "a training for each" if drawn else "out-of-fold answers"
-            how = how if trained else "the same weights for all"
+            how = "out-of-fold answers" if trained else "the same weights for all"
+            if trained and drawn:
+                how = "a training for each"
             title = f"Paper 1: mean and 95 % confidence interval over {DRAWS} draws ({how})"
             parts.append(interval_table(title, known).markdown())
         elif classes:

@@ -18,6 +18,7 @@ from pipelines.training.fatsat.classic import Baseline
 from pipelines.training.fatsat.crops import EyeSet, centred
 from pipelines.training.fatsat.curves import draw_members
 from pipelines.training.fatsat.evaluation import MEMBERS_CURVE
+from pipelines.training.fatsat.evaluation import SERIES as TEST_SERIES
 from pipelines.training.fatsat.networks import EPOCHS, probability, train_member
 from pipelines.training.fatsat.paper_table import METHODS, Method, table_text
 from pipelines.training.fatsat.phantoms import phantom_eyes, test_plan
@@ -46,7 +47,6 @@ REPEATS = 5
 """On a CPU [ours]; the paper has 200."""
 MEMBERS = 5
 SERIES = 150
-TEST_SERIES = 240
 Report = Callable[[str], None]
 
 
