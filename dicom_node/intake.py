@@ -517,11 +517,11 @@ class Intake:
         )
 
     def _wake_series(self, series_uid: str) -> None:
-        """Let the tracker know a series again that has had its verdict, before a late image joins it."""
+        """Let the tracker know a series of the database again, before a late image joins it."""
         series = self.store.series(series_uid)
-        if series is None or series.state == SeriesState.RECEIVING:
+        if series is None:
             return
-        if series.state != SeriesState.HELD:
+        if series.state not in {SeriesState.RECEIVING, SeriesState.HELD}:
             self.store.move_series(series_uid, SeriesState.RECEIVING, "a late image came in")
         self.tracker.restore(series_uid, self._headers(series_uid), SeriesState(series.state))
 

@@ -17,8 +17,11 @@ from dicom_node.series.headers import ImageHeader
 
 LOGGER = logging.getLogger(__name__)
 
-FORGET_AFTER_S = 600.0
-"""How long a series that was handed on is remembered; the node's database knows it for longer."""
+FORGET_AFTER_S = 10.0
+"""How long a series that was handed on is remembered; the node's database knows it for longer.
+
+A header takes 3.5 kB: what a fast archive sends in minutes must not stay in memory.
+"""
 
 ENDED_ASSOCIATIONS = 1000
 """How many ended associations are remembered, for images that are filed late."""

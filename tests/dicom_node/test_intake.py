@@ -160,6 +160,27 @@ def test_verdict_that_a_late_image_overtook_makes_no_job(
     bench.store.close()
 
 
+def test_late_image_that_the_database_refuses_for_long_joins_its_series(
+    late: tuple[Bench, JobRow, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The series is woken, the image can't be indexed, and by the time that it can the tracker has forgotten."""
+    bench, job, last = late
+
+    def refuse(images: Any, at: float) -> list[bool]:
+        raise StateError("locked")
+
+    monkeypatch.setattr(bench.store, "add_images", refuse)
+    with pytest.raises(StateError):
+        bench.file(last)
+    monkeypatch.undo()
+    assert bench.intake.tracker.awaits(job.series_uid) is False
+    bench.intake.tracker._series.clear()
+    bench.file(last)
+    bench.intake.tracker.step()
+    (new,) = bench.jobs()
+    assert (new.id != job.id, len(new.images)) == (True, 12)
+
+
 def test_restart_judges_a_series_with_an_image_in_no_job(late: tuple[Bench, JobRow, Path]) -> None:
     bench, job, last = late
     header = read_header(last)

@@ -233,7 +233,7 @@ def test_restored_held_series_is_not_told_again(images: list[ImageHeader]) -> No
 def test_restored_routed_series_waits_for_a_new_image(images: list[ImageHeader]) -> None:
     bench = Bench()
     bench.tracker.restore(images[0].series_uid, images[:11], "routed")
-    assert bench.after(10) == []
+    assert bench.after(FORGET_AFTER_S / 2) == []
     bench.bring(images[11:], "late")
     assert bench.after(3) == [("whole", 12, "")]
 
