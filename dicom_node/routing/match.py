@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from dicom_node.routing.guard import refusal
 from dicom_node.routing.rules import PLANE_TOLERANCE_DEG, Condition, Rule, word_pattern, word_text
@@ -25,6 +25,9 @@ from dicom_node.series.headers import ImageHeader
 
 NUMBER_TOLERANCE = 1e-4
 """Relative; headers carry 0.8000001 and 2569.9900000000002."""
+
+_Counts = Counter[tuple[object, ...]]
+"""How many images have which values of a key."""
 
 _FAILURES_NAMED = 2
 _VALUES_SHOWN = 3
@@ -130,7 +133,13 @@ def decide(headers: Sequence[ImageHeader], rules: Sequence[Rule]) -> Decision:
     refused = refusal(headers)
     if refused is not None:
         return Decision(None, None, refused, ())
-    trials = tuple(_try(rule, headers) for rule in rules)
+
+    @cache
+    def counts_of(key: str) -> _Counts:
+        """Count the values of a key, which several conditions may ask for."""
+        return Counter(value_of(header, key) for header in headers)
+
+    trials = tuple(_try(rule, counts_of) for rule in rules)
     found = next((trial for trial in trials if trial.matched), None)
     if found is not None:
         return Decision(found.pipeline, found.rule, f"rule {found.rule}: {series_summary(headers)}", trials)
@@ -141,23 +150,23 @@ def decide(headers: Sequence[ImageHeader], rules: Sequence[Rule]) -> Decision:
     return Decision(None, None, reason, trials)
 
 
-def _try(rule: Rule, headers: Sequence[ImageHeader]) -> Trial:
+def _try(rule: Rule, counts_of: Callable[[str], _Counts]) -> Trial:
     sections: list[tuple[str, Mapping[str, Condition]]] = [("all", rule.all)]
     sections += [(f"any.{group}", conditions) for group, conditions in rule.any.items()]
     sections += [("none", rule.none)]
     checks = [
-        _check(section, key, condition, headers)
+        _check(section, key, condition, counts_of(key))
         for section, conditions in sections
         for key, condition in conditions.items()
     ]
     return Trial(rule.name, rule.pipeline, tuple(checks))
 
 
-def _check(section: str, key: str, condition: Condition, headers: Sequence[ImageHeader]) -> Check:
-    counts = Counter(value_of(header, key) for header in headers)
+def _check(section: str, key: str, condition: Condition, counts: _Counts) -> Check:
+    images = sum(counts.values())
     wrong = section == "none"  # there, an image on which the condition holds speaks against the series
     against = {value: n for value, n in counts.items() if _holds(condition, value) == wrong}
-    shown = against if 0 < sum(against.values()) < len(headers) else counts
+    shown = against if 0 < sum(against.values()) < images else counts
     return Check(
         section=section,
         key=key,
@@ -165,7 +174,7 @@ def _check(section: str, key: str, condition: Condition, headers: Sequence[Image
         value=_distinct(sorted(shown, key=repr), key),
         met=not against,
         against=sum(against.values()),
-        images=len(headers),
+        images=images,
         excluded=", ".join(_words_in(condition, against)) if wrong else "",
     )
 
