@@ -1,4 +1,4 @@
-"""What the node and a receiver process say to each other: lists, as JSON, one to a packet."""
+"""What the node and a receiver process say to each other: lists, as JSON, each in as many packets as it needs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import socket
 import threading
 from typing import Any
 
-LONGEST_PACKET = 1 << 18
+LONGEST_PACKET = 1 << 16
+"""A socket takes no packet that is longer than its buffer, which is 200 kB on Linux as it comes."""
+MORE, LAST = b"+", b"."
+"""How a packet begins: the message goes on in the next one, or ends with it."""
 
 
 class Channel:
@@ -26,20 +29,27 @@ class Channel:
 
     def send(self, *message: Any) -> None:
         """Send a message; one for an end that is closed is lost, which the reader of this end finds out."""
-        packet = json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        rest = json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogateescape")
         with contextlib.suppress(OSError), self._lock:
-            self._end.send(packet)
+            while len(rest) >= LONGEST_PACKET:
+                self._end.send(MORE + rest[: LONGEST_PACKET - 1])
+                rest = rest[LONGEST_PACKET - 1 :]
+            self._end.send(LAST + rest)
 
     def receive(self) -> list[Any] | None:
-        """Wait for a message; None when the other end is closed."""
-        try:
-            packet = self._end.recv(LONGEST_PACKET)
-        except OSError:
-            return None
-        if not packet:
-            return None
-        message: list[Any] = json.loads(packet.decode("utf-8", "surrogateescape"))
-        return message
+        """Wait for a message, which one thread at a time may do; None when the other end is closed."""
+        text = b""
+        while True:
+            try:
+                packet = self._end.recv(LONGEST_PACKET)
+            except OSError:
+                return None
+            if not packet:
+                return None
+            text += packet[1:]
+            if packet[:1] == LAST:
+                message: list[Any] = json.loads(text.decode("utf-8", "surrogateescape"))
+                return message
 
     def close(self) -> None:
         """Close this end, and wake who waits at it."""
