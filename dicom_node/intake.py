@@ -33,6 +33,11 @@ GIVEN_BY_PERSON = ("points",)
 """Settings that a person gives for one series: they stay with it when late images make another job."""
 
 
+BEHIND = 5000
+"""So many files that are received and not filed are worth a line in the worklog."""
+CAUGHT_UP = 500
+"""So few of them are worth the line that ends it."""
+
 GIVEN = "given by a person"
 """How the first reason of a job ends whose settings a person gave."""
 
@@ -105,6 +110,7 @@ class Intake:
         self.commitments = commitments
         self.guard = threading.RLock()
         self._in_trouble = False
+        self._behind = False
         self.arrivals = Arrivals(worklog, self._series)
         self.refusals = Refusals(worklog)
         self.tracker = Tracker(
@@ -198,6 +204,17 @@ class Intake:
             if filed.outcome != "new":
                 key = filed.association.id if filed.association else ""
                 self.arrivals.count_known(key, is_conflict=filed.outcome == "conflict")
+        self._tell_behind(self.filer.waiting)
+
+    def _tell_behind(self, waiting: int) -> None:
+        """Write once that images come in faster than they are filed, and once that they no longer wait."""
+        if not self._behind and waiting >= BEHIND:
+            self._behind = True
+            reason = "they come in faster than they are filed; none is lost, and their results come later"
+            self.worklog.write("warning", name=f"{waiting} images wait in the inbox", reason=reason)
+        elif self._behind and waiting <= CAUGHT_UP:
+            self._behind = False
+            self.worklog.write("warning", name="the images that waited in the inbox are filed")
 
     def _index(self, images: Sequence[FiledImage], now: float) -> None:
         """Make images known to the database, to the worklog's counts and to the tracker."""

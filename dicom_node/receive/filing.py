@@ -134,6 +134,11 @@ class Filer:
         if self._thread:
             self._thread.join()
 
+    @property
+    def waiting(self) -> int:
+        """How many files are received and not yet filed, about."""
+        return self._queue.qsize()
+
     def put(self, association: Association, path: Path) -> None:
         """Take a file that was received."""
         self._queue.put(_Received(path, association))

@@ -15,7 +15,7 @@ from rig import JobsRig, message_of
 
 from dicom_node.config import load_settings
 from dicom_node.errors import StateError
-from dicom_node.intake import Intake
+from dicom_node.intake import BEHIND, CAUGHT_UP, Intake
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
@@ -23,6 +23,7 @@ from dicom_node.receive.filing import FiledImage
 from dicom_node.receive.spool import Spool
 from dicom_node.results.manifest import Manifest
 from dicom_node.series.headers import read_header
+from dicom_node.worklog.follow import records
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import Findings, Pipeline, PipelineInfo, Progress, Volume
 from worker.tasks import Workplace, run_job
@@ -179,6 +180,19 @@ def test_late_image_that_the_database_refuses_for_long_joins_its_series(
     bench.intake.tracker.step()
     (new,) = bench.jobs()
     assert (new.id != job.id, len(new.images)) == (True, 12)
+
+
+def test_images_that_outrun_the_filing_are_told_of_once(
+    late: tuple[Bench, JobRow, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, _, last = late
+    for waiting in (BEHIND - 1, BEHIND, BEHIND + 1, CAUGHT_UP + 1, CAUGHT_UP, 0):
+        monkeypatch.setattr(type(bench.intake.filer), "waiting", waiting)
+        bench.file(last)
+    lines = [record.line() for record in records(bench.spool.root) if record.event == "warning"]
+    assert len(lines) == 2
+    assert f"{BEHIND} images wait in the inbox" in lines[0]
+    assert "are filed" in lines[1]
 
 
 def test_restart_judges_a_series_with_an_image_in_no_job(late: tuple[Bench, JobRow, Path]) -> None:
