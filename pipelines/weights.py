@@ -26,7 +26,13 @@ LARGEST_BYTES = 16 * 1024 * 1024
 """A weight file is no larger than this."""
 SHIPPED_BYTES = 80_000_000
 """All weight files that ship together are smaller than this."""
-_REINSTALL = "reinstall dicom-node, or make it again with 'dicom-node models train'"
+
+
+def _way_out(folder: Path) -> str:
+    """Return what to do about weights that are missing or damaged: a folder of one's own cannot be reinstalled."""
+    if folder == FOLDER:
+        return "reinstall dicom-node, or make it again with 'dicom-node models train'"
+    return "name another folder, or make it again with 'dicom-node models train'"
 
 
 def card_details(name: str, folder: Path = FOLDER) -> dict[str, Any]:
@@ -42,12 +48,12 @@ def card_details(name: str, folder: Path = FOLDER) -> dict[str, Any]:
         details = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = ", ".join(sorted(p.stem for p in folder.glob("*.json"))) or "none"
-        raise WeightsError(f"no model card {path} (installed: {known}); {_REINSTALL}") from None
+        raise WeightsError(f"no model card {path} (installed: {known}); {_way_out(folder)}") from None
     except (OSError, ValueError) as error:
-        raise WeightsError(f"model card {path} cannot be read ({error}); {_REINSTALL}") from error
+        raise WeightsError(f"model card {path} cannot be read ({error}); {_way_out(folder)}") from error
     missing = {"name", "version", "digest", "device_uid", "trained_on", "purpose"} - set(details)
     if missing:
-        raise WeightsError(f"model card {path} lacks {', '.join(sorted(missing))}; {_REINSTALL}")
+        raise WeightsError(f"model card {path} lacks {', '.join(sorted(missing))}; {_way_out(folder)}")
     return dict(details)
 
 
@@ -88,7 +94,7 @@ def verify(folder: Path = FOLDER) -> str:
         described, _ = _checked_content(name, folder)
         names.append(f"{described.name} {described.version} ({described.digest[:12]})")
     if not names:
-        raise WeightsError(f"no model card in {folder}; {_REINSTALL}")
+        raise WeightsError(f"no model card in {folder}; {_way_out(folder)}")
     return ", ".join(names)
 
 
@@ -102,7 +108,7 @@ def _checked_content(name: str, folder: Path) -> tuple[ModelCard, list[bytes]]:
     described = card(name, folder)
     shards = card_details(name, folder).get("shards", 1)
     if not isinstance(shards, int) or shards < 1:
-        raise WeightsError(f"model card {folder / name}.json states {shards!r} shards; {_REINSTALL}")
+        raise WeightsError(f"model card {folder / name}.json states {shards!r} shards; {_way_out(folder)}")
     paths = _files(name, shards, folder)
     contents = []
     digest = hashlib.sha256()
@@ -110,9 +116,9 @@ def _checked_content(name: str, folder: Path) -> tuple[ModelCard, list[bytes]]:
         try:
             contents.append(path.read_bytes())
         except FileNotFoundError:
-            raise WeightsError(f"no weight file {path}; {_REINSTALL}") from None
+            raise WeightsError(f"no weight file {path}; {_way_out(folder)}") from None
         except OSError as error:
-            raise WeightsError(f"weight file {path} cannot be read ({error}); {_REINSTALL}") from error
+            raise WeightsError(f"weight file {path} cannot be read ({error}); {_way_out(folder)}") from error
         digest.update(contents[-1])
     found = digest.hexdigest()
     if found != described.digest:
@@ -122,7 +128,7 @@ def _checked_content(name: str, folder: Path) -> tuple[ModelCard, list[bytes]]:
             else f"one of the weight files {paths[0]} to {paths[-1].name}"
         )
         raise WeightsError(
-            f"{which} is not what its card says (sha256 {found[:12]}, not {described.digest[:12]}); {_REINSTALL}"
+            f"{which} is not what its card says (sha256 {found[:12]}, not {described.digest[:12]}); {_way_out(folder)}"
         )
     return described, contents
 

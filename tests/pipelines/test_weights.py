@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pipelines import weights
 from pipelines.errors import WeightsError
 from pipelines.flair.networks import segmentation_network
 from pipelines.weights import (
@@ -59,9 +60,18 @@ def test_changed_weight_file_is_refused(folder: Path) -> None:
 
 def test_missing_weight_file_is_one_clear_line(folder: Path) -> None:
     (folder / "toy.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"no weight file .*toy\.safetensors; reinstall") as caught:
+    with pytest.raises(WeightsError, match=r"no weight file .*toy\.safetensors; name another") as caught:
         load_weights("toy", folder)
     assert "\n" not in str(caught.value)
+
+
+def test_missing_weight_file_of_the_installation_is_reinstalled(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "FOLDER", folder)
+    (folder / "toy.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"no weight file .*toy\.safetensors; reinstall dicom-node"):
+        load_weights("toy", folder)
 
 
 def test_unknown_name_lists_what_is_installed(folder: Path) -> None:
@@ -116,7 +126,7 @@ def test_missing_shard_is_named(sharded: tuple[Path, dict[str, torch.Tensor]]) -
     (folder / "wide-00002-of-00003.safetensors").unlink()
     for check in (verify, lambda where: load_weights("wide", where)):
         with pytest.raises(
-            WeightsError, match=r"no weight file .*wide-00002-of-00003\.safetensors; reinstall"
+            WeightsError, match=r"no weight file .*wide-00002-of-00003\.safetensors; name another"
         ):
             check(folder)
 
