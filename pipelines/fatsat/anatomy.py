@@ -11,6 +11,8 @@ Floats = npt.NDArray[np.float64]
 
 AT_MM = 10.0
 """Depth behind the globe's centre, along the frame's back, at which places are stated."""
+COMPARED_MM = (10.0, 14.0, 18.0, 22.0, 26.0)
+"""Depths at which a nerve is compared with the expected course, as far as it was followed."""
 FITTED_MM = 20.0
 """So much of the other nerve's course, from its junction, says where this one runs."""
 
@@ -65,6 +67,27 @@ class Expected:
         """Return the standard deviations of the place, mm, medial and upward along the last axis."""
         further = np.maximum(0.0, np.asarray(depth_mm)[..., None] - AT_MM)
         return np.asarray(np.array(self.sd_mm) + np.array(self.sd_slope) * further)
+
+    def apart_sd(self, course: Floats, centre: Floats, medial: Floats, frame: Frame) -> float:
+        """Return how far a nerve runs beside its globe's expected course, in SD: root mean square over `COMPARED_MM`.
+
+        Parameters
+        ----------
+        course : float64 array, shape (n, 3), mm, LPS
+            From the junction on; infinity where it reaches none of the depths.
+        centre, medial : float64 arrays, shape (3,)
+            Of the nerve's own globe.
+        frame : Frame
+        """
+        depth = (course - centre) @ frame.back
+        depths = np.array([mm for mm in COMPARED_MM if depth[0] - 0.5 <= mm <= depth[-1] + 0.5])
+        if len(depths) == 0:
+            return float(np.inf)
+        at, way = self.line(centre, medial, frame)
+        nearest = np.abs(depth[:, None] - depths).argmin(axis=0)
+        beside = course[nearest] - (at + depths[:, None] * way)
+        in_sd = np.stack([beside @ medial, beside @ frame.up], axis=1) / self.sd_at(depths)
+        return float(np.sqrt((in_sd**2).sum(axis=1).mean()))
 
 
 MEAN = Expected((5.4, 1.5), (0.46, 0.08), (1.6, 3.0), (0.09, 0.25))

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from pipelines.fatsat.anatomy import as_other_eye, head_frame
 from pipelines.fatsat.eyes import SIDES, Eyes, find_eyes
-from pipelines.fatsat.globes import find_globes, fine
+from pipelines.fatsat.globes import Globe, find_globes, fine
+from pipelines.fatsat.nerve import Nerve, follow
 from pipelines.fatsat.sides import ALONE_MIN, PAIR_MIN
 from pipelines.phantoms.orbits import TEST_HEADS, LabelHeads, OrbitPhantom, OrbitScan, geometric_orbits
 from pipelines.types import Laterality, Point, Volume
@@ -218,7 +220,8 @@ def test_dark_vitreous_is_refused(phantom: OrbitPhantom) -> None:
     assert eyes.missing == {side: f"no globe found on the {side}" for side in SIDES}
 
 
-def test_painted_over_nerve_is_refused(phantom: OrbitPhantom) -> None:
+def painted_over(phantom: OrbitPhantom) -> Volume:
+    """Return the series with noise in place of all that lies behind the left globe."""
     volume, truth = phantom.volume, phantom.eye("left")
     assert truth is not None
     array = volume.array.copy()
@@ -229,9 +232,53 @@ def test_painted_over_nerve_is_refused(phantom: OrbitPhantom) -> None:
     level = float(np.percentile(behind, 40))
     noise = np.random.default_rng(0).normal(level, 0.1 * level, behind.shape)
     array[k[3] :, row - wide : row + wide, column - wide : column + wide] = noise
-    eyes = find_eyes(Volume(array, volume.affine))
+    return Volume(array, volume.affine)
+
+
+def test_painted_over_nerve_is_refused(phantom: OrbitPhantom) -> None:
+    eyes = find_eyes(painted_over(phantom))
     assert eyes.left is None and eyes.right is not None
     assert eyes.missing["left"] == "the nerve behind the left globe cannot be followed"
+
+
+@pytest.mark.parametrize(
+    ("score", "length_mm", "up_mm", "is_taken"),
+    [(0.2, 20.0, 0.0, True), (0.16, 20.0, 0.0, False), (0.2, 5.0, 0.0, False), (0.2, 20.0, 4.0, False)],
+)
+def test_faint_nerve_is_taken_where_it_runs_as_that_of_the_other_eye(
+    monkeypatch: pytest.MonkeyPatch, score: float, length_mm: float, up_mm: float, is_taken: bool
+) -> None:
+    phantom = geometric_orbits(21, lesions=(), scan=SMALL)  # its nerves mirror each other well
+    followed, truth = find_eyes(phantom.volume).left, phantom.eye("left")
+    assert followed is not None and truth is not None
+
+    def faint_on_the_left(
+        volume: Volume, globe: Globe, medial: npt.NDArray[np.float64], *rest: object, **anatomy: object
+    ) -> Nerve:
+        if medial[0] > 0.0 or anatomy:
+            return follow(volume, globe, medial, *rest, **anatomy)  # type: ignore[arg-type]
+        return Nerve(followed.course_lps + np.array([0.0, 0.0, up_mm]), score, length_mm, 40.0)
+
+    monkeypatch.setattr("pipelines.fatsat.eyes.follow", faint_on_the_left)
+    eyes = find_eyes(painted_over(phantom))
+    assert (eyes.left is not None) is is_taken
+    if eyes.left is not None:
+        assert distance_mm(eyes.left.junction_lps, truth.junction_lps) < 2.0
+        assert eyes.left.score == pytest.approx(score)
+        assert any("left globe is faint" in warning for warning in eyes.warnings)
+
+
+def test_a_nerve_is_compared_with_the_mirror_image_of_the_other_one() -> None:
+    frame = head_frame()
+    depth = np.arange(8.0, 30.0, 0.5)[:, None]
+    right = np.array([-31.0, 0.0, 0.0]) + depth * (frame.back + 0.5 * frame.left)
+    left = np.array([31.0, 0.0, 0.0]) + depth * (frame.back - 0.5 * frame.left)
+    centre = np.array([31.0, 0.0, 0.0])
+    expected = as_other_eye(right, np.array([-31.0, 0.0, 0.0]), frame.left, frame)
+    assert expected.apart_sd(left, centre, -frame.left, frame) == pytest.approx(0.0, abs=1e-6)
+    at_10_mm = left[depth[:, 0] <= 11.0] + expected.sd_mm[1] * frame.up
+    assert expected.apart_sd(at_10_mm, centre, -frame.left, frame) == pytest.approx(1.0)
+    assert expected.apart_sd(left[:2], centre, -frame.left, frame) == np.inf
 
 
 def test_nerve_that_bright_fat_hides_in_front_is_found_by_the_other_eye(phantom: OrbitPhantom) -> None:
