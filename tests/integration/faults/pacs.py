@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -58,6 +58,7 @@ class Pacs:
         self.sent: Counter[str] = Counter()
         self.stored: Counter[str] = Counter()
         self.held: dict[str, Dataset] = {}
+        self._of_series: defaultdict[str, list[str]] = defaultdict(list)
         self.associations = 0
         self._lock = threading.Lock()
         self.ae = AE("PACS")
@@ -105,16 +106,17 @@ class Pacs:
             status = self.status(uid, before)
             if status in (SUCCESS, COERCED):
                 self.stored[uid] += 1
+                if uid not in self.held:
+                    self._of_series[event.dataset.SeriesInstanceUID].append(uid)
                 self.held[uid] = event.dataset
         return status
 
     def _on_find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
         query = event.identifier
         with self._lock:
-            held = list(self.held.items())
-        for uid, ds in held:
-            asked = query.get("SOPInstanceUID") or uid
-            if query.SeriesInstanceUID == ds.SeriesInstanceUID and asked == uid and self.shows(uid):
+            held = [uid for uid in self._of_series[query.SeriesInstanceUID] if uid in self.held]
+        for uid in held:
+            if query.get("SOPInstanceUID") in (None, "", uid) and self.shows(uid):
                 answer = Dataset()
                 answer.QueryRetrieveLevel, answer.SOPInstanceUID = "IMAGE", uid
                 yield 0xFF00, answer
