@@ -10,6 +10,7 @@ from pipelines.brain.bias_field import correct_bias
 from pipelines.brain.grid import Grid, bounding_box, resample, smooth_for
 from pipelines.brain.mask import brain_mask
 from pipelines.brain.mni_space import CUBE_SPACING_MM, Alignment, turned_cube
+from pipelines.brain.thin_slices import thinned
 from pipelines.flair.intensity import normalise
 from pipelines.types import BoolArray, FloatArray, Volume
 
@@ -81,10 +82,11 @@ def without_bias(brain: Brain) -> FloatArray:
 
 
 def to_cube(corrected: FloatArray, brain: Brain, alignment: Alignment) -> Cube:
-    """Return the 192 mm cube around a brain; pixels finer than its voxels are averaged first."""
+    """Return the 192 mm cube around a brain; pixels finer than its voxels are averaged first, thick slices divided."""
     grid = turned_cube(alignment, brain.mask, brain.grid)
     mask = resample(brain.mask, brain.grid, grid) > 0.5
-    values = resample(smooth_for(corrected, brain.grid, CUBE_SPACING_MM), brain.grid, grid)
+    smooth = smooth_for(corrected, brain.grid, CUBE_SPACING_MM)
+    values = resample(*thinned(smooth, brain.grid, CUBE_SPACING_MM), grid)
     return Cube(normalise(values, mask), mask, grid)
 
 

@@ -12,6 +12,7 @@ import torch
 from scipy import fft, ndimage
 from torch.nn import functional
 
+from pipelines.brain.thin_slices import along_axis, mean_weights
 from pipelines.training.cube import SPACING_MM
 from pipelines.types import BoolArray, FloatArray
 
@@ -144,7 +145,7 @@ def rician(image: FloatArray, noise: float, rng: np.random.Generator) -> FloatAr
 def thick_slices(
     image: FloatArray, thickness_mm: float, axis: int, noise: float, rng: np.random.Generator
 ) -> FloatArray:
-    """Take an image in slices without gaps, with Rician noise in each, and interpolate it back to the cube.
+    """Take an image in slices without gaps, with Rician noise in each, and bring it back to the cube as the pipeline does.
 
     Parameters
     ----------
@@ -170,13 +171,8 @@ def thick_slices(
 
     thick = (up_to(centres + step / 2) - up_to(centres - step / 2)) / np.float32(step)
     thick = rician(thick, noise, rng)
-    index = np.clip((np.arange(length) - centres[0]) / step, 0, n - 1)
-    low = np.minimum(index.astype(int), n - 2)
-    weight = (index - low).astype(np.float32).reshape(across)
-    return np.asarray(
-        np.take(thick, low, axis=axis) * (1 - weight) + np.take(thick, low + 1, axis=axis) * weight,
-        dtype=np.float32,
-    )
+    borders = (np.arange(length + 1) - 0.5 - centres[0]) / step + 0.5
+    return along_axis(mean_weights(n, borders), thick, axis)
 
 
 def remaining_skull(

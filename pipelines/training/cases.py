@@ -32,6 +32,8 @@ import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from scipy import ndimage
 
+from pipelines.brain.grid import Grid
+from pipelines.brain.thin_slices import thinned
 from pipelines.errors import DataSetError
 from pipelines.flair.intensity import normalise
 from pipelines.training.cube import SPACING_MM, lps_affine, to_cube
@@ -250,7 +252,8 @@ def load_case(entry: Entry) -> LoadedCase:
         return np.asarray(to_cube(masks[name], lps, centre, 1) > 0.5) if name in masks else None
 
     brain = to_cube(masks["brain"], lps, centre, 1) > 0.5
-    return LoadedCase(to_cube(array, lps, centre, 1), brain, mask("lesions"), mask("ignore"))
+    thin, grid = thinned(array.T, Grid(array.T.shape, lps), SPACING_MM)
+    return LoadedCase(to_cube(thin.T, grid.affine, centre, 1), brain, mask("lesions"), mask("ignore"))
 
 
 def write_cube(array: npt.NDArray[np.generic], path: Path) -> None:
