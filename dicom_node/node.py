@@ -19,7 +19,7 @@ from dicom_node.control import ControlServer
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.answers import Commitments
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.errors import NodeError, NotFoundError, ResultError, SpoolError, StateError
+from dicom_node.errors import NodeError, ResultError, SpoolError
 from dicom_node.intake import Intake
 from dicom_node.jobs.dispatch import Dispatcher, load_celery, redacted
 from dicom_node.jobs.failure import publish_failure
@@ -28,7 +28,7 @@ from dicom_node.jobs.rebuild import rebuild
 from dicom_node.jobs.reconcile import Reconciler
 from dicom_node.jobs.retention import Removed, Retention
 from dicom_node.jobs.schema import JobRow
-from dicom_node.jobs.states import JobState, SeriesState
+from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.commitment import Terms
@@ -38,6 +38,7 @@ from dicom_node.receive.spool import Spool, sync_folder
 from dicom_node.receive.tls import ServerTls
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest
+from dicom_node.steering import Steering
 from dicom_node.worklog.metrics import Metrics
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
@@ -151,7 +152,8 @@ class Node:
         )
         for state in (JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.HELD):
             self.metrics.gauge(f"jobs_{state}", f"Jobs that are {state}", partial(self._count_jobs, state))
-        self.control = ControlServer(self.spool.root, self.steer)
+        self.steering = Steering(self.store, self.worklog, self.intake, self.reconciler, self.outbox)
+        self.control = ControlServer(self.spool.root, self.steering.steer)
 
     def start(self) -> None:
         """Start everything, the listening socket last: what is accepted can be worked on.
@@ -235,71 +237,6 @@ class Node:
             "created_at": datetime.now().astimezone().isoformat(timespec="seconds"),
         }
 
-    def steer(self, verb: str, text: str, given: Mapping[str, Any] | None = None) -> str:
-        """Do what a person asks for (retry, hold, release) and say what was done; ``given``: settings for a retry."""
-        match = self.store.find(text)
-        held = [series for series in match.series if series.state == SeriesState.HELD]
-        if match.kind == "series" and (held or not match.jobs):
-            named = held or match.series
-            if len(named) != 1:
-                raise NotFoundError(f"{text!r} names {len(named)} series: give the ID of one")
-            if given:
-                raise StateError(
-                    f"series {named[0].id[:8]} is {named[0].state}: it has no job to be corrected"
-                )
-            return self._steer_series(verb, named[0])
-        live = [job for job in match.jobs if job.state != JobState.ABANDONED] or match.jobs
-        if len({job.series_uid for job in live}) != 1:
-            listed = ", ".join(job.id[:8] for job in live)
-            raise NotFoundError(f"{text!r} names several jobs ({listed}): give the ID of one")
-        if given and verb == "retry":
-            job_id = self.intake.analyse_with(live[-1], given)
-            return f"job {live[-1].id[:8]} is analysed again with what you gave, as job {job_id[:8]}"
-        return self._steer_job(verb, live[-1])
-
-    def _steer_series(self, verb: str, series: Any) -> str:
-        if verb == "release" and series.state == SeriesState.HELD:
-            self.intake.release(series)
-            return f"series {series.id[:8]} is analysed as it is"
-        if verb == "retry" and series.state in {SeriesState.IGNORED, SeriesState.ROUTED}:
-            self.intake.route_again(series)
-            return f"series {series.id[:8]} is judged by the rules again"
-        raise StateError(f"series {series.id[:8]} is {series.state} ({series.reason}): nothing to {verb}")
-
-    def _steer_job(self, verb: str, job: JobRow) -> str:
-        short, state = job.id[:8], JobState(job.state)
-        if verb == "hold" and state in {JobState.QUEUED, JobState.RUNNING}:
-            self.reconciler.withdraw(job.id, JobState.HELD, "held by a person")
-            self.worklog.write("held", job.id, reason="by a person")
-            return f"job {short} is held; dicom-node release {short} lets it run"
-        if verb == "release" and state is JobState.HELD:
-            self.store.move_job(job.id, JobState.QUEUED, "released by a person", enqueued_at=0.0)
-            self.worklog.write("released", job.id, reason="by a person")
-            self.reconciler.wake()
-            return f"job {short} is queued again"
-        if verb == "retry" and state is JobState.UNDELIVERED:
-            self.store.move_job(job.id, JobState.DELIVERING, "delivered again")
-            self.worklog.write("retry", job.id, reason="delivered again")
-            self.outbox.again(job.id)
-            return f"job {short} is delivered again"
-        if verb == "retry" and state is JobState.DELIVERING:
-            self.outbox.wake()
-            return f"job {short}: what waits for its destinations is tried again now"
-        if verb == "retry" and state is JobState.NO_PIPELINE:
-            return self._steer_series(verb, self.store.series(job.series_uid))
-        if verb == "retry" and state in {JobState.DELIVERED, JobState.ABANDONED}:
-            return self._analyse_again(job)
-        raise StateError(f"job {short} is {job.state}: nothing to {verb}")
-
-    def _analyse_again(self, job: JobRow) -> str:
-        short = job.id[:8]
-        anew = self.intake.analyse_with_todays(job) if job.state == JobState.DELIVERED else None
-        if anew is not None:
-            return f"job {short} is analysed again with what holds today, as job {anew[:8]}"
-        job = self.reconciler.again(job.id, "asked for by a person")
-        self.worklog.write("retry", job.id, run=job.run)
-        return f"job {short} is analysed again, as run {job.run}"
-
     # What the reconciler tells (dicom_node.jobs.reconcile.Events)
 
     def job_queued(self, job: JobRow) -> None:
@@ -337,7 +274,7 @@ class Node:
 
     def job_failed(self, job: JobRow, reason: str) -> None:
         """Publish the report of a job whose workers died."""
-        context = ResultContext.from_message(self.message_of(job), self.intake.title_of(job.pipeline))
+        context = ResultContext.from_message(self.message_of(job), self.intake.judge.title_of(job.pipeline))
         paths = [self.spool.absolute(relative) for relative in job.images]
         publish_failure(self.spool.results, paths, context, f"{reason} ({MAX_RUNS} runs)")
 

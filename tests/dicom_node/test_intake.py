@@ -236,7 +236,7 @@ def test_job_in_place_of_a_held_one_is_held(late: tuple[Bench, JobRow, Path]) ->
 def test_abandoned_job_is_queued_again_when_its_weights_are_back(late: tuple[Bench, JobRow, Path]) -> None:
     bench, job, _ = late
     for digest in ("1" * 64, "0" * 64):
-        bench.intake.installed = {"flair": PipelineInfo("flair", "FLAIR lesions", "1", digest)}
+        bench.intake.judge.installed = {"flair": PipelineInfo("flair", "FLAIR lesions", "1", digest)}
         series = bench.store.series(job.series_uid)
         assert series is not None
         bench.intake.route_again(series)
@@ -248,22 +248,22 @@ def test_abandoned_job_is_queued_again_when_its_weights_are_back(late: tuple[Ben
 @pytest.mark.parametrize("changed", ["settings", "weights"])
 def test_retry_takes_todays_settings_and_weights(late: tuple[Bench, JobRow, Path], changed: str) -> None:
     bench, job, _ = late
-    assert bench.intake.analyse_with_todays(job) is None
+    assert bench.intake.judge.analyse_with_todays(job) is None
     info = INSTALLED["flair"]
     today = {"settings": {"default_settings": {"threshold": 0.7}}, "weights": {"weights_digest": "1" * 64}}
-    bench.intake.installed = {"flair": replace(info, **today[changed])}
-    anew = bench.intake.analyse_with_todays(job)
+    bench.intake.judge.installed = {"flair": replace(info, **today[changed])}
+    anew = bench.intake.judge.analyse_with_todays(job)
     (queued,) = bench.jobs()
     assert (queued.id, anew != job.id) == (anew, True)
-    assert queued.settings == bench.intake.installed["flair"].default_settings
+    assert queued.settings == bench.intake.judge.installed["flair"].default_settings
 
 
 def test_retry_keeps_the_settings_that_a_person_gave(late: tuple[Bench, JobRow, Path]) -> None:
     bench, job, _ = late
-    bench.intake.installed = {"flair": replace(INSTALLED["flair"], default_settings={"threshold": 0.5})}
-    given = bench.store.job(bench.intake.analyse_with(job, {"threshold": 0.9}))
+    bench.intake.judge.installed = {"flair": replace(INSTALLED["flair"], default_settings={"threshold": 0.5})}
+    given = bench.store.job(bench.intake.judge.analyse_with(job, {"threshold": 0.9}))
     assert given is not None
-    assert bench.intake.analyse_with_todays(given) is None
+    assert bench.intake.judge.analyse_with_todays(given) is None
 
 
 def test_image_of_another_series_under_a_known_uid_is_set_aside(

@@ -271,7 +271,7 @@ def test_receipts_that_cannot_be_read_stop_no_start(tmp_path: Path) -> None:
         assert [row.id for row in rig.node.store.jobs_in(JobState.UNDELIVERED)] == [job.id]
 
         (results / job.id / "delivered" / "pacs.jsonl").rmdir()
-        rig.node.steer("retry", job.id)
+        rig.node.steering.steer("retry", job.id)
         assert [row.id for row in rig.node.store.jobs_in(JobState.DELIVERING)] == [job.id]
     finally:
         rig.stop()

@@ -99,7 +99,7 @@ def test_weights_that_are_gone_or_changed_are_named_and_a_retry_uses_the_new_one
     assert {"gone": "no weight file", "changed": "is not what its card says"}[fault] in history
     weights.write_bytes(good)
     before = set(pacs.held)
-    node.node.steer("retry", node.job().id)
+    node.node.steering.steer("retry", node.job().id)
     node.until(lambda: node.job().outcome == "findings", "findings")
     node.delivered()
     assert set(pacs.held) > before

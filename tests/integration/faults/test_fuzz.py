@@ -74,7 +74,7 @@ class Desk:
         self.worklog.close()
         self.store.close()
 
-    # What brings jobs on (dicom_node.intake.Jobs)
+    # What brings jobs on (dicom_node.judging.Jobs)
 
     def wake(self) -> None:
         """Have them done by `take`."""

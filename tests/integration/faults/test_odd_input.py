@@ -196,7 +196,7 @@ def test_missing_slice_is_held(start: Start, files: list[Path]) -> None:
     node.send(files[:5] + files[6:])
     assert_held(node, "slice missing between")
     (series,) = node.node.store.series_in(SeriesState.HELD)
-    node.node.steer("release", series.id)
+    node.node.steering.steer("release", series.id)
     node.delivered()
     assert "released by a person" in node.why(series.id)
 
@@ -215,7 +215,7 @@ def test_mixed_orientation_is_held(start: Start, files: list[Path], tmp_path: Pa
     node.send([*files, odd])
     assert_held(node, "images of different orientations")
     (series,) = node.node.store.series_in(SeriesState.HELD)
-    node.node.steer("release", series.id)
+    node.node.steering.steer("release", series.id)
     node.delivered()
     assert node.job().outcome == "unsuitable"
 

@@ -109,7 +109,7 @@ def test_success_said_and_nothing_kept(start: Start, files: list[Path]) -> None:
     assert "taken 3 times and never shown by C-FIND" in node.why(node.job().id)
     assert not node.events("delivered")
     pacs.shows = lambda uid: True
-    node.node.steer("retry", node.job().id)
+    node.node.steering.steer("retry", node.job().id)
     node.delivered()
     node.assert_nothing_lost()
 
