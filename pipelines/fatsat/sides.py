@@ -32,7 +32,7 @@ HALF_MM = 31.0
 """Half of the mean distance between the centres (57 to 68 mm)."""
 NERVE_MIN = 0.28
 """Least score of a nerve. In phantoms of heads 1 to 12 with scanner B 624 of 631 nerves have it, half of them with a lesion in
-every eye; none of 315 that were painted over, and 67 of 315 over which texture from 9 mm beside, which may be a muscle, was
+every eye; 5 of 315 that were painted over, and 67 of 315 over which texture from 9 mm beside, which may be a muscle, was
 copied."""
 FOLLOWED_MIN_MM = 9.0
 """So far behind its globe a nerve must be followed."""
