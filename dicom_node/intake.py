@@ -108,7 +108,8 @@ class Intake:
         for row in self.store.routed_without_job():
             self.store.move_series(row.series_uid, SeriesState.RECEIVING, "an image is in no job")
         for row in self.store.series_in(SeriesState.RECEIVING, SeriesState.HELD):
-            self.tracker.restore(row.series_uid, self._headers(row.series_uid), SeriesState(row.state))
+            is_held = row.state == SeriesState.HELD
+            self.tracker.restore(row.series_uid, self._headers(row.series_uid), is_held=is_held)
         self.tracker.start()
         self.filer.start()
 
@@ -192,9 +193,12 @@ class Intake:
 
     def _index(self, images: Sequence[FiledImage], now: float) -> None:
         """Make images known to the database, to the worklog's counts and to the tracker."""
-        for series_uid in dict.fromkeys(filed.header.series_uid for filed in images):
+        headers = [filed.header for filed in images]
+        known = self.store.known_images([header.sop_instance_uid for header in headers])
+        grown = {header.series_uid for header in headers if header.sop_instance_uid not in known}
+        for series_uid in dict.fromkeys(header.series_uid for header in headers):
             if not self.tracker.awaits(series_uid):
-                self._wake_series(series_uid)
+                self._wake_series(series_uid, grows=series_uid in grown)
         rows = [
             NewImage(
                 filed.header,
@@ -211,14 +215,14 @@ class Intake:
         ]
         for filed in elsewhere:
             self._put_aside(filed.path)
-        for filed in images:
+        for filed, is_new in zip(images, added, strict=True):
             key = filed.association.id if filed.association else ""
             if filed in elsewhere:
                 self.arrivals.count_known(key, is_conflict=True)
                 continue
             calling_ae = filed.association.calling_ae if filed.association else ""
             self.arrivals.count_new(key, filed.header.series_uid, calling_ae, now)
-            self.tracker.add(filed.header, key or None)
+            self.tracker.add(filed.header, key or None, is_new=is_new)
 
     def _is_elsewhere(self, header: ImageHeader) -> bool:
         """Tell whether an image's UID is known as that of an image of another series."""
@@ -265,7 +269,7 @@ class Intake:
         """Analyse a held series as it is."""
         self.worklog.write("released", series.id, reason="asked for by a person")
         with self.guard:
-            self._wake_series(series.series_uid)
+            self._wake_series(series.series_uid, grows=True)
             self.tracker.release(series.series_uid)
 
     def route_again(self, series: SeriesRow) -> None:
@@ -273,7 +277,7 @@ class Intake:
         uid = series.series_uid
         with self.guard:
             self.store.move_series(uid, SeriesState.RECEIVING, "judged again")
-            self.tracker.restore(uid, self._headers(uid), SeriesState.RECEIVING)
+            self.tracker.restore(uid, self._headers(uid))
 
     # Steps
 
@@ -296,14 +300,18 @@ class Intake:
         judged = {header.sop_instance_uid for header in headers}
         return all(row.sop_instance_uid in judged for row in self.store.images(series_uid))
 
-    def _wake_series(self, series_uid: str) -> None:
-        """Let the tracker know a series of the database again, before a late image joins it."""
+    def _wake_series(self, series_uid: str, *, grows: bool) -> None:
+        """Let the tracker know a series of the database again, before a late image joins it.
+
+        One that does not grow, since a crash left its images in the inbox though they are known, keeps its verdict.
+        """
         series = self.store.series(series_uid)
-        if series is None:
+        if series is None or (not grows and series.state != SeriesState.RECEIVING):
             return
+        is_held = series.state == SeriesState.HELD
         if series.state not in {SeriesState.RECEIVING, SeriesState.HELD}:
             self.store.move_series(series_uid, SeriesState.RECEIVING, "a late image came in")
-        self.tracker.restore(series_uid, self._headers(series_uid), SeriesState(series.state))
+        self.tracker.restore(series_uid, self._headers(series_uid), is_held=is_held)
 
     def _headers(self, series_uid: str) -> list[ImageHeader]:
         return [ImageHeader.from_json(row.header) for row in self.store.images(series_uid)]

@@ -47,13 +47,18 @@ def series_identity(series_uid: str) -> str:
     return uid_key(series_uid)
 
 
+def known_images(connection: Connection, sop_instance_uids: Sequence[str]) -> set[str]:
+    """Return which of some images have rows."""
+    return set(connection.execute(_KNOWN, {"uids": list(sop_instance_uids)}).scalars())
+
+
 def insert_images(connection: Connection, images: Sequence[NewImage], at: float) -> list[bool]:
     """Add the rows of images and of series that are new; say for each image whether it was not known.
 
     Statements rather than objects: this is done for each image that is received.
     """
     uids = [image.header.sop_instance_uid for image in images]
-    known = set(connection.execute(_KNOWN, {"uids": uids}).scalars())
+    known = known_images(connection, uids)
     added: list[bool] = []
     rows: list[dict[str, Any]] = []
     series: dict[str, NewImage] = {}

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from dicom_node.errors import NotFoundError, StateError
 from dicom_node.jobs import lookup
 from dicom_node.jobs.database import MADE_AGAIN, CorruptStateError, open_engine, open_session
-from dicom_node.jobs.indexing import NewImage, insert_images, series_identity
+from dicom_node.jobs.indexing import NewImage, insert_images, known_images, series_identity
 from dicom_node.jobs.record import write_record
 from dicom_node.jobs.schema import Base, ImageRow, JobRow, SeriesRow, TransitionRow
 from dicom_node.jobs.states import (
@@ -116,6 +116,11 @@ class Store:
         """Record images, all or none; say for each whether it was not known."""
         with self.session() as session:
             return insert_images(session.connection(), images, at)
+
+    def known_images(self, sop_instance_uids: Sequence[str]) -> set[str]:
+        """Return which of some images are known."""
+        with self.reading() as session:
+            return known_images(session.connection(), sop_instance_uids)
 
     def series(self, series_uid: str) -> SeriesRow | None:
         """Return a series, or None."""

@@ -137,9 +137,20 @@ class Tracker:
         self._woken = False
         self._thread: threading.Thread | None = None
 
-    def add(self, header: ImageHeader, association_id: str | None) -> None:
-        """Take an image that was filed; one that the series has already counts for its association only."""
+    def add(self, header: ImageHeader, association_id: str | None, *, is_new: bool = True) -> None:
+        """Take an image that was filed; one that the series has already counts for its association only.
+
+        Parameters
+        ----------
+        header : ImageHeader
+        association_id : str or None
+            What brought it.
+        is_new : bool
+            False: it was filed before. It makes no series known again that has had its verdict on it.
+        """
         with self._changed:
+            if not is_new and header.series_uid not in self._series:
+                return
             series = self._series.setdefault(header.series_uid, _Series(last_at=self._clock()))
             if association_id is not None and association_id not in self._ended:
                 series.open.add(association_id)
@@ -166,26 +177,23 @@ class Tracker:
                 series.open.discard(association_id)
             self._wake()
 
-    def restore(self, series_uid: str, headers: Sequence[ImageHeader], state: str) -> None:
+    def restore(self, series_uid: str, headers: Sequence[ImageHeader], *, is_held: bool = False) -> None:
         """Take up a series as the database has it; what is known of it from here stays.
 
         Parameters
         ----------
-        state : str
-            "receiving": its verdict is outstanding, and comes after `quiet_s`. "held": its gap has been told.
-            Others: it has had its verdict, and gets another one only after a new image.
+        is_held : bool
+            Its gap has been told; otherwise its verdict is outstanding, and comes after `quiet_s`.
         """
         with self._changed:
             known = self._series.get(series_uid)
             series = known or _Series()
             series.headers.update({header.sop_instance_uid: header for header in headers})
-            if known is None or state == "receiving":
+            if known is None or not is_held:
                 series.reopen(self._clock())
                 series.told = frozenset()
-            if known is None and state == "held" and series.assessment.state != "whole":
+            if known is None and is_held and series.assessment.state != "whole":
                 series.phase, series.held_reason = "held", series.assessment.reason
-            elif known is None and state not in ("held", "receiving"):
-                series.phase, series.told = "settled", frozenset(series.headers)
             self._series[series_uid] = series
             self._wake()
 

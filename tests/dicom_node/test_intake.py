@@ -164,7 +164,7 @@ def test_verdict_that_a_late_image_overtook_makes_no_job(
 def test_late_image_that_the_database_refuses_for_long_joins_its_series(
     late: tuple[Bench, JobRow, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The series is woken, the image can't be indexed, and by the time that it can the tracker has forgotten."""
+    """The series is woken, the image can't be indexed; by the time that it can, it is judged again and forgotten."""
     bench, job, last = late
 
     def refuse(images: Any, at: float) -> list[bool]:
@@ -174,12 +174,52 @@ def test_late_image_that_the_database_refuses_for_long_joins_its_series(
     with pytest.raises(StateError):
         bench.file(last)
     monkeypatch.undo()
-    assert bench.intake.tracker.awaits(job.series_uid) is False
+    bench.intake.tracker.step()
+    assert [row.id for row in bench.jobs()] == [job.id]
     bench.intake.tracker._series.clear()
     bench.file(last)
     bench.intake.tracker.step()
     (new,) = bench.jobs()
     assert (new.id != job.id, len(new.images)) == (True, 12)
+
+
+def test_series_whose_image_a_crash_left_in_the_inbox_keeps_its_verdict(
+    late: tuple[Bench, JobRow, Path],
+) -> None:
+    bench, job, _ = late
+    first = bench.spool.absolute(job.images[0])
+    for _ in range(2):  # while the tracker knows the series, and when it has forgotten it
+        bench.intake.images_filed([FiledImage(read_header(first), first, None, "new")])
+        bench.intake.tracker.step()
+        series = bench.store.series(job.series_uid)
+        assert series is not None
+        assert series.state == SeriesState.ROUTED
+        assert [row.id for row in bench.jobs()] == [job.id]
+        bench.intake.tracker._series.clear()
+
+
+def test_first_images_that_could_be_indexed_only_at_the_second_attempt_are_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path / "data", "hold")
+    paths = mr_series(tmp_path / "sent", EchoTime=90.0, RepetitionTime=9000.0)
+    add = bench.store.add_images
+
+    def committed_and_then_refused(images: Any, at: float) -> list[bool]:
+        add(images, at)
+        raise StateError("locked")
+
+    monkeypatch.setattr(bench.store, "add_images", committed_and_then_refused)
+    for path in paths:
+        with pytest.raises(StateError):
+            bench.file(path)
+    monkeypatch.undo()
+    for path in paths:
+        bench.file(path)
+    bench.intake.tracker.step()
+    (job,) = bench.jobs()
+    assert len(job.images) == 12
+    bench.store.close()
 
 
 def test_images_that_outrun_the_filing_are_told_of_once(

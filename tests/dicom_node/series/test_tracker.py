@@ -217,31 +217,33 @@ def test_releasing_an_unknown_series_is_an_error() -> None:
 
 def test_restored_receiving_series_gets_its_verdict_after_a_quiet_time(images: list[ImageHeader]) -> None:
     bench = Bench()
-    bench.tracker.restore(images[0].series_uid, images, "receiving")
+    bench.tracker.restore(images[0].series_uid, images)
     assert bench.after(2.9) == []
     assert bench.after(0.1) == [("whole", 12, "")]
 
 
 def test_restored_held_series_is_not_told_again(images: list[ImageHeader]) -> None:
     bench = Bench()
-    bench.tracker.restore(images[0].series_uid, without_slice_6(images), "held")
+    bench.tracker.restore(images[0].series_uid, without_slice_6(images), is_held=True)
     assert bench.after(10) == []
     bench.bring(images[6:7], "late")
     assert bench.after(3) == [("whole", 12, "")]
 
 
-def test_restored_routed_series_waits_for_a_new_image(images: list[ImageHeader]) -> None:
+def test_image_that_was_filed_before_does_not_make_its_series_known_again(images: list[ImageHeader]) -> None:
     bench = Bench()
-    bench.tracker.restore(images[0].series_uid, images[:11], "routed")
-    assert bench.after(FORGET_AFTER_S / 2) == []
-    bench.bring(images[11:], "late")
+    bench.bring(images)
     assert bench.after(3) == [("whole", 12, "")]
+    bench.tracker.add(images[0], None, is_new=False)
+    assert bench.after(FORGET_AFTER_S) == []
+    bench.tracker.add(images[0], None, is_new=False)
+    assert bench.after(FORGET_AFTER_S) == []
 
 
 def test_restoring_a_known_series_keeps_its_open_associations(images: list[ImageHeader]) -> None:
     bench = Bench()
     bench.bring(images, "a", end=False)
-    bench.tracker.restore(images[0].series_uid, images, "receiving")
+    bench.tracker.restore(images[0].series_uid, images)
     assert bench.after(10) == []
     bench.tracker.association_ended("a")
     assert bench.after(3) == [("whole", 12, "")]
@@ -251,7 +253,7 @@ def test_judging_again_tells_again(images: list[ImageHeader]) -> None:
     bench = Bench()
     bench.bring(images)
     bench.after(3)
-    bench.tracker.restore(images[0].series_uid, images, "receiving")
+    bench.tracker.restore(images[0].series_uid, images)
     assert bench.after(3) == [("whole", 12, "")]
 
 
