@@ -74,19 +74,25 @@ class Feed:
         """Whether the broker did not answer when it was last asked."""
         return self._pause_s > 0
 
-    def step(self, job_ids: Sequence[str]) -> None:
-        """Make sure that the broker knows of these queued jobs, whose runs have not begun."""
+    def step(self, jobs: Sequence[JobRow]) -> None:
+        """Make sure that the broker knows of these queued jobs, whose runs have not begun.
+
+        Parameters
+        ----------
+        jobs : sequence of JobRow
+            As the database has them now.
+        """
         if self._clock() < self._retry_at:
             return
         try:
-            self._step([job for job in map(self._store.job, job_ids) if job is not None])
+            self._step(jobs)
         except BrokerError as error:
             first = not self.is_down
             self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
             self._retry_at = self._clock() + self._pause_s
             if first:
                 self._events.broker_lost(str(error))
-            self._explain(job_ids, str(error))
+            self._explain([job.id for job in jobs], str(error))
 
     def _explain(self, job_ids: Sequence[str], reason: str) -> None:
         """Give waiting jobs the reason for which they wait, or take it back."""
@@ -104,7 +110,7 @@ class Feed:
         except BrokerError as error:
             log.info("job %s: messages not taken back: %s", job.id[:8], error)
 
-    def _step(self, jobs: list[JobRow]) -> None:
+    def _step(self, jobs: Sequence[JobRow]) -> None:
         new = [job for job in jobs if job.enqueued_at == 0.0]
         check = self._clock() >= self._next_check
         if new or check or self.is_down or self._clock() >= self._next_ping:

@@ -155,8 +155,9 @@ class Reconciler:
     def step(self) -> float:
         """Do one pass over all queued and running jobs; return the seconds until the next one is due."""
         with self._stepping:
-            jobs = self._store.jobs_in(JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING)
-            jobs = [job for job in jobs if job.state != JobState.DELIVERING or job.id in self._untold]
+            jobs = self._store.jobs_in(JobState.QUEUED, JobState.RUNNING)
+            untold = map(self._store.job, self._untold.copy())
+            jobs += [job for job in untold if job is not None and job.state == JobState.DELIVERING]
             waiting = []
             for job in jobs:
                 if self._not_before.get(job.id, 0.0) > self._clock():
@@ -169,7 +170,7 @@ class Reconciler:
                     known = isinstance(error, (NodeError, OSError))
                     log.warning("job %s: %s", job.id[:8], error, exc_info=not known)
                     self._not_before[job.id] = self._clock() + TROUBLE_S
-            self._feed.step([job.id for job in waiting])
+            self._feed.step(waiting)
             return ACTIVE_S if jobs or self._feed.is_down else IDLE_S
 
     def _is_waiting(self, job: JobRow) -> bool:
@@ -281,7 +282,7 @@ class Reconciler:
             )
             self._feed.forget(job)
             self._events.job_lost(job, reason)
-            self._feed.step([job.id])
+            self._feed.step([job])
             return
         self._feed.forget(job)
         job.run = (
