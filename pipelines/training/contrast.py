@@ -20,7 +20,7 @@ from pipelines.types import FloatArray
 
 FLAIR_ORDER_SHARE = 0.7
 """Share of images whose tissues stand in the order of FLAIR: fluid < white < grey < lesion."""
-LESION_RATIO = (1.57, 0.15)
+LESION_RATIO = (1.5, 0.15)
 """Mean and SD over patients of the intensity at a lesion's core over white matter's; its edge, slices and noise take that
 to the 1.37 to 1.43 that real masks show."""
 
