@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.interpolate import CubicSpline
 
 from pipelines.brain.grid import Grid
-from pipelines.types import FloatArray
+from pipelines.types import BoolArray, FloatArray
 
 
 def mean_weights(slices: int, borders: npt.ArrayLike) -> FloatArray:
@@ -43,7 +43,9 @@ def along_axis(weights: FloatArray, array: FloatArray, axis: int) -> FloatArray:
     return np.asarray(np.maximum(mixed, array.min()), dtype=np.float32)
 
 
-def thinned(array: FloatArray, source: Grid, spacing_mm: float) -> tuple[FloatArray, Grid]:
+def thinned(
+    array: FloatArray, source: Grid, spacing_mm: float, inside: BoolArray | None = None
+) -> tuple[FloatArray, Grid]:
     """Divide what is thicker than a spacing into slices of about that; gaps between slices count to the slices.
 
     Parameters
@@ -52,6 +54,9 @@ def thinned(array: FloatArray, source: Grid, spacing_mm: float) -> tuple[FloatAr
     source : Grid
         Its own.
     spacing_mm : float
+    inside : bool array, shape (k, j, i), optional
+        What is of interest: the median there stands in place of the rest where anything is divided, so that a bright scalp
+        does not ring into the brain.
 
     Returns
     -------
@@ -60,10 +65,12 @@ def thinned(array: FloatArray, source: Grid, spacing_mm: float) -> tuple[FloatAr
         Of the same extent.
     """
     affine, shape = source.affine.copy(), list(source.shape_kji)
-    for axis, own_mm in enumerate(source.spacing_mm):
-        count, parts = shape[axis], round(own_mm / spacing_mm)
-        if parts < 2 or count < 2:
-            continue
+    numbers = [round(own_mm / spacing_mm) for own_mm in source.spacing_mm]
+    thick = [axis for axis in range(3) if numbers[axis] > 1 and shape[axis] > 1]
+    if thick and inside is not None and inside.any():
+        array = np.where(inside, array, np.float32(np.median(array[inside])))
+    for axis in thick:
+        count, parts = shape[axis], numbers[axis]
         array = along_axis(mean_weights(count, np.arange(count * parts + 1) / parts), array, axis)
         step = affine[:3, 2 - axis]
         affine[:3, 3] -= step * (0.5 - 0.5 / parts)

@@ -27,7 +27,7 @@ def brain_mode(values: FloatArray) -> float:
         return 0.0
     # 5th percentile: fluid and the dark rim must not win over tissue in a small or atrophic brain.
     low, high = np.percentile(values, [5.0, 99.5])
-    if not high > low:
+    if not high - low > 1e-5 * abs(high):  # of one value but for rounding: no histogram can be made
         return float(high)
     counts, edges = np.histogram(values, bins=_BINS, range=(float(low), float(high)))
     smooth = ndimage.gaussian_filter1d(counts.astype(np.float64), 3.0)

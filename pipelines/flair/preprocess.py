@@ -86,7 +86,8 @@ def to_cube(corrected: FloatArray, brain: Brain, alignment: Alignment) -> Cube:
     grid = turned_cube(alignment, brain.mask, brain.grid)
     mask = resample(brain.mask, brain.grid, grid) > 0.5
     smooth = smooth_for(corrected, brain.grid, CUBE_SPACING_MM)
-    values = resample(*thinned(smooth, brain.grid, CUBE_SPACING_MM), grid)
+    thin, source = thinned(smooth, brain.grid, CUBE_SPACING_MM, brain.mask)
+    values = resample(thin, source, grid)
     return Cube(normalise(values, mask), mask, grid)
 
 

@@ -252,7 +252,7 @@ def load_case(entry: Entry) -> LoadedCase:
         return np.asarray(to_cube(masks[name], lps, centre, 1) > 0.5) if name in masks else None
 
     brain = to_cube(masks["brain"], lps, centre, 1) > 0.5
-    thin, grid = thinned(array.T, Grid(array.T.shape, lps), SPACING_MM)
+    thin, grid = thinned(array.T, Grid(array.T.shape, lps), SPACING_MM, masks["brain"].T > 0)
     return LoadedCase(to_cube(thin.T, grid.affine, centre, 1), brain, mask("lesions"), mask("ignore"))
 
 

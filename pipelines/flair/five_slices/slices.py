@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from pipelines.brain.grid import Grid, resample
 from pipelines.brain.mni_space import CUBE_SPACING_MM, Alignment
+from pipelines.brain.thin_slices import thinned
 from pipelines.errors import PipelineError
 from pipelines.flair.intensity import BACKGROUND, normalise
 from pipelines.flair.preprocess import Brain
@@ -77,7 +78,7 @@ def brain_of(images: FloatArray) -> BoolArray:
 
 
 def slices_from_brain(corrected: FloatArray, brain: Brain, alignment: Alignment) -> Slices:
-    """Return the five slices of a patient.
+    """Return the five slices of a patient; thick ones of the series are divided first.
 
     Parameters
     ----------
@@ -89,7 +90,9 @@ def slices_from_brain(corrected: FloatArray, brain: Brain, alignment: Alignment)
         Of that brain to MNI152.
     """
     normalised = normalise(corrected, brain.mask)
-    images = _sampled(normalised, brain.mask, brain.grid, alignment.mni_to_patient, PLANES_MM)
+    thin, grid = thinned(normalised, brain.grid, CUBE_SPACING_MM, brain.mask)
+    mask = resample(brain.mask, brain.grid, grid) > 0.5
+    images = _sampled(thin, mask, grid, alignment.mni_to_patient, PLANES_MM)
     return Slices(images, alignment.mni_to_patient)
 
 

@@ -74,3 +74,12 @@ def test_places_beyond_the_slices_get_nothing() -> None:
     assert weights[[0, 1, 4]] == pytest.approx(0.0)
     assert weights[[2, 3]].sum(axis=1) == pytest.approx(1.0)
     assert weights[2] == pytest.approx([1.0, 0.0, 0.0, 0.0], abs=1e-6)
+
+
+def test_what_lies_around_does_not_ring_into_what_is_of_interest() -> None:
+    inside = np.zeros(SHAPE, bool)
+    inside[3:9] = True
+    array = np.where(inside, np.float32(100.0), np.float32(900.0))
+    thin, grid = thinned(array, grid_of((4.8, 1.0, 1.0)), 1.2, inside)
+    assert thin.shape == grid.shape_kji
+    assert thin == pytest.approx(100.0, abs=1e-3)

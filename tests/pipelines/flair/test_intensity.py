@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import numpy as np
+import pytest
 
 from pipelines.flair.intensity import BACKGROUND, brain_mode, normalise
 
@@ -45,3 +48,8 @@ def test_values_are_limited() -> None:
     cube, mask = head()
     cube[20, 20, 20] = 1e6
     assert normalise(cube, mask).max() == 10.0
+
+
+def test_mode_of_a_brain_of_one_value_but_for_rounding_is_that_value() -> None:
+    values = np.float32(100.0) + np.random.default_rng(0).choice([0.0, 7.6e-6], 500).astype(np.float32)
+    assert brain_mode(values) == pytest.approx(100.0)
