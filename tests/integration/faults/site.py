@@ -41,8 +41,7 @@ class Site(RunningNode):
         super().__init__(folder, self.pacs.port, extra=tables)
         self.orders = Orders(folder / "orders")
         self.environment: dict[str, str] = {"FAULTS_ORDERS": str(self.orders.folder)}
-        self.acknowledged: dict[str, Path] = {}
-        self._taken: set[Path] = set()
+        self.acknowledged: set[Path] = set()
         self.series: set[str] = set()
 
     def close(self) -> None:
@@ -56,18 +55,20 @@ class Site(RunningNode):
         results: list[SendResult] = []
         with contextlib.suppress(DeliveryError):
             send_files(Address("LESIONNODE", "127.0.0.1", self.port), list(files), "SCANNER", results.append)
-        stored = {result.sop_instance_uid: result.path for result in results if result.outcome.stored}
-        self.acknowledged |= stored
-        self._taken.update(stored.values())
+        self.acknowledged |= {result.path for result in results if result.outcome.stored}
         return results
+
+    def taken(self, files: list[Path]) -> set[Path]:
+        """Offer files; return those that were acknowledged."""
+        return {result.path for result in self.offer(files) if result.outcome.stored}
 
     def send(self, files: list[Path], timeout_s: float = 60.0) -> str:
         """Send a series as a PACS does, what was not acknowledged again; return its UID."""
-        rest = [path for path in files if path not in self._taken]
+        rest = [path for path in files if path not in self.acknowledged]
 
         def all_taken() -> bool:
-            stored = {result.path for result in self.offer(rest) if result.outcome.stored}
-            rest[:] = [path for path in rest if path not in stored]
+            taken = self.taken(rest)
+            rest[:] = [path for path in rest if path not in taken]
             return not rest
 
         wait_until(all_taken, timeout_s, "all images are acknowledged")
@@ -166,7 +167,7 @@ class Site(RunningNode):
     def assert_nothing_lost(self) -> None:
         """Every acknowledged image lies in its place."""
         spool = Spool(self.data)
-        headers = [read_header(path) for path in self.acknowledged.values()]
+        headers = [read_header(path) for path in self.acknowledged]
         lost = [h for h in headers if not spool.image_path(h.series_uid, h.sop_instance_uid).exists()]
         assert not lost, f"{len(lost)} of {len(headers)} acknowledged images are lost"
 
