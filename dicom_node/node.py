@@ -304,7 +304,7 @@ class Node:
     # Start and state
 
     def _count_jobs(self, state: JobState) -> float:
-        return len(self.store.jobs_in(state))
+        return self.store.count_jobs(state)
 
     def _resume_deliveries(self) -> None:
         for job in self.store.jobs_in(JobState.DELIVERING):

@@ -12,7 +12,7 @@ from dicom_node.jobs.events import Events
 from dicom_node.jobs.runs import run_name
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
-from dicom_node.jobs.store import Store
+from dicom_node.jobs.store import Pending, Store
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +74,12 @@ class Feed:
         """Whether the broker did not answer when it was last asked."""
         return self._pause_s > 0
 
-    def step(self, jobs: Sequence[JobRow]) -> None:
+    def step(self, jobs: Sequence[Pending]) -> None:
         """Make sure that the broker knows of these queued jobs, whose runs have not begun.
 
         Parameters
         ----------
-        jobs : sequence of JobRow
+        jobs : sequence of Pending
             As the database has them now.
         """
         if self._clock() < self._retry_at:
@@ -110,7 +110,7 @@ class Feed:
         except BrokerError as error:
             log.info("job %s: messages not taken back: %s", job.id[:8], error)
 
-    def _step(self, jobs: Sequence[JobRow]) -> None:
+    def _step(self, jobs: Sequence[Pending]) -> None:
         new = [job for job in jobs if job.enqueued_at == 0.0]
         check = self._clock() >= self._next_check
         if new or check or self.is_down or self._clock() >= self._next_ping:
@@ -135,7 +135,7 @@ class Feed:
         self._incarnation = incarnation
         return is_new
 
-    def _check(self, jobs: list[JobRow]) -> None:
+    def _check(self, jobs: list[Pending]) -> None:
         now = self._clock()
         places = {queue: self._dispatcher.places(queue) for queue in {job.pipeline for job in jobs}}
         for job in jobs:
@@ -149,7 +149,10 @@ class Feed:
                 self._dispatcher.forget(job.id, job.pipeline)
                 self._send(job)
 
-    def _send(self, job: JobRow) -> None:
+    def _send(self, pending: Pending) -> None:
+        job = self._store.job(pending.id)
+        if job is None:
+            return
         try:
             message = self._message_of(job)
         except NodeError as error:  # one job's files must not keep the others from the broker

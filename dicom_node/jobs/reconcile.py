@@ -22,6 +22,7 @@ from dicom_node.jobs.runs import (
     STAGE,
     STARTED,
     STOPPED,
+    begun,
     finished_path,
     last_run,
     read_events,
@@ -31,7 +32,7 @@ from dicom_node.jobs.runs import (
 )
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
-from dicom_node.jobs.store import Store
+from dicom_node.jobs.store import Pending, Store
 from dicom_node.receive.spool import Spool
 from dicom_node.results.manifest import Manifest
 
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 ACTIVE_S = 0.5
 IDLE_S = 10.0
 TROUBLE_S = 5.0
+LOOKED_AT = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING})
 FREE_STOPS = 10
 """So many runs in a row may end because their worker was stopped; from then on a stop counts as an attempt."""
 
@@ -155,23 +157,36 @@ class Reconciler:
     def step(self) -> float:
         """Do one pass over all queued and running jobs; return the seconds until the next one is due."""
         with self._stepping:
-            jobs = self._store.jobs_in(JobState.QUEUED, JobState.RUNNING)
-            untold = map(self._store.job, self._untold.copy())
-            jobs += [job for job in untold if job is not None and job.state == JobState.DELIVERING]
-            waiting = []
-            for job in jobs:
-                if self._not_before.get(job.id, 0.0) > self._clock():
-                    continue
-                try:
-                    if self._is_waiting(job):
-                        waiting.append(job)
-                    self._not_before.pop(job.id, None)
-                except Exception as error:  # one job, whatever is wrong with it, must not stop the others
-                    known = isinstance(error, (NodeError, OSError))
-                    log.warning("job %s: %s", job.id[:8], error, exc_info=not known)
-                    self._not_before[job.id] = self._clock() + TROUBLE_S
+            pending = self._store.pending()
+            try:
+                with_folder = begun(self._results)
+            except OSError as error:
+                log.warning("%s: %s", self._results, error.strerror)
+                return TROUBLE_S
+            # Thousands may wait: only those that a worker has touched are looked at one by one.
+            waiting = [job for job in pending if job.state == JobState.QUEUED and job.id not in with_folder]
+            untouched = {job.id for job in waiting}
+            touched = {job.id: job for job in pending if job.id not in untouched}
+            waiting += [job for job in touched.values() if self._bring_on(job.id)]
+            for job_id in self._untold.keys() - touched.keys():
+                self._bring_on(job_id)
             self._feed.step(waiting)
-            return ACTIVE_S if jobs or self._feed.is_down else IDLE_S
+            return ACTIVE_S if pending or self._untold or self._feed.is_down else IDLE_S
+
+    def _bring_on(self, job_id: str) -> bool:
+        """Look at one job; return True when no worker has begun it. Whatever is wrong with it is only logged."""
+        if self._not_before.get(job_id, 0.0) > self._clock():
+            return False
+        try:
+            job = self._store.job(job_id)
+            waits = job is not None and job.state in LOOKED_AT and self._is_waiting(job)
+        except Exception as error:  # one job must not stop the others
+            known = isinstance(error, (NodeError, OSError))
+            log.warning("job %s: %s", job_id[:8], error, exc_info=not known)
+            self._not_before[job_id] = self._clock() + TROUBLE_S
+            return False
+        self._not_before.pop(job_id, None)
+        return waits
 
     def _is_waiting(self, job: JobRow) -> bool:
         """Bring one job on by what its folders say; return True when no worker has begun it."""
@@ -282,7 +297,7 @@ class Reconciler:
             )
             self._feed.forget(job)
             self._events.job_lost(job, reason)
-            self._feed.step([job])
+            self._feed.step([Pending(job.id, job.pipeline, job.state, job.run, job.enqueued_at)])
             return
         self._feed.forget(job)
         job.run = (

@@ -56,6 +56,15 @@ def finished_path(results: Path, job_id: str) -> Path | None:
     return folder if (folder / MANIFEST).is_file() else None
 
 
+def begun(results: Path) -> set[str]:
+    """Return the IDs of all jobs that have a folder of any kind, by one look at the folder of them all."""
+    try:
+        with os.scandir(results) as entries:
+            return {entry.name.partition(".")[0] for entry in entries}
+    except FileNotFoundError:
+        return set()
+
+
 def last_run(results: Path, job_id: str) -> int:
     """Return the highest run of a job that has or had a folder of its own; 0 when there is none."""
     found = (_FOLDER_NAME.fullmatch(path.name) for path in results.glob(f"{job_id}.*"))

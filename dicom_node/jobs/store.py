@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from dicom_node.errors import NotFoundError, StateError
@@ -32,7 +32,7 @@ from dicom_node.jobs.states import (
 )
 from dicom_node.series.headers import ImageHeader
 
-__all__ = ["CorruptStateError", "NewImage", "Store", "job_identity", "series_identity"]
+__all__ = ["CorruptStateError", "NewImage", "Pending", "Store", "job_identity", "series_identity"]
 
 
 def job_identity(
@@ -45,6 +45,16 @@ def job_identity(
     identity = [sorted(set(sop_instance_uids)), pipeline, weights_digest, settings]
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Pending(NamedTuple):
+    """A job that is queued or running: so little of it that thousands can be looked at again and again."""
+
+    id: str
+    pipeline: str
+    state: str
+    run: int
+    enqueued_at: float
 
 
 class Store:
@@ -237,6 +247,22 @@ class Store:
         query = select(JobRow).where(JobRow.state.in_(states)).order_by(JobRow.created_at, JobRow.id)
         with self.reading() as session:
             return list(session.scalars(query))
+
+    def pending(self) -> list[Pending]:
+        """Return the queued and running jobs, oldest first, with what there is to watch of each."""
+        query = (
+            select(JobRow.id, JobRow.pipeline, JobRow.state, JobRow.run, JobRow.enqueued_at)
+            .where(JobRow.state.in_((JobState.QUEUED, JobState.RUNNING)))
+            .order_by(JobRow.created_at, JobRow.id)
+        )
+        with self.reading() as session:
+            return [Pending(*row) for row in session.execute(query)]
+
+    def count_jobs(self, state: JobState) -> int:
+        """Return how many jobs are in a state."""
+        query = select(func.count()).select_from(JobRow).where(JobRow.state == state)
+        with self.reading() as session:
+            return session.scalar(query) or 0
 
     def jobs_of(self, series_uid: str) -> list[JobRow]:
         """Return the jobs of a series, oldest first."""
