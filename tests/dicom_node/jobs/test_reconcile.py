@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ import pytest
 from rig import JobsRig, manifest
 
 from dicom_node.errors import BrokerError, StateError
-from dicom_node.jobs import runs
-from dicom_node.jobs.reconcile import ACTIVE_S, FREE_STOPS, IDLE_S
+from dicom_node.jobs import reconcile, runs
+from dicom_node.jobs.reconcile import ACTIVE_S, FREE_STOPS, IDLE_S, TROUBLE_S
 from dicom_node.jobs.runs import RunFolder
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
@@ -311,6 +312,35 @@ def test_one_job_in_trouble_does_not_hold_up_others(bench: Bench) -> None:
     bench.step()
     assert bench.job.state == JobState.QUEUED
     assert bench.queues.places_of[f"{other}.run1"] == "queue"
+
+
+def test_only_jobs_that_a_worker_has_touched_are_looked_at_one_by_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        bench.rig.job(f"1.2.4.{number}")
+    bench.step()
+    bench.work()
+    asked = []
+    job = bench.rig.store.job
+    monkeypatch.setattr(bench.rig.store, "job", lambda job_id: asked.append(job_id) or job(job_id))
+    bench.step()
+    assert set(asked) == {bench.job_id}
+    assert len(bench.queues.sent) == 21
+
+
+def test_results_folder_that_is_away_is_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(results: Path) -> set[str]:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reconcile, "begun", away)
+        assert bench.step() == TROUBLE_S
+    assert f"{bench.results}: {os.strerror(errno.ESTALE)}" in caplog.text
+    bench.step()
+    assert bench.queues.sent == ["run1"]
 
 
 def test_thread_works_when_woken_and_stops(bench: Bench) -> None:
