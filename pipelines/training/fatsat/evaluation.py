@@ -163,8 +163,9 @@ def _on_phantoms(
         )
         for contrast in CONTRASTS
     }
-    errors = np.concatenate([usual.errors_mm, *(eyes.errors_mm for eyes in faint.values())])
-    junctions = junction_figures(errors)
+    # The target is of phantoms as they are drawn, half of the eyes with a lesion; where every eye has one, it stands apart.
+    junctions = junction_figures(usual.errors_mm)
+    lesioned = junction_figures(np.concatenate([eyes.errors_mm for eyes in faint.values()]))
     seen = usual.take(np.isfinite(usual.errors_mm))
     group = {name: scores(seen.labels, method(seen), ensemble.threshold) for name, method in methods.items()}
     curves = {
@@ -182,13 +183,15 @@ def _on_phantoms(
         "groups": {SYNTHETIC: group},
         "not found": int((~np.isfinite(usual.errors_mm)).sum()),
         "junctions": junctions,
+        "junctions with a lesion in every eye": lesioned,
         "contrast": curves,
         "members": points,
         "targets": [target.as_dict() for target in targets],
     }
     lines = [f"{SYNTHETIC}, {len(usual)} eyes of which {figures['not found']} were not found"]
     lines += [f"  {name}: {_text(found)}" for name, found in group.items()]
-    lines += ["", f"junctions, {len(errors)} eyes", f"  {_text(junctions)}"]
+    lines += ["", "junctions", f"  as drawn: {_text(junctions)}"]
+    lines.append(f"  with a lesion in every eye, all contrasts: {_text(lesioned)}")
     lines += ["", "balanced accuracy by lesion contrast (sensitivity there, specificity as above)"]
     for name, points_of in curves.items():
         lines.append(f"  {name}: " + ", ".join(f"{c:g}: {value:.3f}" for c, value in points_of.items()))

@@ -137,7 +137,10 @@ def figures_for_card(found: Mapping[str, Any]) -> dict[str, dict[str, object]]:
     if "junctions" in found:
         (heading,) = found["groups"]
         figures[heading] |= {
-            "junctions, mm": {key: round(float(value), 3) for key, value in found["junctions"].items()},
+            **{
+                f"{name}, mm": {key: round(float(value), 3) for key, value in found[name].items()}
+                for name in ("junctions", "junctions with a lesion in every eye")
+            },
             **{
                 f"balanced accuracy by lesion contrast, {name}": {
                     f"{contrast:g}": round(float(value), 3) for contrast, value in curve.items()

@@ -71,6 +71,10 @@ def test_evaluation_states_junctions_contrasts_members_and_targets(tmp_path, wei
     )
     assert "- balanced accuracy by lesion contrast, RF: 1.05 " in card
     assert found.figures["not found"] == 1
+    apart = found.figures["junctions with a lesion in every eye"]
+    assert (found.figures["junctions"]["eyes"], found.figures["junctions"]["not found"]) == (24, 1)
+    assert (apart["eyes"], apart["not found"]) == (28, 7)
+    assert "- junctions with a lesion in every eye, mm: within 6 mm 0.75" in card
     (group,) = found.figures["groups"].values()
     assert set(group) == {"ensemble", "SVM", "RF"}
     assert group["ensemble"]["eyes"] == 23
