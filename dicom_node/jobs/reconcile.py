@@ -179,7 +179,10 @@ class Reconciler:
             return False
         try:
             job = self._store.job(job_id)
-            waits = job is not None and job.state in LOOKED_AT and self._is_waiting(job)
+            if job is None or job.state not in LOOKED_AT:
+                self._untold.pop(job_id, None)  # settled meanwhile: nobody needs to hear of it
+                return False
+            waits = self._is_waiting(job)
         except Exception as error:  # one job must not stop the others
             known = isinstance(error, (NodeError, OSError))
             log.warning("job %s: %s", job_id[:8], error, exc_info=not known)

@@ -396,6 +396,21 @@ def test_listener_that_could_not_take_a_finished_job_hears_of_it_again(
     assert len(told) == 2
 
 
+def test_job_that_is_settled_before_its_listener_could_be_told_keeps_nothing_busy(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(job: JobRow, finished: Any) -> None:
+        raise StateError("database is locked")
+
+    bench.step()
+    bench.publish(bench.work())
+    monkeypatch.setattr(bench.rig.heard, "job_finished", refuse)
+    bench.step()
+    bench.rig.store.move_job(bench.job_id, JobState.DELIVERED)
+    bench.step(after_s=60)
+    assert bench.step() == IDLE_S
+
+
 def test_old_result_is_not_taken_for_that_of_a_new_request(bench: Bench) -> None:
     bench.step()
     bench.publish(bench.work())
