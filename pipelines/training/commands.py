@@ -78,7 +78,8 @@ def phantom_cases(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataSetError(f"cannot make {out}: {error.strerror}") from error
-    generator = make_generator(data)
+    # A training sees other contrasts too; what the node is sent and takes is FLAIR.
+    generator = replace(make_generator(data), flair_order_share=1.0)
     rows, written = [], []
     for number in range(count):
         label = "none" if number % 8 == 7 else ("MS", "NMOSD")[number % 2]
@@ -258,7 +259,7 @@ def _finish(trainer: Trainer, material: Material, out: Path, weights: str | None
     kind = material.validation_origin
     config = read_json(out / CONFIG)
     start = config.get("start") or {"trained_on": material.provenance, "sources": []}
-    sources = sources_of(plan.data, material.left_out, len(material.learnt))
+    sources = sources_of(plan.data, material.left_out, len(material.learnt), segments=task.segments)
     origins = {*material.provenance.split(" and "), *start["trained_on"].split(" and ")}
     write_json(
         out / METRICS,

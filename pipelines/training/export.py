@@ -74,13 +74,18 @@ PARTLY_SYNTHETIC_CLASSES = (
 SYNTHETIC_LIMIT = "Every training image is synthetic. No real FLAIR image was seen."
 
 
-def sources_of(data: Path | None, leave_out: tuple[str, ...], given: int) -> list[dict[str, str]]:
-    """Return what a training drew on: the template, and what ``data`` holds of label maps, lesion masks and cases."""
+def sources_of(
+    data: Path | None, leave_out: tuple[str, ...], given: int, *, segments: bool = True
+) -> list[dict[str, str]]:
+    """Return what a training drew on: the template, and what ``data`` holds of label maps, lesion masks and cases.
+
+    A network that does not segment learns from no lesion masks.
+    """
     sources = [TEMPLATE]
     if data is None:
         return sources
     heads = len(list((data / "head_labels").glob("*.nii.gz")))
-    masks = len([path for path in mask_files(data) if patient_of(path) not in leave_out])
+    masks = len([path for path in mask_files(data) if segments and patient_of(path) not in leave_out])
     without = f", none of {', '.join(leave_out)}" if leave_out else ""
     if heads:
         sources.append({**LABEL_MAPS, "what": f"{heads} {LABEL_MAPS['what']}"})

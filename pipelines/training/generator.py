@@ -13,7 +13,7 @@ from scipy import ndimage
 from pipelines.flair.intensity import normalise
 from pipelines.training.anatomy import Anatomy, Tissue, load_anatomies
 from pipelines.training.artefacts import bent_coordinates, jittered_mask, remaining_skull
-from pipelines.training.contrast import draw_acquisition, paint, scan
+from pipelines.training.contrast import FLAIR_ORDER_SHARE, draw_acquisition, paint, scan
 from pipelines.training.priors import Label, draw_lesions, places, read_masks, transplant
 from pipelines.types import BoolArray, FloatArray
 
@@ -65,11 +65,14 @@ class Generator:
         Real lesion patterns in MNI152 space; empty: priors only.
     none_share : float
         Share of cases without lesions among those from priors.
+    flair_order_share : float
+        See `contrast.paint`; 1 draws nothing but FLAIR.
     """
 
     anatomies: list[Anatomy]
     masks: dict[str, tuple[BoolArray, npt.NDArray[np.float64]]] = field(default_factory=dict)
     none_share: float = 0.08
+    flair_order_share: float = FLAIR_ORDER_SHARE
     _places: dict[str, dict[str, npt.NDArray[np.int32]]] = field(default_factory=dict)
 
     def case(self, rng: np.random.Generator, label: Label | None = None) -> Case:
@@ -88,12 +91,11 @@ class Generator:
             lesions = draw_lesions(anatomy, chosen, self._places[anatomy.name], rng)
         return self._scanned(anatomy, lesions, chosen, rng)
 
-    @staticmethod
     def _scanned(
-        anatomy: Anatomy, lesions: npt.NDArray[np.int16], label: Label, rng: np.random.Generator
+        self, anatomy: Anatomy, lesions: npt.NDArray[np.int16], label: Label, rng: np.random.Generator
     ) -> Case:
         labels, lesions, brain = deform(anatomy, lesions, rng)
-        painted = paint(labels, lesions, rng)
+        painted = paint(labels, lesions, rng, self.flair_order_share)
         image = scan(painted, draw_acquisition(rng), rng)
         if not (labels >= Tissue.SOFT).any():
             image *= ndimage.binary_dilation(brain, iterations=2)
@@ -110,8 +112,15 @@ class Generator:
             number += 1
 
 
-def make_generator(data: Path | None, leave_out: tuple[str, ...] = ()) -> Generator:
-    """Return a generator from ``data`` (``head_labels``, ``open_ms/lesions_mni``), or from the MNI152 template alone."""
+def make_generator(
+    data: Path | None, leave_out: tuple[str, ...] = (), *, labelled: bool = False
+) -> Generator:
+    """Return a generator from ``data`` (``head_labels``, ``open_ms/lesions_mni``), or from the MNI152 template alone.
+
+    With ``labelled`` each case is of MS or NMOSD: what has no class teaches a network of classes nothing.
+    """
+    if labelled:
+        return Generator(load_anatomies(data), none_share=0.0)
     masks = {} if data is None else read_masks(data / "open_ms" / "lesions_mni", leave_out)
     return Generator(load_anatomies(data), masks)
 

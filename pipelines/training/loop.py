@@ -106,6 +106,7 @@ class Trainer:
         self.model = task.network.to(device).to(  # type: ignore[call-overload]
             memory_format=torch.channels_last if flat else torch.channels_last_3d
         )
+        self.auxiliary = task.auxiliary.to(device)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.model, multi_avg_fn=_averaged, use_buffers=True
         )
@@ -127,15 +128,17 @@ class Trainer:
         return self.average.module
 
     def _optimizer_of(self, phase: Phase) -> torch.optim.Optimizer:
+        learnt = [*self.model.parameters(), *self.auxiliary.parameters()]
         if phase.decay:
-            return torch.optim.AdamW(self.model.parameters(), lr=phase.rate, weight_decay=WEIGHT_DECAY)
-        return torch.optim.Adam(self.model.parameters(), lr=phase.rate)
+            return torch.optim.AdamW(learnt, lr=phase.rate, weight_decay=WEIGHT_DECAY)
+        return torch.optim.Adam(learnt, lr=phase.rate)
 
     def save(self) -> None:
         """Write a checkpoint; it appears whole or not at all."""
         stored: dict[str, Any] = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
+            "auxiliary": self.auxiliary.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "state": asdict(self.state),
             "random": torch.get_rng_state(),
@@ -152,6 +155,8 @@ class Trainer:
         stored = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         self.model.load_state_dict(stored["model"])
         self.average.load_state_dict(stored["average"])
+        if "auxiliary" in stored:
+            self.auxiliary.load_state_dict(stored["auxiliary"])
         self.state = State(**stored["state"])
         if self.state.phase < len(self.phases):
             self._optimizer = self._optimizer_of(self.phases[self.state.phase])

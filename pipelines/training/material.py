@@ -130,6 +130,7 @@ def prepare(plan: Plan, device: str, report: Report) -> Iterator[Material]:
         workers=workers,
         given=plan.out / "given" if given else None,
         real_share=plan.given_share,
+        labelled=not plan.segments,
     ) as alive:
         whole = max(1, plan.pool_size // workers) * workers
         first = whole if plan.fixed_pool else min(FIRST_CASES, plan.pool_size)
@@ -155,7 +156,11 @@ def _described(plan: Plan, learnt: Sequence[Entry], kept: Sequence[Entry]) -> tu
         [entry.case for entry in learnt],
         [entry.case for entry in kept],
         plan.leave_out,
-        sorted({entry.patient for entry in learnt} | validated | _mask_patients(plan)),
+        sorted(
+            {entry.patient for entry in learnt}
+            | validated
+            | (_mask_patients(plan) if plan.segments else set())
+        ),
         both and all(entry.origin == "real" for entry in learnt),
         " and ".join(sorted(origins)),
         _expected_weight(learnt, plan.given_share) if both else None,

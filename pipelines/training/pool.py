@@ -56,6 +56,7 @@ def fill(
     pause_s: float = 0.0,
     given: Path | None = None,
     real_share: float = 0.0,
+    labelled: bool = False,
 ) -> None:
     """Write cases into a ring of ``size`` files for as long as the process that started this one lives.
 
@@ -65,9 +66,11 @@ def fill(
         Folder of packed real cases, of the training fold only, that varied ones are made from.
     real_share : float
         Share of the varied real cases, in [0, 1]; the others are synthetic. Without real cases all are.
+    labelled : bool
+        Make synthetic cases of MS and NMOSD alone.
     """
     os.nice(5)
-    generator = make_generator(data, leave_out)
+    generator = make_generator(data, leave_out, labelled=labelled)
     real = PackedSamples(sorted(given.glob("*.npz"))) if given is not None else ()
     share = real_share if len(real) else 0.0
     varied, synthetic = real_cases(real, generator.masks, seed), generator.cases(seed)
@@ -97,6 +100,7 @@ def filling(
     workers: int = 1,
     given: Path | None = None,
     real_share: float = 0.0,
+    labelled: bool = False,
 ) -> Iterator[Callable[[], bool]]:
     """Keep processes filling ``folder`` while the block runs; each of them has its own ring and seed; see `fill`.
 
@@ -111,7 +115,7 @@ def filling(
         ring = folder / f"ring{worker}"
         ring.mkdir(parents=True, exist_ok=True)
         rings = max(1, size // workers)
-        arguments = (ring, data, leave_out, rings, seed + 7919 * worker, pause_s, given, real_share)
+        arguments = (ring, data, leave_out, rings, seed + 7919 * worker, pause_s, given, real_share, labelled)
         processes.append(context.Process(target=fill, args=arguments, daemon=True))
     for process in processes:
         process.start()

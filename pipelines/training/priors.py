@@ -113,9 +113,13 @@ PRIORS: dict[Label, Prior] = {
     ),
 }
 
-SATELLITES = 5.5
+SATELLITES = 7.0
 """Mean number of specks around each counted lesion. A radiologist counts 19 lesions where an expert's mask in three
 dimensions has 85 components: most of these are small and lie beside others [ours]."""
+
+APART_MM = 2.5
+"""How far a deep lesion keeps from ventricle and cortex: what touches them is read as periventricular or juxtacortical."""
+_TRIES = 12
 
 _LOAD = ((0.0, 0.25, 0.5, 0.75, 1.0), (0.08, 0.42, 1.0, 1.41, 2.6))
 """Patients' load: quantiles of the number of components over its median, 34, 85 and 121 at the quartiles."""
@@ -124,7 +128,7 @@ _SIZE_POWER = 1.3
 """Sizes rise with the load, as volumes spread wider (1.8, 14, 28.5 mL at the quartiles) than numbers do [ours]."""
 
 _HEIGHTS_MM = (-80.0, -20.0, 0.0, 15.0, 30.0, 45.0, 90.0)
-_HEIGHT_SHARES = (0.09, 0.07, 0.12, 0.26, 0.33, 0.13)
+_HEIGHT_SHARES = (0.10, 0.07, 0.09, 0.19, 0.38, 0.17)
 """Shares of the lesions' centres in cerebral white matter between those MNI z, in the space of the masks (see
 `MASK_BRAIN_LPS`). They make the volume of MS lesions stand as in real masks: 4, 13, 24, 34, 20, 5 %; the large lesions at the
 ventricles weigh more there than their number."""
@@ -191,14 +195,14 @@ def _ellipsoid(
 def _sizes_mm3(n: int, load: float, rng: np.random.Generator) -> FloatArray:
     """Return volumes of counted lesions: those of the upper fifth of 2465 real components, the specks being the others."""
     percentiles = [0, 20, 50, 75, 90, 94, 97, 100]
-    volumes = np.log([20.0, 42.0, 85.0, 230.0, 800.0, 1500.0, 3000.0, 40000.0])
+    volumes = np.log([20.0, 43.0, 95.0, 280.0, 1300.0, 2500.0, 11000.0, 40000.0])
     drawn = np.exp(np.interp(rng.uniform(0, 100, n), percentiles, volumes))
     return np.asarray(drawn * load**_SIZE_POWER, dtype=np.float32)
 
 
 def _speck_sizes_mm3(n: int, rng: np.random.Generator) -> FloatArray:
     """Return volumes of the specks beside counted lesions, from a voxel of the cube on."""
-    return np.exp(rng.normal(np.log(13.0), 0.95, n)).astype(np.float32)
+    return np.exp(rng.normal(np.log(12.0), 1.2, n)).astype(np.float32)
 
 
 def _band(anatomy: Anatomy, rng: np.random.Generator) -> BoolArray:
@@ -269,6 +273,8 @@ class _Drawing:
         self.anatomy, self.regions, self.rng = anatomy, regions, rng
         self.lesions = np.zeros(anatomy.labels.shape, np.int16)
         self._weights: dict[str, npt.NDArray[np.float64]] = {}
+        self._masks: dict[str, BoolArray] = {}
+        self._apart: BoolArray | None = None
 
     def centre(self, region: str) -> npt.NDArray[np.int64]:
         """Draw a place: by height in the cerebral white matter, evenly elsewhere."""
@@ -280,35 +286,61 @@ class _Drawing:
         )
 
     def blob(
-        self, centre: npt.NDArray[np.int64], volume_mm3: float, axis: FloatArray | None, number: int
+        self,
+        centre: npt.NDArray[np.int64],
+        volume_mm3: float,
+        axis: FloatArray | None,
+        number: int,
+        within: BoolArray | None = None,
     ) -> None:
-        """Draw one blob."""
+        """Draw one blob, or what of it lies within a mask."""
         where, inside = _ellipsoid(self.lesions.shape, centre, volume_mm3, axis, self.rng)
-        self.lesions[where][inside] = number
+        self.lesions[where][inside if within is None else inside & within[where]] = number
 
     def lesion(self, region: str, size_mm3: float, perpendicular: float, number: int) -> None:
-        """Draw a counted lesion with its specks."""
-        rng, centre, axis = self.rng, self.centre(region), None
+        """Draw a counted lesion with its specks, all of it in its region as a radiologist reads it."""
+        rng, axis = self.rng, None
+        reach_mm = (3 * size_mm3 / (4 * np.pi)) ** (1 / 3)
+        centre = self._abutting(reach_mm) if region == "periventricular" else self.centre(region)
         if region in ("periventricular", "callosal") and rng.random() < perpendicular:
             box = tuple(slice(max(c - 1, 0), c + 2) for c in centre)
             slope = np.array([g.mean() for g in np.gradient(self.anatomy.ventricle_mm[box])], np.float32)
             axis = slope if float(np.linalg.norm(slope)) > 0.1 else None
-        self.blob(centre, size_mm3 * (1.6 if axis is not None else 1.0), axis, number)
-        reach = (3 * size_mm3 / (4 * np.pi)) ** (1 / 3) / SPACING_MM
+        apart = self._deep() if region == "deep" else None
+        self.blob(centre, size_mm3 * (1.6 if axis is not None else 1.0), axis, number, apart)
         for size in _speck_sizes_mm3(int(rng.poisson(SATELLITES)), rng):
-            beside = self._beside(centre, reach)
+            beside = self._beside(centre, reach_mm / SPACING_MM, region)
             if beside is not None:
-                self.blob(beside, float(size), None, number)
+                self.blob(beside, float(size), None, number, apart)
 
-    def _beside(self, centre: npt.NDArray[np.int64], reach: float) -> npt.NDArray[np.int64] | None:
-        """Return a place outside a lesion, in the same tissue; None when a few tries find none."""
-        labels = self.anatomy.labels
-        for _ in range(4):
+    def _abutting(self, reach_mm: float) -> npt.NDArray[np.int64]:
+        """Return a periventricular place from which a lesion reaches the ventricle; the nearest of a few if none does."""
+        tried = [self.centre("periventricular") for _ in range(_TRIES)]
+        near = [float(self.anatomy.ventricle_mm[tuple(centre)]) for centre in tried]
+        return next(
+            (c for c, mm in zip(tried, near, strict=True) if mm <= reach_mm), tried[int(np.argmin(near))]
+        )
+
+    def _deep(self) -> BoolArray:
+        """Return where a deep lesion touches neither ventricle nor cortex."""
+        if self._apart is None:
+            self._apart = (self.anatomy.ventricle_mm > APART_MM) & (self.anatomy.cortex_mm > APART_MM)
+        return self._apart
+
+    def _beside(
+        self, centre: npt.NDArray[np.int64], reach: float, region: str
+    ) -> npt.NDArray[np.int64] | None:
+        """Return a place outside a lesion, in the same region; None when a few tries find none."""
+        if region not in self._masks:
+            self._masks[region] = np.zeros(self.lesions.shape, bool)
+            self._masks[region].ravel()[self.regions[region]] = True
+        inside_region = self._masks[region]
+        for _ in range(_TRIES):
             direction = self.rng.normal(size=3)
             direction *= (1.3 * reach + self.rng.uniform(3, 15)) / np.linalg.norm(direction)
             beside = np.rint(centre + direction).astype(np.int64)
-            inside = ((beside >= 0) & (beside < labels.shape)).all()
-            if inside and labels[tuple(beside)] == labels[tuple(centre)] and not self.lesions[tuple(beside)]:
+            inside = ((beside >= 0) & (beside < self.lesions.shape)).all()
+            if inside and inside_region[tuple(beside)] and not self.lesions[tuple(beside)]:
                 return beside
         return None
 

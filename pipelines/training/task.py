@@ -70,6 +70,8 @@ class Task(ABC):
         self.small = small
         self.network = self._build()
         self.class_weight: Tensor | None = None
+        self.auxiliary: nn.Module = nn.Identity()
+        """Layers that the training needs and the weights leave out."""
 
     @abstractmethod
     def _build(self) -> nn.Module: ...

@@ -12,6 +12,7 @@ slices 20 apart around the lateral ventricles and 128x128 pixels, not the height
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,13 +120,48 @@ def slices_from_cube(cube_values: FloatArray, rng: np.random.Generator | None = 
         The cube holds no brain.
     """
     mask = brain_of(cube_values)
-    grid = Grid((mask.shape[0], mask.shape[1], mask.shape[2]), _matched_to_template(mask))
+    averaged = _averages(mask, rng)
+    return _brain_means(averaged(np.where(mask, cube_values, np.float32(0))), averaged(mask))
+
+
+def slices_of_mask(
+    mask: BoolArray, cube_values: FloatArray, rng: np.random.Generator | None = None
+) -> FloatArray:
+    """Return how much of each pixel of `slices_from_cube` lies in a mask of the cube, float32 in [0, 1], (5, 128, 128).
+
+    Parameters
+    ----------
+    mask : bool array, shape (k, j, i)
+    cube_values, rng : see `slices_from_cube`
+        An rng of the same seed gives the same planes.
+
+    Raises
+    ------
+    PipelineError
+        The cube holds no brain.
+    """
+    return _averages(brain_of(cube_values), rng)(mask)
+
+
+def _averages(
+    brain: BoolArray, rng: np.random.Generator | None
+) -> Callable[[npt.NDArray[np.generic]], FloatArray]:
+    """Return what averages an array of a cube over the boxes of the five slices' pixels, 0 outside the cube."""
+    grid = Grid((brain.shape[0], brain.shape[1], brain.shape[2]), _matched_to_template(brain))
     heights = np.array(PLANES_MM)
     if rng is not None:
         middle = heights.mean()
         heights = middle + (heights - middle) * (1 + rng.uniform(-STRETCH, STRETCH))
         heights += rng.uniform(-SHIFT_MM, SHIFT_MM)
-    return _sampled(cube_values, mask, grid, np.eye(4), tuple(float(h) for h in heights))
+    fine = [_fine_grid(float(height)) for height in heights]
+    across = np.concatenate([_box_weights(grid, plane, 0, _ACROSS) for plane in fine])
+    rows, columns = _box_weights(grid, fine[0], 1, _WITHIN), _box_weights(grid, fine[0], 2, _WITHIN)
+
+    def averaged(array: npt.NDArray[np.generic]) -> FloatArray:
+        # Nothing is turned, so each axis is averaged by itself, several times faster.
+        return np.asarray(rows @ np.tensordot(across, array.astype(np.float32), 1) @ columns.T)
+
+    return averaged
 
 
 def _matched_to_template(mask: BoolArray) -> Affine:
@@ -154,6 +190,30 @@ def _fine_grid(height_mm: float) -> Grid:
     return Grid((_ACROSS, SIDE * _WITHIN, SIDE * _WITHIN), affine)
 
 
+def _box_weights(source: Grid, fine: Grid, axis: int, samples: int) -> FloatArray:
+    """Return the part of each of a cube's planes along an axis in the pixels of a slice, (pixels, planes).
+
+    Both grids lie along MNI's axes; the same trilinear samples as `resample` takes, 0 outside the cube, averaged.
+    """
+    number, column = fine.shape_kji[axis], 2 - axis
+    along = fine.affine[column, 3] + fine.affine[column, column] * np.arange(number)
+    planes = (along - source.affine[column, 3]) / source.affine[column, column]
+    distance = np.abs(planes[:, None] - np.arange(source.shape_kji[axis]))
+    weights = np.maximum(0, 1 - distance).reshape(number // samples, samples, -1).mean(axis=1)
+    return np.asarray(weights, dtype=np.float32)
+
+
+def _brain_means(total: FloatArray, share: FloatArray) -> FloatArray:
+    """Return the mean over the brain in each pixel's box, `BACKGROUND` where it fills less than half of it."""
+    inside = share > 0.5
+    images = np.full(share.shape, BACKGROUND, dtype=np.float32)
+    # a dark pixel of the brain stays apart from the background, which is told by its value alone
+    images[inside] = np.maximum(
+        total[inside] / share[inside], np.nextafter(np.float32(BACKGROUND), np.float32(0))
+    )
+    return images
+
+
 def _pixels(fine: FloatArray) -> npt.NDArray[np.float32]:
     """Return the mean over each pixel's samples, shape (128, 128)."""
     return np.asarray(fine.reshape(_ACROSS, SIDE, _WITHIN, SIDE, _WITHIN).mean(axis=(0, 2, 4)))
@@ -168,14 +228,9 @@ def _sampled(
 ) -> FloatArray:
     """Return slices of a volume; only brain takes part in the averages, so no skull bleeds into its edge."""
     masked = np.where(mask, normalised, np.float32(0))
-    images = np.full((len(heights_mm), SIDE, SIDE), BACKGROUND, dtype=np.float32)
-    for image, height_mm in zip(images, heights_mm, strict=True):
+    shares, totals = [], []
+    for height_mm in heights_mm:
         target = _fine_grid(height_mm)
-        share = _pixels(resample(mask, source, target, transform=mni_to_source))
-        total = _pixels(resample(masked, source, target, transform=mni_to_source))
-        inside = share > 0.5
-        # a dark pixel of the brain stays apart from the background, which is told by its value alone
-        image[inside] = np.maximum(
-            total[inside] / share[inside], np.nextafter(np.float32(BACKGROUND), np.float32(0))
-        )
-    return images
+        shares.append(_pixels(resample(mask, source, target, transform=mni_to_source)))
+        totals.append(_pixels(resample(masked, source, target, transform=mni_to_source)))
+    return _brain_means(np.stack(totals), np.stack(shares))

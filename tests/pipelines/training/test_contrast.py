@@ -7,7 +7,16 @@ import pytest
 from scipy import ndimage
 
 from pipelines.training.anatomy import Tissue, from_template
-from pipelines.training.contrast import Acquisition, bright_patches, draw_acquisition, paint, scan
+from pipelines.training.contrast import (
+    TEXTURE_LIMIT,
+    Acquisition,
+    bright_patches,
+    draw_acquisition,
+    paint,
+    scan,
+    texture,
+    tissue_means,
+)
 from pipelines.training.priors import draw_lesions, places
 
 BOX = (slice(56, 136), slice(40, 120), slice(40, 120))
@@ -57,8 +66,24 @@ def test_white_matter_varies_as_on_real_images() -> None:
     assert 0.085 < np.median(scanned()[:, 3]) < 0.16  # 0.10 to 0.15 on real ones
 
 
+def test_no_head_is_so_rough_that_its_texture_looks_like_a_lesion() -> None:
+    for seed in range(6):
+        uneven = texture((60, 60, 60), np.random.default_rng(seed))
+        assert uneven.max() <= 1 + TEXTURE_LIMIT
+        assert uneven.mean() == pytest.approx(1, abs=0.02)
+        assert uneven.std() > 0.01
+
+
 def test_grey_over_white_is_that_of_flair() -> None:
     assert 1.06 < np.median(scanned()[:, 4]) < 1.2  # 1.06 to 1.16 on real ones, wider by intent
+
+
+def test_flair_alone_is_drawn_where_it_is_asked_for() -> None:
+    drawn = np.array([tissue_means(np.random.default_rng(n), 1.0) for n in range(200)])
+    assert (drawn[:, Tissue.VENTRICLE] < 0.6).all()
+    assert (
+        np.mean([tissue_means(np.random.default_rng(n))[Tissue.VENTRICLE] > 0.6 for n in range(200)]) > 0.02
+    )
 
 
 def test_patches_of_cortex_are_bright_and_small() -> None:

@@ -52,6 +52,21 @@ def test_classification_network_learns_from_pooled_volumes(large_pool: Path, tmp
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.parametrize("name", ["five-slices", "densenet121", "senet50", "squeezenet"])
+def test_cells_with_lesions_are_learnt_beside_the_class_and_left_out_of_the_weights(
+    name: str, large_pool: Path, tmp_path: Path
+) -> None:
+    before = set(make_task(name, small=True).network.state_dict())
+    training = trainer(name, tmp_path / "out", [replace(STEADY, rate=3e-3, steps=24)])
+    training.run(large_pool, every=4)
+    cells = [entry["cells"] for entry in training.state.history]
+    assert cells[-1] < 0.9 * cells[0]
+    assert set(training.best.state_dict()) == before
+    again = trainer(name, tmp_path / "out", [replace(STEADY, rate=3e-3, steps=24)])
+    assert again.resume()
+    torch.testing.assert_close(again.auxiliary.state_dict(), training.auxiliary.state_dict())
+
+
 def test_parts_of_the_joint_loss_follow_the_ablation(pool: Path, tmp_path: Path) -> None:
     parts = {}
     for name in ("joint", "joint:no-cross-loss", "joint:only-segmentation", "joint:only-classification"):
