@@ -72,7 +72,8 @@ class _ClassTask(Task):
     def __init__(self, name: str, *, small: bool = False) -> None:
         super().__init__(name, small=small)
         self._guided = GUIDED.get(name, "layer2")
-        channels = self._with_maps(self.network.eval(), torch.zeros(1, *self._trial))[1].shape[1]
+        with torch.no_grad():
+            channels = self._with_maps(self.network.eval(), torch.zeros(1, *self._trial))[1].shape[1]
         head = (nn.Conv3d if len(self._trial) == 4 else nn.Conv2d)(channels, self._trial[0], 1)
         nn.init.constant_(head.bias, GUIDE_BIAS)  # type: ignore[arg-type]
         self.auxiliary = head

@@ -1,6 +1,6 @@
 """A pool of ready cases on disk, filled by a process beside the training and refreshed for as long as it lasts.
 
-One case takes about two seconds to make and a tenth of that to learn from; the pool lets each be seen several times, in
+One case takes about a second to make and a fraction of that to learn from; the pool lets each be seen several times, in
 other crops, without the training ever waiting.
 """
 
