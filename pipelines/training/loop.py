@@ -128,10 +128,12 @@ class Trainer:
         return self.average.module
 
     def _optimizer_of(self, phase: Phase) -> torch.optim.Optimizer:
-        learnt = [*self.model.parameters(), *self.auxiliary.parameters()]
         if phase.decay:
-            return torch.optim.AdamW(learnt, lr=phase.rate, weight_decay=WEIGHT_DECAY)
-        return torch.optim.Adam(learnt, lr=phase.rate)
+            return torch.optim.AdamW(self._learnt(), lr=phase.rate, weight_decay=WEIGHT_DECAY)
+        return torch.optim.Adam(self._learnt(), lr=phase.rate)
+
+    def _learnt(self) -> list[nn.Parameter]:
+        return [*self.model.parameters(), *self.auxiliary.parameters()]
 
     def save(self) -> None:
         """Write a checkpoint; it appears whole or not at all."""
@@ -216,7 +218,11 @@ class Trainer:
             self.report(f"step {self.state.step} of {phase.name} skipped: its loss is not finite")
             return {}
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        norm = nn.utils.clip_grad_norm_(self._learnt(), CLIP_NORM)
+        if not bool(torch.isfinite(norm)):
+            # One such step would end every later one.
+            self.report(f"step {self.state.step} of {phase.name} skipped: its gradient is not finite")
+            return {}
         optimizer.step()
         self.average.update_parameters(self.model)
         return values
