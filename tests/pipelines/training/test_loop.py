@@ -177,3 +177,15 @@ def test_score_that_is_no_number_never_becomes_the_best(pool: Path, tmp_path: Pa
     training.run(pool, validate=validate)
     best = torch.cat([value.flatten().float() for value in training.best.state_dict().values()])
     assert torch.equal(best, kept[1])
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(pool: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    training = trainer("nnunet", tmp_path / "out", [replace(CROPS, steps=1)], lines)
+    weights = list(training.model.parameters())
+    before = [weight.detach().clone() for weight in weights]
+    weights[0].register_hook(lambda gradient: gradient * float("nan"))
+    training.run(pool)
+    assert any("its gradient is not finite" in line for line in lines)
+    for weight, earlier in zip(weights, before, strict=True):
+        torch.testing.assert_close(weight.detach(), earlier)
