@@ -78,7 +78,7 @@ def phantom_cases(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataSetError(f"cannot make {out}: {error.strerror}") from error
-    # A training sees other contrasts too; what the node is sent and takes is FLAIR.
+    # A training sees other contrasts too; a case to look at, and to be judged by, is FLAIR.
     generator = replace(make_generator(data), flair_order_share=1.0)
     rows, written = [], []
     for number in range(count):
