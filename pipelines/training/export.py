@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from pipelines.errors import WeightsError
-from pipelines.training.priors import mask_files, patient_of
+from pipelines.training.patterns import mask_files, patient_of
 from pipelines.training.recipes import JOINT, Kind, ablation_of, check_name
 from pipelines.training.results import CONFIG, read_json
 from pipelines.training.task import Task

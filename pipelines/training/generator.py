@@ -14,7 +14,9 @@ from pipelines.flair.intensity import normalise
 from pipelines.training.anatomy import Anatomy, Tissue, load_anatomies
 from pipelines.training.artefacts import bent_coordinates, jittered_mask, remaining_skull
 from pipelines.training.contrast import FLAIR_ORDER_SHARE, draw_acquisition, paint, scan
-from pipelines.training.priors import Label, draw_lesions, places, read_masks, transplant
+from pipelines.training.lesions import draw_lesions, places
+from pipelines.training.patterns import read_masks, transplant
+from pipelines.training.priors import Label
 from pipelines.types import BoolArray, FloatArray
 
 TRANSPLANT_SHARE = 0.4

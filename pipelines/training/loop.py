@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipelines.errors import WeightsError
 from pipelines.training.pool import ready
 from pipelines.training.recipes import Phase
 from pipelines.training.task import HALF_EDGE, Batch, Task
@@ -27,6 +28,8 @@ WARM_STEPS = 40
 GPU_LOADERS = 8
 """Threads that read batches ahead of a GPU; one beside a CPU."""
 SAVE_EVERY_S = 60.0
+MOST_SKIPPED = 20
+"""Steps in a row without a finite gradient after which a training is given up."""
 Report = Callable[[str], None]
 Watch = Callable[[Phase, int, dict[str, float]], None]
 """Told of every step: the phase, how many of its steps are done, the parts of the loss."""
@@ -115,6 +118,7 @@ class Trainer:
         self.state = State()
         self._optimizer = self._optimizer_of(phases[0])
         self._saved_at = time.monotonic()
+        self._skipped = 0
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -179,6 +183,11 @@ class Trainer:
             Steps between two lines of report.
         validate : callable, optional
             Called at the end of each epoch; without it no phase stops early, and its last average counts.
+
+        Raises
+        ------
+        WeightsError
+            `MOST_SKIPPED` steps in a row could not be learnt from.
         """
         while self.state.phase < len(self.phases):
             phase = self.phases[self.state.phase]
@@ -215,17 +224,26 @@ class Trainer:
             loss, parts = self.task.loss(self.model, (image, lesions, weight, target), phase)
         values = {name: part.item() for name, part in parts.items()}
         if not bool(torch.isfinite(loss)):
-            self.report(f"step {self.state.step} of {phase.name} skipped: its loss is not finite")
-            return {}
+            return self._skip(phase, "loss")
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self._learnt(), CLIP_NORM)
         if not bool(torch.isfinite(norm)):
             # One such step would end every later one.
-            self.report(f"step {self.state.step} of {phase.name} skipped: its gradient is not finite")
-            return {}
+            return self._skip(phase, "gradient")
+        self._skipped = 0
         optimizer.step()
         self.average.update_parameters(self.model)
         return values
+
+    def _skip(self, phase: Phase, what: str) -> dict[str, float]:
+        self.report(f"step {self.state.step} of {phase.name} skipped: its {what} is not finite")
+        self._skipped += 1
+        if self._skipped == MOST_SKIPPED:
+            raise WeightsError(
+                f"training stopped: {MOST_SKIPPED} steps in a row had no finite {what}; look for cases with odd "
+                "intensities, or start from other weights"
+            )
+        return {}
 
     def _batches(self, phase: Phase, pool: Path) -> Iterator[Batch]:
         """Draw the batches of a phase from the step that it stands at, some ahead; each step has its own seed."""

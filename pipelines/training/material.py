@@ -17,8 +17,8 @@ from pipelines.errors import DataSetError
 from pipelines.training.cases import PSEUDO_LABELLED, Entry, load_case, read_index
 from pipelines.training.folds import by_patient
 from pipelines.training.generator import make_generator
+from pipelines.training.patterns import mask_files, patient_of
 from pipelines.training.pool import filling, pack, pack_sample, ready, unpack, wait_for
-from pipelines.training.priors import mask_files, patient_of
 from pipelines.training.sample import NO_CLASS
 
 FIRST_CASES = 8
@@ -207,7 +207,8 @@ def _entries(plan: Plan, report: Report) -> list[Entry]:
         - _mask_patients(replace(plan, leave_out=()))
     )
     if nobody:
-        raise DataSetError(f"{plan.data or 'no data set'} has no patient {min(nobody)} to leave out")
+        where = "without a data set there is" if plan.data is None else f"{plan.data} has"
+        raise DataSetError(f"{where} no patient {min(nobody)} to leave out")
     if not indexed or plan.given_share == 0:
         return []
     usable = [

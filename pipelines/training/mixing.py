@@ -25,12 +25,12 @@ from pipelines.training.artefacts import (
     smooth_field,
     thick_slices,
 )
-from pipelines.training.priors import carried
+from pipelines.training.patterns import carried
 from pipelines.training.sample import NO_CLASS, Sample
 from pipelines.types import BoolArray, FloatArray
 
 Masks = Mapping[str, tuple[BoolArray, npt.NDArray[np.float64]]]
-"""Patient to lesion mask (x, y, z) and LPS affine, MNI152 space; see `priors.read_masks`."""
+"""Patient to lesion mask (x, y, z) and LPS affine, MNI152 space; see `patterns.read_masks`."""
 
 MIX_SHARE = 0.4
 """Share of real cases that get another real case's lesions, where there is another one."""
@@ -125,7 +125,7 @@ def paint_lesions(
     Parameters
     ----------
     mask, lps
-        See `priors.carried`.
+        See `patterns.carried`.
     """
     brain, image = brain_of(recipient), signal(recipient)
     where = carried(mask, lps, mni_extents(brain), brain.shape, rng) > rng.uniform(0.25, 0.5)

@@ -17,7 +17,7 @@ from pipelines.training.contrast import (
     texture,
     tissue_means,
 )
-from pipelines.training.priors import draw_lesions, places
+from pipelines.training.lesions import draw_lesions, places
 
 BOX = (slice(56, 136), slice(40, 120), slice(40, 120))
 """The middle of the head, an eighth of the cube."""

@@ -9,7 +9,9 @@ from pipelines.training.artefacts import jittered_mask, smooth_field
 from pipelines.training.contrast import Acquisition, scan, tissue_means
 from pipelines.training.cube import CUBE, SPACING_MM
 from pipelines.training.generator import Generator, outline
-from pipelines.training.priors import REGIONS, draw_lesions, places, transplant
+from pipelines.training.lesions import draw_lesions, places
+from pipelines.training.patterns import transplant
+from pipelines.training.priors import REGIONS
 
 ML = SPACING_MM**3 / 1000
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.training.loop import Trainer
+from pipelines.errors import WeightsError
+from pipelines.training.loop import MOST_SKIPPED, Trainer
 from pipelines.training.pool import ready
 from pipelines.training.recipes import Phase
 from pipelines.training.sample import Sample, unpack
@@ -189,3 +190,23 @@ def test_a_gradient_that_is_not_finite_changes_nothing(pool: Path, tmp_path: Pat
     assert any("its gradient is not finite" in line for line in lines)
     for weight, earlier in zip(weights, before, strict=True):
         torch.testing.assert_close(weight.detach(), earlier)
+
+
+def test_training_that_learns_from_no_step_ends_with_one_clear_line(pool: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    training = trainer("nnunet", tmp_path / "out", [replace(CROPS, steps=MOST_SKIPPED + 5)], lines)
+    next(iter(training.model.parameters())).register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(WeightsError, match=f"{MOST_SKIPPED} steps in a row had no finite gradient"):
+        training.run(pool)
+    assert sum("skipped" in line for line in lines) == MOST_SKIPPED
+
+
+def test_steps_that_cannot_be_learnt_from_now_and_then_end_nothing(pool: Path, tmp_path: Path) -> None:
+    steps = 2 * MOST_SKIPPED
+    training = trainer("nnunet", tmp_path / "out", [replace(CROPS, steps=steps)])
+    seen = iter(range(steps))
+    next(iter(training.model.parameters())).register_hook(
+        lambda gradient: gradient * float("nan") if next(seen) % 10 else gradient
+    )
+    training.run(pool)
+    assert training.state.phase == 1

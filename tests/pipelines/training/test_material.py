@@ -125,6 +125,8 @@ def test_patient_that_is_not_there_cannot_be_left_out(
     data = data_set(tmp_path / "data", ["none"] * 2, masks=["a.b"])
     with pytest.raises(DataSetError, match="has no patient p07 to leave out"):
         prepared(plan_of(data, tmp_path / "out", leave_out=("p1", "p07")))
+    with pytest.raises(DataSetError, match="without a data set there is no patient p07 to leave out"):
+        prepared(replace(plan_of(data, tmp_path / "out", leave_out=("p07",)), data=None))
     assert prepared(plan_of(data, tmp_path / "out", leave_out=("p1", "a.b"))).seen_patients == ["p0"]
 
 

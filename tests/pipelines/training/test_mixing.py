@@ -186,7 +186,7 @@ def test_packed_samples_are_read_when_asked_for(tmp_path: Path) -> None:
 
 def test_lesions_of_one_patient_are_painted_into_another(shared_data: Path) -> None:
     from pipelines.training.cases import Entry, load_case
-    from pipelines.training.priors import read_masks
+    from pipelines.training.patterns import read_masks
 
     folder = shared_data / "open_ms" / "mni" / "patient07"
     entry = Entry("07", "07", folder / "flair.nii.gz", None, folder / "lesions.nii.gz", "MS")

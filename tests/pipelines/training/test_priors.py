@@ -18,19 +18,9 @@ from scipy import ndimage
 
 from pipelines.training.anatomy import Anatomy, from_template
 from pipelines.training.cube import SPACING_MM
-from pipelines.training.priors import (
-    _HEIGHTS_MM,
-    PRIORS,
-    Label,
-    _draw_regions,
-    count_of,
-    draw_lesions,
-    load_at,
-    mask_height,
-    places,
-    read_masks,
-    transplant,
-)
+from pipelines.training.lesions import draw_lesions, places
+from pipelines.training.patterns import mask_height, read_masks, transplant
+from pipelines.training.priors import HEIGHTS_MM, PRIORS, Label, count_of, draw_regions, load_at
 
 VOXEL_MM3 = SPACING_MM**3
 PATIENTS = 48
@@ -51,14 +41,14 @@ def drawn(label: Label) -> tuple[np.ndarray, ...]:
     """Volumes in mL, numbers of components, counted lesions, all sizes in mm3, share of volume by height."""
     anatomy, regions = head()
     height = np.broadcast_to(mask_height(anatomy.mni_axes()[0]), anatomy.labels.shape)
-    patients, sizes, heights = [], [], np.zeros(len(_HEIGHTS_MM) - 1)
+    patients, sizes, heights = [], [], np.zeros(len(HEIGHTS_MM) - 1)
     for n in range(PATIENTS):
         load = float(load_at((n + 0.5) / PATIENTS))
         lesions = draw_lesions(anatomy, label, regions, np.random.default_rng((11, n)), load)
         found = sizes_of(lesions > 0)
         patients.append((found.sum() / 1000, len(found), len(np.unique(lesions)) - 1))
         sizes.append(found)
-        heights += np.histogram(height[lesions > 0], _HEIGHTS_MM)[0]
+        heights += np.histogram(height[lesions > 0], HEIGHTS_MM)[0]
     ml, components, counted = np.array(patients).T
     return ml, components, counted, np.concatenate(sizes), heights / heights.sum()
 
@@ -98,7 +88,7 @@ def test_patients_have_the_published_number_of_lesions() -> None:
     for label, published in (("MS", 19), ("NMOSD", 11.5)):
         prior = PRIORS[label]  # type: ignore[index]
         counts = [
-            len(_draw_regions(prior, count_of(prior, load), available, rng))
+            len(draw_regions(prior, count_of(prior, load), available, rng))
             for load in load_at(rng.random(2000))
         ]
         # SD of the load is 0.7 of its mean: two standard errors at n = 2000 are 3 %; sites fill up small loads.
@@ -128,7 +118,7 @@ def test_regions_have_the_published_shares(
     label: Label, periventricular: float, deep: float, sites: dict[str, int]
 ) -> None:
     prior, rng, available = PRIORS[label], np.random.default_rng(5), set(head()[1])
-    patients = [Counter(_draw_regions(prior, round(prior.count), available, rng)) for _ in range(1000)]
+    patients = [Counter(draw_regions(prior, round(prior.count), available, rng)) for _ in range(1000)]
     lesions = sum(patients, Counter())
     total = lesions.total()
     assert lesions["periventricular"] / total == pytest.approx(periventricular, abs=0.04)
@@ -166,14 +156,14 @@ def test_transplanted_patterns_keep_size_and_height_of_the_real_ones(shared_data
     anatomy, _ = head()
     masks = read_masks(shared_data / "open_ms" / "lesions_mni", ())
     height = np.broadcast_to(mask_height(anatomy.mni_axes()[0]), anatomy.labels.shape)
-    carried, real = np.zeros((2, len(_HEIGHTS_MM) - 1))
+    carried, real = np.zeros((2, len(HEIGHTS_MM) - 1))
     ratios = []
     for n, (mask, lps) in enumerate(list(masks.values())[::4]):
         lesions = transplant(anatomy, mask, lps, np.random.default_rng(n)) > 0
         # The template's brain is larger than that of the masks: their extents are matched, so volumes grow with it.
         ratios.append(lesions.sum() * VOXEL_MM3 / (mask.sum() * abs(np.linalg.det(lps[:3, :3]))))
-        carried += np.histogram(height[lesions], _HEIGHTS_MM)[0]
+        carried += np.histogram(height[lesions], HEIGHTS_MM)[0]
         superior = np.argwhere(mask)[:, 2] * lps[2, 2] + lps[2, 3]
-        real += np.histogram(mask_height(superior), _HEIGHTS_MM)[0]
+        real += np.histogram(mask_height(superior), HEIGHTS_MM)[0]
     assert 0.7 < np.median(ratios) < 1.3
     assert carried / carried.sum() == pytest.approx(real / real.sum(), abs=0.07)
