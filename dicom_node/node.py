@@ -32,7 +32,7 @@ from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.commitment import Terms
-from dicom_node.receive.connection import Limits
+from dicom_node.receive.limits import Limits
 from dicom_node.receive.pool import Receivers
 from dicom_node.receive.spool import Spool, sync_folder
 from dicom_node.receive.tls import ServerTls

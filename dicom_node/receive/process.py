@@ -23,7 +23,7 @@ from dicom_node.receive.admission import Refusal
 from dicom_node.receive.association import Association
 from dicom_node.receive.channel import Channel
 from dicom_node.receive.commitment import Terms
-from dicom_node.receive.connection import Limits
+from dicom_node.receive.limits import Limits
 from dicom_node.receive.scp import StorageSCP
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.tls import ServerTls

@@ -20,7 +20,7 @@ from dicom_node import __version__
 from dicom_node.receive.admission import Gatekeeper
 from dicom_node.receive.association import Association, ReceiveEvents
 from dicom_node.receive.commitment import NO_TERMS, Terms
-from dicom_node.receive.connection import Limits
+from dicom_node.receive.limits import Limits
 from dicom_node.receive.server import ReceiveServer
 from dicom_node.receive.services import services
 from dicom_node.receive.spool import Spool

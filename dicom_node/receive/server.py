@@ -18,7 +18,8 @@ from typing import Any
 from pynetdicom import AE, _config, evt
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
-from dicom_node.receive.connection import Limits, SteppedAssociation
+from dicom_node.receive.connection import SteppedAssociation
+from dicom_node.receive.limits import Limits
 from dicom_node.receive.listener import listen
 from dicom_node.receive.wire import Wire
 

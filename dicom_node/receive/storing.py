@@ -20,7 +20,7 @@ from dicom_node.standard.status import (
 
 
 class Storing:
-    """Takes an association's objects (:class:`dicom_node.receive.connection.Taker`), on its thread.
+    """Takes an association's objects (:class:`dicom_node.receive.messages.Taker`), on its thread.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ NODE = """
 import sys
 from pathlib import Path
 from dicom_node.receive.admission import Admission, Gate
-from dicom_node.receive.connection import Limits
+from dicom_node.receive.limits import Limits
 from dicom_node.receive.pool import Receivers
 from dicom_node.receive.spool import Spool
 
@@ -60,7 +60,7 @@ from dicom_node.config import load_settings
 from dicom_node.intake import Intake
 from dicom_node.jobs.store import Store
 from dicom_node.receive.admission import Admission, Gate
-from dicom_node.receive.connection import Limits
+from dicom_node.receive.limits import Limits
 from dicom_node.receive.pool import Receivers
 from dicom_node.receive.spool import Spool
 from dicom_node.worklog.writer import Worklog

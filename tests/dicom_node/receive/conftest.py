@@ -19,7 +19,7 @@ from pynetdicom import AE
 from dicom_node.deliver.checkpoint import Checkpoint
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.association import Association
-from dicom_node.receive.connection import Limits
+from dicom_node.receive.limits import Limits
 from dicom_node.receive.pool import Receivers
 from dicom_node.receive.spool import Spool
 

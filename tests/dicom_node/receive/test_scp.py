@@ -229,7 +229,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from dicom_node.receive.admission import Admission, Gate
-from dicom_node.receive.connection import Limits
+from dicom_node.receive.limits import Limits
 from dicom_node.receive.pool import Receivers
 from dicom_node.receive.spool import Spool
 from dicom_node.standard.contexts import VERIFICATION

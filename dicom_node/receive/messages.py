@@ -1,0 +1,122 @@
+"""The messages of an association, put together from its P-DATA (PS3.8 9.3.5, annex E; PS3.7 6.3)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from pynetdicom.pdu_primitives import P_DATA
+
+from dicom_node.receive import dimse
+from dicom_node.receive.dimse import ProtocolError, StoreRequest
+from dicom_node.receive.wire import LateError
+
+if TYPE_CHECKING:
+    from dicom_node.receive.connection import SteppedAssociation
+
+OTHER_MESSAGE_LIMIT = 16 << 20
+"""Bytes that a message other than a C-STORE may have; it is held in memory."""
+
+COMMAND_LIMIT = 1 << 16
+"""Bytes that a command set may have."""
+
+
+class Taker(Protocol):
+    """Takes the data sets of an association, fragment by fragment."""
+
+    def begin(self, request: StoreRequest) -> None:
+        """Note that an object comes."""
+
+    def write(self, fragment: memoryview) -> None:
+        """Take a fragment; the view is only valid until the return."""
+
+    def finish(self) -> bytes:
+        """Return the PDU that answers: the object is on the disk, or it is refused."""
+
+
+class Messages:
+    """Puts P-DATA together: C-STORE goes to the association's taker, everything else to pynetdicom."""
+
+    def __init__(self, assoc: SteppedAssociation) -> None:
+        self._assoc = assoc
+        self._command = bytearray()
+        self._request: StoreRequest | None = None
+        self._deadline = 0.0
+        self._others = -1  # bytes of the message that pynetdicom is given; -1: none has begun
+
+    def take(self, pdu: memoryview) -> bool:
+        """Take the content of a P-DATA-TF PDU, and tell whether all of it was the taker's.
+
+        Raises
+        ------
+        ProtocolError
+            It does not fit in here.
+        """
+        for context_id, control, fragment in dimse.fragments(pdu):
+            if control & dimse.IS_COMMAND:
+                self._take_command(context_id, control, fragment)
+            elif self._request is not None:
+                self._take_data(context_id, control, fragment)
+            else:
+                self._pass_on(context_id, control, fragment)
+        assoc = self._assoc
+        return self._others < 0 and assoc.dimse.msg_queue.empty() and assoc.dul.event_queue.empty()
+
+    def _take_command(self, context_id: int, control: int, fragment: memoryview) -> None:
+        if self._request is not None or self._others > 0:
+            raise ProtocolError("a command in the middle of a data set")
+        if not self._command:
+            self._deadline = time.monotonic() + self._assoc.limits.object_s
+        self._command += fragment
+        if len(self._command) > COMMAND_LIMIT:
+            raise ProtocolError("a command set without an end")
+        if not control & dimse.IS_LAST:
+            self._check_time("a command")
+            return
+        command, self._command = self._command, bytearray()
+        if context_id not in self._assoc._accepted_cx:
+            raise ProtocolError("a message in a presentation context that was not accepted")
+        elements = dimse.read_command(command)
+        taker = self._assoc.taker
+        if taker is None or dimse.command_field(elements) != dimse.C_STORE_RQ:
+            self._others = 0
+            self._pass_on(context_id, control, memoryview(command))
+            return
+        request = dimse.store_request(context_id, elements)
+        taker.begin(request)
+        if request.has_data_set:
+            self._request = request
+        else:
+            self._assoc.dul.socket.send(taker.finish())
+
+    def _take_data(self, context_id: int, control: int, fragment: memoryview) -> None:
+        taker, request = self._assoc.taker, self._request
+        assert taker is not None and request is not None
+        if context_id != request.context_id:
+            raise ProtocolError("a data set in another presentation context than its command")
+        taker.write(fragment)
+        if control & dimse.IS_LAST:
+            self._request = None
+            self._assoc.dul.socket.send(taker.finish())
+        else:
+            self._check_time("an object")
+
+    def _pass_on(self, context_id: int, control: int, fragment: memoryview) -> None:
+        if self._others < 0:
+            raise ProtocolError("a data set without a command")
+        self._others += len(fragment)
+        if self._others > OTHER_MESSAGE_LIMIT:
+            raise ProtocolError(f"a message of more than {OTHER_MESSAGE_LIMIT} bytes that is no C-STORE")
+        primitive = P_DATA()
+        primitive.presentation_data_value_list.append((context_id, bytes((control,)) + fragment))
+        provider = self._assoc.dimse
+        provider.receive_primitive(primitive)
+        if provider.message is None:
+            self._others = -1
+        else:
+            self._check_time("a message")
+
+    def _check_time(self, what: str) -> None:
+        """Raise LateError when a message that is not complete has had its time."""
+        if time.monotonic() > self._deadline:
+            raise LateError(f"{what} took longer than {self._assoc.limits.object_s:g} s")
