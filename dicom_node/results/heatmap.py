@@ -11,7 +11,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_node.errors import ResultError
 from dicom_node.results import wording
-from dicom_node.results.colours import RgbArray, grey, overlay, window_of, with_line
+from dicom_node.results.colours import FAINT, RgbArray, grey, overlay, window_of, with_line
 from dicom_node.results.context import ResultContext
 from dicom_node.results.detail import with_detail
 from dicom_node.results.manifest import site_name
@@ -61,7 +61,9 @@ def build_heatmaps(
             place = slice_of(series, sources, k)
             background = grey(series.volume.array[k], window)
             image = draw_caption(
-                _drawn(background, heatmap, k), caption_of(heatmap, model, place, findings), colour_bar=True
+                _drawn(background, heatmap, k),
+                caption_of(heatmap, model, place, findings, k),
+                colour_bar=True,
             )
             ds = _secondary_capture(image, place, heatmap, model, structure_of(heatmap, findings))
             finish(
@@ -109,8 +111,10 @@ def slices_shown(heatmap: Heatmap, findings: Findings, context: ResultContext) -
     return list(range(min(lit), max(lit) + 1)) if lit else []
 
 
-def caption_of(heatmap: Heatmap, model: ModelCard | None, place: Slice, findings: Findings) -> Caption:
-    """Return what is burned into a heatmap."""
+def caption_of(
+    heatmap: Heatmap, model: ModelCard | None, place: Slice, findings: Findings, k: int
+) -> Caption:
+    """Return what is burned into the heatmap of slice ``k``."""
     if heatmap.laterality:
         explained = f'{structure_of(heatmap, findings).capitalize()}: class "{heatmap.class_name}"'
         outcome = "" if heatmap.probability is None else f" {wording.probability_text(heatmap.probability)}"
@@ -124,9 +128,11 @@ def caption_of(heatmap: Heatmap, model: ModelCard | None, place: Slice, findings
         heatmap.name,
         f"{model.name} {model.version}" if model else heatmap.model,
     ]
+    if heatmap.values[k].max() < FAINT:
+        top.append(f"below {FAINT:g} on this slice")
     bottom = ["RESEARCH USE"]
     if model is not None and is_synthetic(model):
-        bottom.append("trained on synthetic data")
+        bottom.append(f"trained on {model.trained_on} data")
     return Caption(tuple(top), tuple(bottom), side_letters(place.orientation))
 
 

@@ -25,17 +25,23 @@ DISCLAIMER = (
     "Do not base decisions on patient care on it."
 )
 SYNTHETIC = (
-    "trained on synthetic data, whose clinical accuracy is not known: "
-    "it may only reflect the assumptions behind that data"
+    "trained on synthetic data; its clinical accuracy is not known, "
+    "and it may only reflect the assumptions behind that data"
+)
+PARTLY_SYNTHETIC = (
+    "trained on real and synthetic data; its clinical accuracy is not known, "
+    "and it may reflect the assumptions behind the synthetic part"
 )
 LONG_STRING = 64
 """Longest value of VR LO, in characters (PS3.5 6.2)."""
 
 
 def series_description(context: ResultContext, what: str) -> str:
-    """Return the SeriesDescription of one kind of object, in one form for all: ``RESEARCH <pipeline>: <what>``."""
-    room = LONG_STRING - len(f"{RESEARCH} : {what}")
-    return f"{RESEARCH} {context.title[: max(room, 0)].strip()}: {what}"[:LONG_STRING]
+    """Return the SeriesDescription of one kind of object, in one form for all: ``RESEARCH <what>: <pipeline>``.
+
+    Viewers show some twenty characters of it, in which the objects of one job must differ.
+    """
+    return f"{RESEARCH} {what}: {context.title}"[:LONG_STRING].rstrip(": ")
 
 
 def code_item(code: Code) -> Dataset:
@@ -56,7 +62,9 @@ def training_remark(model: ModelCard | None) -> str:
     """Return what is to be said wherever a model names a disease; nothing for weights trained on real data alone."""
     if model is None:
         return "No model card says what this model was trained on."
-    return f"This model was {SYNTHETIC}." if is_synthetic(model) else ""
+    if not is_synthetic(model):
+        return ""
+    return f"This model was {SYNTHETIC if model.trained_on == 'synthetic' else PARTLY_SYNTHETIC}."
 
 
 def software_versions(model: ModelCard) -> list[str]:
@@ -125,6 +133,8 @@ def finish(
     for prefix in ("InstanceCreation", "Content", "Series"):
         setattr(ds, f"{prefix}Date", date)
         setattr(ds, f"{prefix}Time", time)
+    if ds.Modality != "SR" and source.get("BodyPartExamined"):
+        ds.BodyPartExamined = source.BodyPartExamined
     ds.ContentQualification = RESEARCH
     ds.Manufacturer = MANUFACTURER
     ds.ManufacturerModelName = MODEL_NAME

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,9 @@ _IMPRESSIONS = (Code("121072", "DCM", "Impressions"), Code("121073", "DCM", "Imp
 _ADDENDUM = (Code("121078", "DCM", "Addendum"), codes.COMMENT)
 _CONCLUSIONS = (Code("121076", "DCM", "Conclusions"), Code("121077", "DCM", "Conclusion"))
 _LINE_END = "\r\n"
+_LINE = 88
+"""Characters after which a finding goes on in a new line, where it has a clause to end: some viewers do not wrap findings."""
+_CLAUSE = re.compile(r"(?<=[,.;:]) | (?=\()")
 
 
 def build_text_report(
@@ -93,13 +97,13 @@ def report_sections(
     lesions = [_lesion_text(lesion, series, sources) for lesion in wording.listed_lesions(findings)]
     outcome = wording.outcome_sentences(findings)
     found = [
-        *(outcome if findings.sites else [" ".join(outcome)]),
+        *map(in_lines, outcome if findings.sites else [" ".join(outcome)]),
         _LINE_END.join(filter(None, [*lesions, wording.not_listed_sentence(findings)])),
     ]
     sections = [
         _section(_PROCEDURE, [analysed_sentence(sources, context)]),
         _section(_FINDINGS, found),
-        _section(_IMPRESSIONS, [" ".join(wording.hypothesis_sentences(findings, context))]),
+        _section(_IMPRESSIONS, wording.hypothesis_paragraphs(findings, context)),
         _section(_ADDENDUM, [f"Note: {text}" for text in wording.remark_sentences(findings, context)]),
         _section(_ADDENDUM, [f"Model: {wording.model_line(model)}" for model in findings.models]),
         _section(_CONCLUSIONS, [DISCLAIMER]),
@@ -119,6 +123,16 @@ def analysed_sentence(sources: list[Dataset], context: ResultContext) -> str:
         f"{name}{description} with {images} images was analysed automatically for {context.title} on {when} "
         f"by {MODEL_NAME} {context.node_version} (job {context.job_id[:8]}, run {context.run})."
     )
+
+
+def in_lines(text: str) -> str:
+    """Return a text in lines of some `_LINE` characters that end where a clause does."""
+    lines = [""]
+    for clause in _CLAUSE.split(text):
+        if lines[-1] and len(lines[-1]) + 1 + len(clause) > _LINE:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {clause}".strip()
+    return _LINE_END.join(lines)
 
 
 def _lesion_text(lesion: Lesion, series: LoadedSeries, sources: list[Dataset]) -> str:

@@ -187,25 +187,24 @@ def not_listed_sentence(findings: Findings) -> str:
     return f"The {LESIONS_LISTED} largest lesions are listed; {more} smaller ones are counted and in the mask only."
 
 
-def hypothesis_sentences(findings: Findings, context: ResultContext) -> list[str]:
-    """Return the probabilities of each disease or why there are none, what is to be thought of them, and the rules."""
+def hypothesis_paragraphs(findings: Findings, context: ResultContext) -> list[str]:
+    """Return what each model says of the diseases, or why nothing is said, what is to be thought of it, and the rules."""
     if context.differential == "off":
         return []
     hypotheses = shown_hypotheses(findings, context)
-    sentences = []
+    paragraphs = []
     for model_name in dict.fromkeys(item.model for item in hypotheses):
         own = [item for item in hypotheses if item.model == model_name]
         values = ", ".join(f"{item.name} {probability_text(item.probability)}" for item in own)
         model = model_named(findings, model_name)
         calibrated = calibration_text(all(item.calibrated for item in own), model)
-        sentences.append(f"Probabilities given by the model {model_name} ({calibrated}): {values}.")
-        sentences.append(training_remark(model))
-    if sentences:
-        sentences.append("The probabilities support a reader's thinking; they are not a diagnosis.")
+        said = f"Probabilities given by the model {model_name} ({calibrated}): {values}."
+        paragraphs.append(f"{said} {training_remark(model)}".rstrip())
+    if paragraphs:
+        paragraphs.append("The probabilities support a reader's thinking; they are not a diagnosis.")
     if findings.no_differential:
-        sentences.append(f"Probabilities of diseases: not applicable, {_sentence(findings.no_differential)}")
-    sentences += map(rule_sentence, findings.rules)
-    return [sentence for sentence in sentences if sentence]
+        paragraphs.append(f"Probabilities of diseases: not applicable, {_sentence(findings.no_differential)}")
+    return [*paragraphs, *map(rule_sentence, findings.rules)]
 
 
 def calibration_text(calibrated: bool, model: ModelCard | None) -> str:

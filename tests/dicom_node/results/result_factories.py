@@ -137,6 +137,11 @@ def texts(item: Dataset) -> list[str]:
     return found
 
 
+def sentences(item: Dataset) -> list[str]:
+    """All TEXT values of an SR as sentences, however their lines are broken."""
+    return [text.replace("\r\n", " ") for text in texts(item)]
+
+
 def concept(item: Dataset) -> str:
     return str(item.ConceptNameCodeSequence[0].CodeValue)
 

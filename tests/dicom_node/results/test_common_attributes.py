@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
         "PatientWeight": 61.5,
         "StudyDescription": "MR Head",
         "AccessionNumber": "A17",
+        "BodyPartExamined": "BRAIN",
     }
     return Case.make(tmp_path_factory.mktemp("common"), **patient)
 
@@ -45,10 +47,16 @@ def test_patient_and_study_are_the_sources(case: Case, role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_body_part_is_the_sources_where_the_object_may_have_one(case: Case, role: str) -> None:
+    ds = case.read(role)
+    assert ds.get("BodyPartExamined") == (None if ds.Modality == "SR" else "BRAIN")
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_object_is_marked_as_research(case: Case, role: str) -> None:
     ds = case.read(role)
     assert ds.ContentQualification == "RESEARCH"
-    assert ds.SeriesDescription.startswith("RESEARCH FLAIR lesions: ")
+    assert re.fullmatch(r"RESEARCH [\w -]+: FLAIR lesions", ds.SeriesDescription)
     if ds.Modality == "SR":
         assert (ds.PreliminaryFlag, ds.VerificationFlag) == ("PRELIMINARY", "UNVERIFIED")
 
@@ -151,8 +159,7 @@ def test_names_in_other_character_sets_become_utf_8(
 def test_long_titles_are_cut_and_keep_what_matters() -> None:
     shown = series_description(replace(CONTEXT, title="t" * 80), "lesion mask")
     assert len(shown) == 64
-    assert shown.startswith("RESEARCH ttt")
-    assert shown.endswith(": lesion mask")
+    assert shown.startswith("RESEARCH lesion mask: ttt")
 
 
 def test_long_series_description_of_the_source_is_harmless(tmp_path: Path) -> None:

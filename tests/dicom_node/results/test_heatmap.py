@@ -84,21 +84,35 @@ def test_differential_off_shows_no_map_of_a_disease(tmp_path: Path, class_name: 
     lesion = replace(disease, name="saliency", class_name="lesion")
     changes = {"heatmaps": (disease, lesion), "hypotheses": ()}
     case = Case.make(tmp_path / "2", context=replace(CONTEXT, differential="off"), findings=changes)
-    assert {str(ds.SeriesDescription) for ds in heatmaps(case)} == {"RESEARCH FLAIR lesions: saliency lesion"}
+    assert {str(ds.SeriesDescription) for ds in heatmaps(case)} == {"RESEARCH saliency lesion: FLAIR lesions"}
 
 
 def test_caption_names_class_probability_map_and_model(tmp_path: Path) -> None:
     case = Case.make(tmp_path)
     place = slice_of(case.series, sources_of(case.series), 3)
     (heatmap,) = case.findings.heatmaps
-    caption = caption_of(heatmap, SYNTHETIC, place, case.findings)
+    caption = caption_of(heatmap, SYNTHETIC, place, case.findings, 3)
     assert caption.top == ("MS: 0.83", "localisation map", "joint 1.2.0")
     assert caption.bottom == ("RESEARCH USE", "trained on synthetic data")
     assert caption.sides == ("R", "L", "A", "P")
     negative = replace(case.findings, status="none")
     unsure = replace(heatmap, probability=None)
-    assert caption_of(unsure, REAL, place, negative).top[0] == "MS  (nothing found)"
-    assert caption_of(unsure, REAL, place, negative).bottom == ("RESEARCH USE",)
+    assert caption_of(unsure, REAL, place, negative, 3).top[0] == "MS  (nothing found)"
+    assert caption_of(unsure, REAL, place, negative, 3).bottom == ("RESEARCH USE",)
+    mixed = replace(REAL, trained_on="real and synthetic")
+    assert caption_of(unsure, mixed, place, negative, 3).bottom[1] == "trained on real and synthetic data"
+
+
+def test_slice_without_colour_says_that_it_has_none(tmp_path: Path) -> None:
+    case = Case.make(tmp_path)
+    place = slice_of(case.series, sources_of(case.series), 3)
+    (heatmap,) = case.findings.heatmaps
+    values = heatmap.values.copy()
+    values[3] *= 0.149 / values[3].max()
+    dim = replace(heatmap, values=values)
+    caption = caption_of(dim, SYNTHETIC, place, case.findings, 3)
+    assert caption.top == ("MS: 0.83", "localisation map", "joint 1.2.0", "below 0.15 on this slice")
+    assert (overlay(np.zeros((*values[3].shape, 3), np.uint8), values[3]) == 0).all()
 
 
 def test_two_maps_are_two_series(tmp_path: Path) -> None:
@@ -107,8 +121,8 @@ def test_two_maps_are_two_series(tmp_path: Path) -> None:
     both = Case.make(tmp_path / "2", findings={"heatmaps": (*case.findings.heatmaps, second)})
     found = heatmaps(both)
     assert sorted({(int(ds.SeriesNumber), str(ds.SeriesDescription)) for ds in found}) == [
-        (9004, "RESEARCH FLAIR lesions: localisation map MS"),
-        (9005, "RESEARCH FLAIR lesions: Grad-CAM NMOSD"),
+        (9004, "RESEARCH localisation map MS: FLAIR lesions"),
+        (9005, "RESEARCH Grad-CAM NMOSD: FLAIR lesions"),
     ]
     assert len({ds.SeriesInstanceUID for ds in found}) == 2
 

@@ -21,6 +21,7 @@ from result_factories import (
     concept,
     measurement_groups,
     numbers,
+    sentences,
     texts,
     tool,
 )
@@ -159,7 +160,7 @@ def test_no_report_speaks_of_the_brain_or_counts_lesions(case: Case) -> None:
 
 
 def test_text_report_has_one_sentence_for_each_eye(case: Case) -> None:
-    said = texts(case.read("text-sr"))
+    said = sentences(case.read("text-sr"))
     assert (
         "Right optic nerve: rated suspicious for a lesion, probability 0.91 (0.84 to 0.97 over 32 networks), at or above the "
         "threshold of 0.50."
@@ -179,7 +180,7 @@ def test_text_report_has_one_sentence_for_each_eye(case: Case) -> None:
 
 @pytest.mark.parametrize("role", ["text-sr", "sr", "sr-enhanced"])
 def test_what_the_network_learnt_from_stands_beside_its_ratings(case: Case, role: str) -> None:
-    said = texts(case.read(role))
+    said = sentences(case.read(role))
     for sentence in (RATING, f"This model was {SYNTHETIC_REMARK}."):
         place = said.index(sentence)
         assert any("optic nerve: " in text and "probability" in text for text in said[place - 2 : place]), (
@@ -194,7 +195,7 @@ def test_what_the_network_learnt_from_stands_beside_its_ratings(case: Case, role
 def test_nothing_is_said_of_ratings_where_there_are_none(tmp_path: Path) -> None:
     both = (replace(LOST, laterality="right"), LOST)
     case = make(tmp_path, **{**findings(both), "status": "none"})
-    assert RATING not in texts(case.read("text-sr"))
+    assert RATING not in sentences(case.read("text-sr"))
 
 
 def test_threshold_and_probability_that_look_alike_are_told_apart() -> None:
@@ -208,8 +209,8 @@ def test_eye_that_was_not_analysed_says_why(tmp_path: Path) -> None:
     assert (coded(group)[SUMMARY], coded(group)["111065"]) == ("111245", "111225")
     assert numbers(group) == {}
     sentence = "Left optic nerve: not analysed, because the eye was not found."
-    assert sentence in texts(case.read("text-sr"))
-    assert sentence in texts(case.read("sr"))
+    assert sentence in sentences(case.read("text-sr"))
+    assert sentence in sentences(case.read("sr"))
 
 
 def test_eye_that_was_not_analysed_is_no_absence_of_a_lesion(tmp_path: Path) -> None:
@@ -233,7 +234,7 @@ def test_seg_holds_the_nerve_and_the_candidate_region_with_their_side(case: Case
     nerve, candidate = seg.SegmentSequence
     assert (seg.ContentLabel, seg.SeriesDescription) == (
         "OPTIC_NERVES",
-        "RESEARCH FAT-SAT optic nerves: nerve, candidate region",
+        "RESEARCH nerve, candidate region: FAT-SAT optic nerves",
     )
     assert nerve.SegmentLabel == "Right optic nerve"
     assert nerve.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "91723000"
@@ -299,8 +300,8 @@ def test_heatmap_says_side_and_probability_and_draws_the_crops_line(case: Case) 
     right, left = (dcmread(path) for path in case.paths("heatmap"))
     assert "saliency of fatsat for the class lesion of the right optic nerve, 0.91." in right.ImageComments
     assert "for the class no lesion of the left optic nerve, 0.88." in left.ImageComments
-    assert right.SeriesDescription == "RESEARCH FAT-SAT optic nerves: saliency right"
-    assert left.SeriesDescription == "RESEARCH FAT-SAT optic nerves: saliency left"
+    assert right.SeriesDescription == "RESEARCH saliency right: FAT-SAT optic nerves"
+    assert left.SeriesDescription == "RESEARCH saliency left: FAT-SAT optic nerves"
     assert right.SeriesInstanceUID != left.SeriesInstanceUID
     outline = case.findings.heatmaps[0].outline
     assert outline is not None

@@ -9,15 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from result_factories import CONTEXT, REAL, SYNTHETIC, Case, measurement_groups, numbers, texts, tool
+from result_factories import (
+    CONTEXT,
+    REAL,
+    SYNTHETIC,
+    Case,
+    measurement_groups,
+    numbers,
+    sentences,
+    texts,
+    tool,
+)
 
 from pipelines.types import Criterion, Findings, Hypothesis, Interval, Measurement, Rule
 
-SYNTHETIC_REMARK = "trained on synthetic data, whose clinical accuracy is not known"
+SYNTHETIC_REMARK = "trained on synthetic data; its clinical accuracy is not known"
 
 
 def whole(case: Case) -> str:
-    return "\n".join(texts(case.read("text-sr")))
+    return "\n".join(sentences(case.read("text-sr")))
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +45,12 @@ def test_report_reads_as_written_here(case: Case) -> None:
         "Lesion 1: 0.35 mL (350 mm3), probability 0.65, images 4 to 6\r\n"
         "Lesion 2: 0.01 mL (15 mm3), probability 0.40, image 9",
         "Probabilities given by the model joint (not calibrated): MS 0.83, NMOSD 0.17. "
-        f"This model was {SYNTHETIC_REMARK}: it may only reflect the assumptions behind that data. "
+        f"This model was {SYNTHETIC_REMARK}, and it may only reflect the assumptions behind that data.",
         "The probabilities support a reader's thinking; they are not a diagnosis.",
         "Note: Slices are 3 mm thick.",
         "Note: One slice came late.",
         "Model: joint, version 1.2.0, weights abababababab, for lesion segmentation. "
-        f"This model was {SYNTHETIC_REMARK}: it may only reflect the assumptions behind that data.",
+        f"This model was {SYNTHETIC_REMARK}, and it may only reflect the assumptions behind that data.",
         "Research use only. Made by software without a radiologist; not a medical device, not a diagnosis. "
         "Do not base decisions on patient care on it.",
     ]
@@ -66,6 +76,25 @@ def test_numbers_equal_those_of_the_structured_report(case: Case) -> None:
 def test_root_is_a_diagnostic_imaging_report(case: Case) -> None:
     root = case.read("text-sr").ConceptNameCodeSequence[0]
     assert (root.CodeValue, root.CodingSchemeDesignator) == ("18748-4", "LN")
+
+
+def test_findings_stand_in_lines_that_a_viewer_without_wrapping_shows_whole(tmp_path: Path) -> None:
+    volume = Measurement("volume", 360.0, "mm3", interval=Interval(300.0, 410.0, "over 4 predictions"))
+    first = Case.make(tmp_path / "1").findings
+    reason = "Slices are 5 mm thick, which hides small lesions, and two of them were interpolated; look there yourself"
+    changes = {"measurements": (first.measurements[0], volume), "reason": reason}
+    found = texts(Case.make(tmp_path / "2", findings=changes).read("text-sr"))[2]
+    assert found.split("\r\n") == [
+        "2 lesions were found, with a total volume of 0.36 mL",
+        "(interval 0.30 to 0.41 mL over 4 predictions). Slices are 5 mm thick,",
+        "which hides small lesions, and two of them were interpolated; look there yourself.",
+    ]
+
+
+def test_model_trained_on_both_kinds_of_data_says_both(tmp_path: Path) -> None:
+    text = whole(Case.make(tmp_path, model=replace(REAL, trained_on="real and synthetic")))
+    assert "This model was trained on real and synthetic data; its clinical accuracy is not known" in text
+    assert "trained on synthetic data" not in text
 
 
 def test_model_trained_on_real_data_gets_no_synthetic_remark(tmp_path: Path) -> None:
