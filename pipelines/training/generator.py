@@ -22,6 +22,10 @@ from pipelines.types import BoolArray, FloatArray
 TRANSPLANT_SHARE = 0.4
 """Share of cases with a real patient's lesion pattern, where masks are at hand; they carry no class label."""
 
+NONE_SHARE = 0.3
+"""Share of cases without lesions among those from priors [ours]. With few of them a network learns that every head has lesions,
+and draws some where noise and contrast leave doubt."""
+
 SKULL_SHARE = 0.25
 """Share of cases with patches of skull or scalp left at the border of the brain mask."""
 
@@ -73,7 +77,7 @@ class Generator:
 
     anatomies: list[Anatomy]
     masks: dict[str, tuple[BoolArray, npt.NDArray[np.float64]]] = field(default_factory=dict)
-    none_share: float = 0.08
+    none_share: float = NONE_SHARE
     flair_order_share: float = FLAIR_ORDER_SHARE
     _places: dict[str, dict[str, npt.NDArray[np.int32]]] = field(default_factory=dict)
 
