@@ -140,7 +140,7 @@ class Study:
         maps: dict[str, list[Path]] = {}
         for path in objects.get(HEATMAP, []):
             ds = dcmread(path, stop_before_pixels=True)
-            if not self.side or str(ds.SeriesDescription).endswith(self.side):
+            if not self.side or f" {self.side}:" in str(ds.SeriesDescription):
                 maps.setdefault(f"{int(ds.SeriesNumber):05d}", []).append(path)
         for number, key in enumerate(sorted(maps)):
             shown = most_lit_first(maps[key])[0]

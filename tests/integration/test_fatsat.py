@@ -39,10 +39,10 @@ def columns_from_the_left(volume: Volume) -> Volume:
 
 
 def stored(orthanc: Orthanc, study_uid: str, description: str) -> list[Dataset]:
-    """What Orthanc holds of a study in the series whose description ends so."""
+    """What Orthanc holds of a study in the series of one kind of result."""
     found = []
     for series in orthanc.find("Series", {"StudyInstanceUID": study_uid}):
-        if series["MainDicomTags"].get("SeriesDescription", "").endswith(description):
+        if series["MainDicomTags"].get("SeriesDescription", "").startswith(f"RESEARCH {description}:"):
             for identity in series["Instances"]:
                 url = f"http://127.0.0.1:{orthanc.http_port}/instances/{identity}/file"
                 with urllib.request.urlopen(url) as answer:
