@@ -11,7 +11,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_node.errors import ResultError
 from dicom_node.results import wording
-from dicom_node.results.colours import FAINT, RgbArray, grey, overlay, window_of, with_line
+from dicom_node.results.colours import RgbArray, grey, overlay, window_of, with_line
 from dicom_node.results.context import ResultContext
 from dicom_node.results.detail import with_detail
 from dicom_node.results.manifest import site_name
@@ -35,6 +35,8 @@ ROLE = "heatmap"
 SERIES_OFFSET = 3
 NOTHING = 0.05
 """With every slice wanted, one whose map stays below this everywhere, and that lies beyond the others, is left out."""
+BARELY = 0.2
+"""A slice whose map stays below this shows no colour that an eye would see, and says so."""
 
 
 def build_heatmaps(
@@ -128,8 +130,8 @@ def caption_of(
         heatmap.name,
         f"{model.name} {model.version}" if model else heatmap.model,
     ]
-    if heatmap.values[k].max() < FAINT:
-        top.append(f"below {FAINT:g} on this slice")
+    if heatmap.values[k].max() < BARELY:
+        top.append(f"below {BARELY:g} on this slice")
     bottom = ["RESEARCH USE"]
     if model is not None and is_synthetic(model):
         bottom.append(f"trained on {model.trained_on} data")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -139,16 +140,21 @@ def mask_preview(segmentation: Path, sources: Iterable[Path], out: Path, segment
     return out
 
 
+_TRAINED = re.compile(r"trained on .+ data$")
+"""As `provenance.finish` ends a model's ContributionDescription."""
+
+
 def _mask_caption(seg: Dataset) -> Caption:
     """Return what a picture of masks says of itself: the sides, its use, and what the models have learnt from."""
     groups = seg.SharedFunctionalGroupsSequence[0], seg.PerFrameFunctionalGroupsSequence[0]
     plane = next(group.PlaneOrientationSequence[0] for group in groups if "PlaneOrientationSequence" in group)
     equipment = seg.get("ContributingEquipmentSequence") or ()
-    told = [str(item.get("ContributionDescription", "")) for item in equipment]
-    synthetic = any("trained on" in text and "synthetic" in text for text in told)
+    told = [_TRAINED.search(str(item.get("ContributionDescription", ""))) for item in equipment]
+    # the model that drew the mask comes first, behind the scanner
+    origin = next((found[0] for found in told if found), "")
     return Caption(
         (),
-        ("RESEARCH USE", *(("trained on synthetic data",) if synthetic else ())),
+        ("RESEARCH USE", *((origin,) if "synthetic" in origin else ())),
         side_letters(tuple(float(value) for value in plane.ImageOrientationPatient)),
     )
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from pydicom import Dataset, dcmread
-from result_factories import CONTEXT, Case
+from result_factories import CONTEXT, REAL, SYNTHETIC, Case
 
 from dicom_node.errors import ResultError
+from dicom_node.results import preview
 from dicom_node.results.manifest import manifest_of
 from dicom_node.results.picture import AMBER
 from dicom_node.results.preview import (
@@ -96,3 +98,11 @@ def test_most_lit_picture_of_a_map_comes_first(tmp_path: Path) -> None:
     dark.PixelData = bytes(len(dark.PixelData))
     dark.save_as(paths[0])
     assert most_lit_first(paths) == [paths[1], paths[0]]
+
+
+@pytest.mark.parametrize("origin", ["synthetic", "real and synthetic", "real"])
+def test_picture_of_a_mask_names_what_its_own_model_has_learnt_from(tmp_path: Path, origin: str) -> None:
+    own, other = replace(REAL, trained_on=origin), replace(SYNTHETIC, name="other")
+    case = Case.make(tmp_path, model=own, findings={"models": (own, other)})
+    caption = preview._mask_caption(case.read("seg"))
+    assert caption.bottom == ("RESEARCH USE", *(() if origin == "real" else (f"trained on {origin} data",)))
