@@ -263,7 +263,10 @@ class Heatmap:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Which weights were used: what ContributingEquipment and TID 4019 say of them."""
+    """Which weights were used: what ContributingEquipment and TID 4019 say of them.
+
+    ``classes_trained_on`` says what the classes were learnt from, where that is not all of what the weights were trained on.
+    """
 
     name: str
     version: str
@@ -271,6 +274,7 @@ class ModelCard:
     device_uid: str
     trained_on: Provenance
     purpose: str
+    classes_trained_on: Provenance | None = None
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ def card(name: str, folder: Path = FOLDER) -> ModelCard:
         device_uid=str(details["device_uid"]),
         trained_on=details["trained_on"],
         purpose=str(details["purpose"]),
+        classes_trained_on=details.get("classes_trained_on"),
     )
 
 

@@ -134,7 +134,7 @@ def caption_of(
         top.append(f"below {BARELY:g} on this slice")
     bottom = ["RESEARCH USE"]
     if model is not None and is_synthetic(model):
-        bottom.append(f"trained on {model.trained_on} data")
+        bottom.append(f"trained on {model.classes_trained_on or model.trained_on} data")
     return Caption(tuple(top), tuple(bottom), side_letters(place.orientation))
 
 

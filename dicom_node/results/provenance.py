@@ -32,6 +32,10 @@ PARTLY_SYNTHETIC = (
     "trained on real and synthetic data; its clinical accuracy is not known, "
     "and it may reflect the assumptions behind the synthetic part"
 )
+SYNTHETIC_CLASSES = (
+    "trained on real and synthetic data, and its classes were trained on synthetic data alone; its clinical accuracy is "
+    "not known, and its classes may only reflect the assumptions behind that data"
+)
 LONG_STRING = 64
 """Longest value of VR LO, in characters (PS3.5 6.2)."""
 
@@ -64,6 +68,8 @@ def training_remark(model: ModelCard | None) -> str:
         return "No model card says what this model was trained on."
     if not is_synthetic(model):
         return ""
+    if model.classes_trained_on == "synthetic":
+        return f"This model was {SYNTHETIC_CLASSES}."
     return f"This model was {SYNTHETIC if model.trained_on == 'synthetic' else PARTLY_SYNTHETIC}."
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipelines.flair.intensity import BACKGROUND, LIMIT
-from pipelines.training.sample import Sample, unpack
+from pipelines.training.sample import Sample, kinds_in, unpack
 from pipelines.types import FloatArray
 
 ON_LESIONS = 0.45
@@ -40,7 +40,7 @@ def vary(image: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 def draw_batch(
     files: list[Path], size: int, edge: int, rng: np.random.Generator, *, labelled: bool = False
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Draw cases and cut an edge-cubed crop of each.
 
     Parameters
@@ -53,8 +53,10 @@ def draw_batch(
     image, lesions, weight : float32 Tensors, shape (B, 1, edge, edge, edge)
         The weight is 0 where the truth is not known (`Sample.ignore`), else 1.
     target : int64 Tensor, shape (B,)
+    kinds : uint8 Tensor, shape (B, edge, edge, edge)
+        Of the lesions; see `sample.kinds_in`.
     """
-    images, lesions, weights, targets = [], [], [], []
+    images, lesions, weights, targets, kinds = [], [], [], [], []
     for _ in range(size):
         sample = unpack(files[int(rng.integers(len(files)))])
         tries = 8 if labelled and rng.random() < 0.75 else 0
@@ -63,15 +65,17 @@ def draw_batch(
             tries -= 1
         k, j, i = crop_start(sample, edge, rng)
         box = (slice(k, k + edge), slice(j, j + edge), slice(i, i + edge))
-        image, truth = vary(sample.image[box], rng), sample.lesions[box]
+        image, truth, kind = vary(sample.image[box], rng), sample.lesions[box], kinds_in(sample)[box]
         known = np.ones(truth.shape, bool) if sample.ignore is None else ~sample.ignore[box]
         if rng.random() < 0.5:
             # Left-right only: the other axes of a head do not mirror.
-            image, truth, known = image[:, :, ::-1], truth[:, :, ::-1], known[:, :, ::-1]
+            image, truth = image[:, :, ::-1], truth[:, :, ::-1]
+            known, kind = known[:, :, ::-1], kind[:, :, ::-1]
         images.append(image)
         lesions.append(truth)
         weights.append(known)
         targets.append(sample.target)
+        kinds.append(kind)
     x = torch.from_numpy(np.stack(images)[:, None]).contiguous(memory_format=torch.channels_last_3d)
     y, w = (torch.from_numpy(np.stack(part)[:, None].astype(np.float32)) for part in (lesions, weights))
-    return x, y, w, torch.tensor(targets)
+    return x, y, w, torch.tensor(targets), torch.from_numpy(np.stack(kinds))

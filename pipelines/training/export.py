@@ -206,6 +206,7 @@ def export(
     """
     kind = check_name(name)
     segments, classifies = _abilities(name, kind)
+    priors_alone = segments and classifies and not real_classes
     limits = [*limitations]
     if provenance == "synthetic":
         limits.append(SYNTHETIC_LIMIT)
@@ -222,6 +223,7 @@ def export(
         "network": name,
         "parameters": sum(p.numel() for p in network.parameters()),
         "trained_on": provenance,
+        **({"classes_trained_on": "synthetic"} if priors_alone and provenance != "synthetic" else {}),
         "purpose": PURPOSES[kind],
         **({"threshold": threshold} if segments else {}),
         **({"calibrated": temperature is not None} if classifies else {}),

@@ -14,9 +14,9 @@ from pipelines.flair.intensity import normalise
 from pipelines.training.anatomy import Anatomy, Tissue, load_anatomies
 from pipelines.training.artefacts import bent_coordinates, jittered_mask, remaining_skull
 from pipelines.training.contrast import FLAIR_ORDER_SHARE, draw_acquisition, paint, scan
-from pipelines.training.lesions import draw_lesions, places
+from pipelines.training.lesions import Drawn, draw_lesions, places
 from pipelines.training.patterns import read_masks, transplant
-from pipelines.training.priors import Label
+from pipelines.training.priors import KINDS, Label
 from pipelines.types import BoolArray, FloatArray
 
 TRANSPLANT_SHARE = 0.4
@@ -47,6 +47,8 @@ class Case:
     label : "MS", "NMOSD" or "none"
         "none" also where the lesions are a real pattern, whose disease must not be told from its making.
     anatomy : str
+    kinds : uint8 array, shape (k, j, i), optional
+        1 + the index in `priors.KINDS` where there are lesions; None where they are a real pattern.
     """
 
     image: FloatArray
@@ -54,6 +56,7 @@ class Case:
     lesions: BoolArray
     label: Label
     anatomy: str
+    kinds: npt.NDArray[np.uint8] | None = None
 
     def network_input(self) -> FloatArray:
         """Return the normalised volume, shape (k, j, i)."""
@@ -87,20 +90,18 @@ class Generator:
         if self.masks and label is None and rng.random() < TRANSPLANT_SHARE:
             mask, lps = self.masks[str(rng.choice(sorted(self.masks)))]
             chosen: Label = "none"
-            lesions = transplant(anatomy, mask, lps, rng)
+            drawn = Drawn(transplant(anatomy, mask, lps, rng), [])
         else:
             chosen = label or (
                 "none" if rng.random() < self.none_share else "MS" if rng.random() < 0.5 else "NMOSD"
             )
             if anatomy.name not in self._places:
                 self._places[anatomy.name] = places(anatomy)
-            lesions = draw_lesions(anatomy, chosen, self._places[anatomy.name], rng)
-        return self._scanned(anatomy, lesions, chosen, rng)
+            drawn = draw_lesions(anatomy, chosen, self._places[anatomy.name], rng)
+        return self._scanned(anatomy, drawn, chosen, rng)
 
-    def _scanned(
-        self, anatomy: Anatomy, lesions: npt.NDArray[np.int16], label: Label, rng: np.random.Generator
-    ) -> Case:
-        labels, lesions, brain = deform(anatomy, lesions, rng)
+    def _scanned(self, anatomy: Anatomy, drawn: Drawn, label: Label, rng: np.random.Generator) -> Case:
+        labels, lesions, brain = deform(anatomy, drawn.lesions, rng)
         painted = paint(labels, lesions, rng, self.flair_order_share)
         image = scan(painted, draw_acquisition(rng), rng)
         if not (labels >= Tissue.SOFT).any():
@@ -108,7 +109,10 @@ class Generator:
         mask = jittered_mask(brain, rng)
         if rng.random() < SKULL_SHARE:
             image, mask = remaining_skull(image, mask, rng)
-        return Case(image, mask, outline(lesions > 0, normalise(image, mask)), label, anatomy.name)
+        truth = outline(lesions > 0, normalise(image, mask))
+        patterned = lesions.any() and not drawn.kinds
+        kinds = None if patterned else kinds_of(lesions, drawn.kinds, truth)
+        return Case(image, mask, truth, label, anatomy.name, kinds)
 
     def cases(self, seed: int) -> Iterator[Case]:
         """Yield cases without end; the same seed gives the same cases."""
@@ -142,6 +146,23 @@ def deform(
     ]
     flat = np.ravel_multi_index(tuple(index), shape)
     return anatomy.labels.ravel()[flat], lesions.ravel()[flat], anatomy.brain.ravel()[flat]
+
+
+def kinds_of(lesions: npt.NDArray[np.int16], kinds: list[str], truth: BoolArray) -> npt.NDArray[np.uint8]:
+    """Return 1 + the index in `priors.KINDS` of each voxel's lesion, 0 without one.
+
+    Parameters
+    ----------
+    lesions : int16 array, shape (k, j, i)
+        Numbers of the lesions.
+    kinds : list of str
+        That of lesion 1 first.
+    truth : bool array, shape (k, j, i)
+        Their outline, a voxel wider here and there: such a voxel has the kind of a neighbour.
+    """
+    table = np.array([0, *(1 + KINDS.index(kind) for kind in kinds)], np.uint8)
+    known = table[lesions]
+    return np.where(truth & (known == 0), ndimage.grey_dilation(known, size=(3, 3, 3)), known)
 
 
 def outline(lesions: BoolArray, image: FloatArray) -> BoolArray:

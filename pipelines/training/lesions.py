@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -27,6 +29,21 @@ from pipelines.types import BoolArray, FloatArray
 APART_MM = 2.5
 """How far a deep lesion keeps from ventricle and cortex: what touches them is read as periventricular or juxtacortical."""
 _TRIES = 12
+
+
+class Drawn(NamedTuple):
+    """The lesions of one patient.
+
+    Parameters
+    ----------
+    lesions : int16 array, shape (k, j, i)
+        0, or the number of the counted lesion, from 1; its specks have its number.
+    kinds : list of str
+        Of `priors.KINDS`, that of lesion 1 first.
+    """
+
+    lesions: npt.NDArray[np.int16]
+    kinds: list[str]
 
 
 def places(anatomy: Anatomy) -> dict[str, npt.NDArray[np.int32]]:
@@ -191,7 +208,7 @@ def draw_lesions(
     regions: dict[str, npt.NDArray[np.int32]],
     rng: np.random.Generator,
     load: float | None = None,
-) -> npt.NDArray[np.int16]:
+) -> Drawn:
     """Draw the lesions of one patient.
 
     Parameters
@@ -200,15 +217,10 @@ def draw_lesions(
         See `places`.
     load : float, optional
         Number of lesions over that of the median patient; drawn as in real patients by default.
-
-    Returns
-    -------
-    int16 array, shape (k, j, i)
-        0, or the number of the counted lesion, from 1; its specks have its number.
     """
     drawing = _Drawing(anatomy, regions, rng)
     if label == "none":
-        return drawing.lesions
+        return Drawn(drawing.lesions, [])
     prior = PRIORS[label]
     load = float(load_at(rng.random())) if load is None else load
     extensive, band, tract = rng.random(3) < (prior.extensive, prior.periependymal, prior.corticospinal)
@@ -229,4 +241,4 @@ def draw_lesions(
     cortical = np.isin(anatomy.labels, (Tissue.CORTEX, Tissue.BRIGHT_CORTEX)) & (anatomy.cortex_mm < 0.1)
     if rng.random() < 0.7:
         drawn[cortical] = 0
-    return drawn
+    return Drawn(drawn, [*names, "extensive", "periependymal", "tract"])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipelines.errors import WeightsError
 from pipelines.training.pool import ready
 from pipelines.training.recipes import Phase
-from pipelines.training.task import HALF_EDGE, Batch, Task
+from pipelines.training.task import HALF_EDGE, Batch, Report, Task
 
 CHECKPOINT = "checkpoint.pt"
 AVERAGE_DECAY = 0.995
@@ -30,7 +30,6 @@ GPU_LOADERS = 8
 SAVE_EVERY_S = 60.0
 MOST_SKIPPED = 20
 """Steps in a row without a finite gradient after which a training is given up."""
-Report = Callable[[str], None]
 Watch = Callable[[Phase, int, dict[str, float]], None]
 """Told of every step: the phase, how many of its steps are done, the parts of the loss."""
 _Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -191,6 +190,9 @@ class Trainer:
         """
         while self.state.phase < len(self.phases):
             phase = self.phases[self.state.phase]
+            if not self.state.step:
+                networks = (self.average.module, self.model)
+                self.task.prepare(networks, phase, ready(pool), self.device, self.report)
             self._phase(phase, pool, every, validate)
             if self.state.best is not None:
                 self._take_best()
@@ -214,14 +216,14 @@ class Trainer:
 
     def _step(self, phase: Phase, batch: Batch) -> dict[str, float]:
         optimizer = self._optimizer
-        image, lesions, weight, target = (t.to(self.device, non_blocking=True) for t in batch)
+        given = tuple(t.to(self.device, non_blocking=True) for t in batch)
         for group in optimizer.param_groups:
             group["lr"] = self._rate(phase)
         optimizer.zero_grad(set_to_none=True)
         kind = torch.device(self.device).type
         half = kind == "cuda" or (self.task.half_on_cpu and phase.edge >= HALF_EDGE)
         with torch.autocast(kind, torch.bfloat16, enabled=half):
-            loss, parts = self.task.loss(self.model, (image, lesions, weight, target), phase)
+            loss, parts = self.task.loss(self.model, given, phase)
         values = {name: part.item() for name, part in parts.items()}
         if not bool(torch.isfinite(loss)):
             return self._skip(phase, "loss")

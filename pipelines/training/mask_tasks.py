@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from pipelines.flair.joint.network import JointConfig, JointNetwork
 from pipelines.flair.networks import segmentation_network
 from pipelines.flair.segmenter import probability_map
 from pipelines.training.batches import draw_batch
+from pipelines.training.cells import CHANNELS, cells_of, kinds_known
+from pipelines.training.last_layer import fit_last_layer
 from pipelines.training.losses import (
     CLASS_WEIGHT,
     CROSS_WEIGHT,
@@ -22,9 +25,14 @@ from pipelines.training.losses import (
     segmentation_loss,
 )
 from pipelines.training.recipes import Phase, ablation_of
-from pipelines.training.task import Batch, Prediction, Task, autocast, mean_logits
+from pipelines.training.sample import unpack
+from pipelines.training.task import Batch, Prediction, Report, Task, autocast, kept_maps, mean_logits
 from pipelines.types import FloatArray
 
+GUIDE_WEIGHT = 1.0
+"""[ours] Of the loss of the kinds of lesions."""
+PRESENT_WEIGHT = 10.0
+"""Weight of a cell that has a kind over one that has not: few have."""
 SMALL_JOINT = {
     "shared": 4,
     "segmentation": (4, 6, 8),
@@ -53,7 +61,7 @@ class SegmentationTask(Task):
 
     def loss(self, network: nn.Module, batch: Batch, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum over the heads."""
-        image, truth, weight, _ = batch
+        image, truth, weight, *_ = batch
         loss = deep_supervision_loss(network(image), truth, weight)
         return loss, {"mask": loss.detach()}
 
@@ -71,11 +79,18 @@ class SegmentationTask(Task):
 
 
 class JointTask(Task):
-    """Lesion masks from crops first, then masks and classes from whole volumes; or one of the two, in an ablation."""
+    """Lesion masks and kinds of lesions from crops, masks and classes from whole volumes; or one of the two, in an ablation."""
 
     kind = "joint"
     validated = (8, 32)
     half_on_cpu = True
+
+    def __init__(self, name: str, *, small: bool = False) -> None:
+        super().__init__(name, small=small)
+        if self.classifies:
+            # [ours] Not in the paper, and not in the weights; see `cells`.
+            widths = self.config.classification[1:]
+            self.auxiliary = nn.ModuleList(nn.Conv3d(width, CHANNELS, 1, bias=False) for width in widths)
 
     def _build(self) -> nn.Module:
         sizes = SMALL_JOINT if self.small else {}
@@ -87,25 +102,65 @@ class JointTask(Task):
         """Draw crops or whole volumes."""
         return draw_batch(files, phase.batch, phase.edge, rng, labelled=phase.joint)
 
+    def prepare(
+        self, networks: Sequence[nn.Module], phase: Phase, files: list[Path], device: str, report: Report
+    ) -> None:
+        """Fit the last layer of the classification, where the phase begins with that."""
+        if phase.refit and self.classifies:
+            first, *others = networks
+            assert isinstance(first, JointNetwork) and isinstance(self.auxiliary, nn.ModuleList)
+            samples = (unpack(path) for path in files)
+            fit_last_layer(first.eval(), self.auxiliary, samples, device=device, report=report)
+            for network in others:
+                last = network.get_submodule("classification.linear")
+                last.load_state_dict(first.get_submodule("classification.linear").state_dict())
+
     def loss(self, network: nn.Module, batch: Batch, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return 1 Dice (with its cross-entropy) + 0.8 class + 1 cross-task, as far as phase and ablation have them."""
-        image, truth, weight, target = batch
-        if not phase.joint:
-            loss = segmentation_loss(network(image, segmentation_only=True).logit, truth, weight)
-            return loss, {"mask": loss.detach()}
-        output = network(image, classes=target.clamp_min(0))
+        """Return the parts that phase, ablation and batch have, weighted and summed.
+
+        1 Dice (with its cross-entropy) + 0.8 class + 1 cross-task, and the kinds of lesions where they are known.
+        """
+        image, truth, weight, target, kinds = batch
+        kinds_are_known = kinds_known(kinds)
+        guided = self.classifies and bool(kinds_are_known.any())
         parts: dict[str, Tensor] = {}
+        with kept_maps(self._guided(network) if guided else []) as maps:
+            output = network(
+                image, classes=target.clamp_min(0), segmentation_only=not (phase.joint or guided)
+            )
         if self.config.segments:
             parts["mask"] = segmentation_loss(output.logit, truth, weight)
-        if self.config.classifies:
+        if guided:
+            parts["kinds"] = self._kinds_loss(maps, kinds, kinds_are_known.float())
+        if phase.joint and self.config.classifies:
             parts["class"] = classification_loss(output.classes, target, self._weight(image))
         known = target >= 0
-        if self.config.cross_loss and bool(known.any()):
-            maps = ([x[known] for x in of] for of in (output.localisation, output.scales))
-            parts["cross"] = cross_task_loss(*maps)
-        shares = {"mask": 1.0, "class": CLASS_WEIGHT, "cross": CROSS_WEIGHT}
+        if phase.joint and self.config.cross_loss and bool(known.any()):
+            pairs = ([x[known] for x in of] for of in (output.localisation, output.scales))
+            parts["cross"] = cross_task_loss(*pairs)
+        shares = {"mask": 1.0, "kinds": GUIDE_WEIGHT, "class": CLASS_WEIGHT, "cross": CROSS_WEIGHT}
         total = torch.stack([shares[name] * part for name, part in parts.items()]).sum()
         return total, {name: part.detach() for name, part in parts.items()}
+
+    @staticmethod
+    def _guided(network: nn.Module) -> list[nn.Module]:
+        """Return the blocks of the classification whose maps learn which kinds of lesions lie where."""
+        return [network.get_submodule(f"classification.{name}") for name in ("at_quarter", "at_eighth")]
+
+    def _kinds_loss(self, maps: Sequence[Tensor], kinds: Tensor, known: Tensor) -> Tensor:
+        """Return the squared error of what the maps say of kinds in cells, summed over kinds and scales.
+
+        It stays linear in the maps, other than a cross-entropy: the mean over cells, which the classification pools, then says
+        how many there are of each kind.
+        """
+        assert isinstance(self.auxiliary, nn.ModuleList)
+        terms = []
+        for layer, features in zip(self.auxiliary, maps, strict=True):
+            said = layer(features).float()
+            cells = cells_of(kinds, said.shape[2:])
+            error = (1 + (PRESENT_WEIGHT - 1) * cells) * (said - cells) ** 2
+            terms.append((error.flatten(2).mean(2).sum(1) * known).sum() / known.sum())
+        return torch.stack(terms).sum()
 
     def _weight(self, image: Tensor) -> Tensor | None:
         return None if self.class_weight is None else self.class_weight.to(image.device)

@@ -44,7 +44,8 @@ class PackedSamples(Sequence[Sample]):
 
 def pack(case: Case, path: Path) -> None:
     """Write a generated case."""
-    pack_sample(Sample(case.network_input(), case.lesions, target_of(case.label)), path)
+    sample = Sample(case.network_input(), case.lesions, target_of(case.label), kinds=case.kinds)
+    pack_sample(sample, path)
 
 
 def fill(

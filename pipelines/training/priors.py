@@ -30,6 +30,8 @@ REGIONS = (
     "grey",
     "tract",
 )
+KINDS = (*REGIONS, "extensive", "periependymal")
+"""Of drawn lesions: where they lie, and the two that lie in no one region."""
 
 
 @dataclass(frozen=True)

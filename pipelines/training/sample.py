@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.types import BoolArray, FloatArray
@@ -14,6 +15,7 @@ STEPS_PER_UNIT = 16
 """Grey values per unit of the normalised volume: [-5, 10] in a byte."""
 CLASSES = ("MS", "NMOSD")
 NO_CLASS = -1
+UNKNOWN_KIND = 255
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,25 @@ class Sample:
         0 MS, 1 NMOSD, -1 not known or neither.
     ignore : bool array, shape (k, j, i), optional
         Voxels whose truth is not known: no loss is taken there.
+    kinds : uint8 array, shape (k, j, i), optional
+        1 + the index in `priors.KINDS` in each lesion, 0 elsewhere; None where they are not known.
     """
 
     image: FloatArray
     lesions: BoolArray
     target: int
     ignore: BoolArray | None = None
+    kinds: npt.NDArray[np.uint8] | None = None
 
 
 def target_of(label: str) -> int:
     """Return the class that stands for a label; that of "none" is `NO_CLASS`."""
     return CLASSES.index(label) if label in CLASSES else NO_CLASS
+
+
+def kinds_in(sample: Sample) -> npt.NDArray[np.uint8]:
+    """Return the kinds of a sample's lesions, `UNKNOWN_KIND` where they are not known; uint8, shape (k, j, i)."""
+    return sample.lesions * np.uint8(UNKNOWN_KIND) if sample.kinds is None else sample.kinds
 
 
 def pack_sample(sample: Sample, path: Path) -> None:
@@ -48,6 +58,8 @@ def pack_sample(sample: Sample, path: Path) -> None:
     arrays = {"grey": grey, "lesions": np.packbits(sample.lesions), "target": np.int8(sample.target)}
     if sample.ignore is not None:
         arrays["ignore"] = np.packbits(sample.ignore)
+    if sample.kinds is not None:
+        arrays["kinds"] = sample.kinds[sample.lesions]
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -64,4 +76,8 @@ def unpack(path: Path) -> Sample:
             for key in ("lesions", "ignore")
             if key in stored
         }
-        return Sample(image, bits["lesions"], int(stored["target"]), bits.get("ignore"))
+        kinds = None
+        if "kinds" in stored:
+            kinds = np.zeros(grey.shape, np.uint8)
+            kinds[bits["lesions"]] = stored["kinds"]
+        return Sample(image, bits["lesions"], int(stored["target"]), bits.get("ignore"), kinds)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -19,8 +20,9 @@ from pipelines.training.recipes import Kind, Phase
 from pipelines.training.sample import Sample
 from pipelines.types import FloatArray
 
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Image, lesions, weight, class; see `draw_batch`. Tasks of classes alone leave lesions and weight empty."""
+Batch = tuple[Tensor, ...]
+"""What a task draws and its loss takes; the image first."""
+Report = Callable[[str], None]
 HALF_EDGE = 64
 """Smaller crops are learnt in float32 on a CPU.
 
@@ -76,6 +78,11 @@ class Task(ABC):
     @abstractmethod
     def _build(self) -> nn.Module: ...
 
+    def prepare(  # noqa: B027  most tasks have nothing to prepare
+        self, networks: Sequence[nn.Module], phase: Phase, files: list[Path], device: str, report: Report
+    ) -> None:
+        """Do what a phase begins with, to the running mean of the network and to the network."""
+
     @abstractmethod
     def draw(self, files: list[Path], phase: Phase, rng: np.random.Generator) -> Batch:
         """Draw a batch for a phase."""
@@ -129,6 +136,18 @@ class Task(ABC):
         parts = [float(np.mean(dice))] if dice else []
         parts += [-CLASS_WEIGHT * float(np.mean(entropy))] if entropy else []
         return sum(parts) if parts else float("nan")
+
+
+@contextmanager
+def kept_maps(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """Keep what each of some blocks of a network returns while the with-block runs, in the order in which they run."""
+    maps: list[Tensor] = []
+    hooks = [block.register_forward_hook(lambda *given: maps.append(given[2])) for block in blocks]
+    try:
+        yield maps
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def autocast(device: str) -> torch.autocast:

@@ -101,6 +101,9 @@ def test_caption_names_class_probability_map_and_model(tmp_path: Path) -> None:
     assert caption_of(unsure, REAL, place, negative, 3).bottom == ("RESEARCH USE",)
     mixed = replace(REAL, trained_on="real and synthetic")
     assert caption_of(unsure, mixed, place, negative, 3).bottom[1] == "trained on real and synthetic data"
+    # The map explains a class: what counts is what the class was learnt from.
+    told = replace(mixed, classes_trained_on="synthetic")
+    assert caption_of(unsure, told, place, negative, 3).bottom[1] == "trained on synthetic data"
 
 
 def test_slice_without_colour_says_that_it_has_none(tmp_path: Path) -> None:

@@ -97,6 +97,12 @@ def test_model_trained_on_both_kinds_of_data_says_both(tmp_path: Path) -> None:
     assert "trained on synthetic data" not in text
 
 
+def test_model_whose_classes_are_synthetic_says_so_although_its_masks_are_real(tmp_path: Path) -> None:
+    model = replace(REAL, trained_on="real and synthetic", classes_trained_on="synthetic")
+    text = whole(Case.make(tmp_path, model=model))
+    assert "and its classes were trained on synthetic data alone; its clinical accuracy is not known" in text
+
+
 def test_model_trained_on_real_data_gets_no_synthetic_remark(tmp_path: Path) -> None:
     text = whole(Case.make(tmp_path, model=REAL))
     assert "synthetic" not in text

@@ -21,7 +21,7 @@ def test_ignored_voxels_come_back_and_weigh_nothing(tmp_path: Path) -> None:
     assert stored is not None
     assert np.array_equal(stored, ignore)
     for seed in range(6):
-        x, lesions, weight, target = draw_batch([tmp_path / "a.npz"], 2, 16, np.random.default_rng(seed))
+        x, lesions, weight, target, _ = draw_batch([tmp_path / "a.npz"], 2, 16, np.random.default_rng(seed))
         assert x.shape == lesions.shape == weight.shape == (2, 1, 16, 16, 16)
         assert weight.dtype == torch.float32
         assert torch.equal(weight, 1 - lesions)

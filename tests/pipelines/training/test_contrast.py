@@ -32,7 +32,7 @@ def scanned() -> np.ndarray:
     grey = np.isin(labels, (Tissue.CORTEX, Tissue.BRIGHT_CORTEX))
     rows = []
     for patient in range(3):
-        lesions = draw_lesions(anatomy, "MS", regions, np.random.default_rng(patient), 1.0)[BOX]
+        lesions = draw_lesions(anatomy, "MS", regions, np.random.default_rng(patient), 1.0).lesions[BOX]
         away = white & ~ndimage.binary_dilation(lesions > 0, iterations=2)
         for take in range(8):
             rng = np.random.default_rng((patient, take))

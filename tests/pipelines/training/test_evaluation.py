@@ -18,6 +18,7 @@ from pipelines.training.folds import Fold
 from pipelines.training.recipes import Phase
 from pipelines.training.tables import Table, paper_table, targets_met
 from pipelines.training.tasks import make_task
+from pipelines.weights import card
 
 GRID = np.stack(np.meshgrid(*[np.arange(160)] * 3, indexing="ij"))
 BRAIN = ((GRID - 80) ** 2).sum(0) < 15**2
@@ -201,6 +202,27 @@ def test_card_tells_the_patients_that_were_learnt_from(cases: Path, tmp_path: Pa
     assert isinstance(groups, dict)
     assert list(groups["real cases, seen in training"]["cases"]) == ["c0", "c2"]
     assert list(groups["real cases"]["cases"]) == ["c1", "c3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "provenance", "real_classes", "said"),
+    [
+        ("joint", "real and synthetic", False, "synthetic"),
+        ("joint", "real and synthetic", True, None),
+        ("joint", "synthetic", False, None),
+        ("joint:only-segmentation", "real and synthetic", False, None),
+        ("nnunet", "real and synthetic", False, None),
+    ],
+)
+def test_card_says_that_classes_are_synthetic_where_only_the_masks_are_real(
+    name: str, provenance: str, real_classes: bool, said: str | None, tmp_path: Path
+) -> None:
+    task = make_task(name, small=True)
+    export(
+        task.network, tmp_path, name=name, weights="w", provenance=provenance, sources=[], figures={},
+        real_classes=real_classes, small=True,
+    )  # fmt: skip
+    assert card("w", tmp_path).classes_trained_on == said
 
 
 def test_table_is_markdown() -> None:

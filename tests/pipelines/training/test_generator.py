@@ -57,13 +57,13 @@ def test_regions_are_where_their_names_say() -> None:
 def test_lesions_keep_to_the_tissue_of_the_brain() -> None:
     anatomy, regions = head(), places(head())
     for label in ("MS", "NMOSD"):
-        drawn = draw_lesions(anatomy, label, regions, np.random.default_rng(3))
+        drawn = draw_lesions(anatomy, label, regions, np.random.default_rng(3)).lesions
         assert (drawn[anatomy.labels == Tissue.VENTRICLE] == 0).all()
         assert (drawn[~anatomy.brain] == 0).all()
 
 
 def test_no_disease_no_lesions() -> None:
-    assert not draw_lesions(head(), "none", places(head()), np.random.default_rng(0)).any()
+    assert not draw_lesions(head(), "none", places(head()), np.random.default_rng(0)).lesions.any()
 
 
 def test_real_pattern_keeps_about_its_volume() -> None:

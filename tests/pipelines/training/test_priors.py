@@ -44,7 +44,7 @@ def drawn(label: Label) -> tuple[np.ndarray, ...]:
     patients, sizes, heights = [], [], np.zeros(len(HEIGHTS_MM) - 1)
     for n in range(PATIENTS):
         load = float(load_at((n + 0.5) / PATIENTS))
-        lesions = draw_lesions(anatomy, label, regions, np.random.default_rng((11, n)), load)
+        lesions = draw_lesions(anatomy, label, regions, np.random.default_rng((11, n)), load).lesions
         found = sizes_of(lesions > 0)
         patients.append((found.sum() / 1000, len(found), len(np.unique(lesions)) - 1))
         sizes.append(found)
@@ -138,7 +138,7 @@ def test_drawn_lesions_lie_where_they_are_published_to(
     near, apart, lesions = 0, 0, 0
     for n in range(PATIENTS // 2):
         load = float(load_at((n + 0.5) / (PATIENTS // 2)))
-        drawn_lesions = draw_lesions(anatomy, label, regions, np.random.default_rng((11, n)), load)
+        drawn_lesions = draw_lesions(anatomy, label, regions, np.random.default_rng((11, n)), load).lesions
         numbers = np.unique(drawn_lesions)[1:]
         ventricle = ndimage.minimum(anatomy.ventricle_mm, drawn_lesions, numbers) <= touching
         cortex = ndimage.minimum(anatomy.cortex_mm, drawn_lesions, numbers) <= touching

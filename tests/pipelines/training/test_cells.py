@@ -1,0 +1,170 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipelines.flair.joint.network import JointConfig, JointNetwork
+from pipelines.training.anatomy import from_template
+from pipelines.training.batches import draw_batch
+from pipelines.training.cells import CHANNELS, cells_of, kinds_known
+from pipelines.training.generator import Generator
+from pipelines.training.last_layer import fit_last_layer, pooled_features, reading, regression
+from pipelines.training.loop import Trainer
+from pipelines.training.mask_tasks import SMALL_JOINT
+from pipelines.training.pool import pack, ready
+from pipelines.training.priors import KINDS, PRIORS
+from pipelines.training.recipes import Phase
+from pipelines.training.sample import UNKNOWN_KIND, Sample, kinds_in, pack_sample, unpack
+from pipelines.training.tasks import make_task
+
+CROPS = Phase("crops", 32, 2, 24, 5.0, 5e-3, joint=False, schedule="constant", epoch=8)
+
+
+@pytest.fixture
+def kinds_pool(pool: Path) -> Path:
+    """The cases of `pool`, with two kinds of lesions that stand for the classes."""
+    for path in ready(pool):
+        sample = unpack(path)
+        kinds = sample.lesions * np.uint8(1 + sample.target)
+        pack_sample(replace(sample, kinds=kinds), path)
+    return pool
+
+
+def test_cell_holds_the_kinds_of_its_voxels() -> None:
+    kinds = torch.zeros(2, 4, 4, 4, dtype=torch.uint8)
+    kinds[0, 0, 1, 3] = 1
+    kinds[0, 1, 0, 2] = 3
+    kinds[1, 3, 3, 3] = UNKNOWN_KIND
+    cells = cells_of(kinds, (2, 2, 2))
+    assert cells.shape == (2, CHANNELS, 2, 2, 2)
+    assert cells[0, :, 0, 0, 1].nonzero().flatten().tolist() == [0, 1, 3]
+    assert cells[0].sum() == 3
+    assert cells[1].nonzero().tolist() == [[0, 1, 1, 1]]
+    assert kinds_known(kinds).tolist() == [True, False]
+
+
+def test_kinds_come_back_and_move_with_the_lesions(kinds_pool: Path) -> None:
+    files = ready(kinds_pool)
+    sample = unpack(files[1])
+    assert set(np.unique(kinds_in(sample))) == {0, 2}
+    for seed in range(6):
+        _, lesions, _, target, kinds = draw_batch(files, 2, 24, np.random.default_rng(seed))
+        assert kinds.dtype == torch.uint8
+        assert torch.equal(kinds > 0, lesions[:, 0] > 0)
+        assert all(
+            set(k.unique().tolist()) <= {0, 1 + t} for k, t in zip(kinds, target.tolist(), strict=True)
+        )
+
+
+def test_generated_lesion_has_the_kind_that_was_drawn(tmp_path: Path) -> None:
+    generator = Generator([from_template()])
+    case = generator.case(np.random.default_rng(5), "MS")
+    assert case.kinds is not None
+    assert np.array_equal(case.kinds > 0, case.lesions)
+    found = {KINDS[number - 1] for number in np.unique(case.kinds[case.lesions])}
+    assert found >= {"periventricular", "deep"}
+    assert found <= {*PRIORS["MS"].sites, "periventricular", "deep", "extensive", "periependymal", "tract"}
+    pack(case, tmp_path / "case.npz")
+    assert np.array_equal(kinds_in(unpack(tmp_path / "case.npz")), case.kinds)
+    free = generator.case(np.random.default_rng(5), "none")
+    assert free.kinds is not None
+    assert not free.kinds.any()
+
+
+def test_lesions_of_a_real_pattern_have_no_known_kind() -> None:
+    sample = Sample(np.zeros((2, 2, 2), np.float32), np.ones((2, 2, 2), bool), -1)
+    assert (kinds_in(sample) == UNKNOWN_KIND).all()
+    assert not kinds_in(replace(sample, lesions=~sample.lesions)).any()
+
+
+@pytest.mark.parametrize("name", ["joint", "joint:no-guidance"])
+def test_joint_network_learns_kinds_beside_the_mask_and_leaves_them_out_of_the_weights(
+    name: str, kinds_pool: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    task = make_task(name, small=True)
+    names = set(task.network.state_dict())
+    training = Trainer(task, [CROPS], tmp_path / "out", seed=1, device="cpu", report=str)
+    training.run(kinds_pool, every=8)
+    kinds = [entry["kinds"] for entry in training.state.history]
+    assert kinds[-1] < 0.8 * kinds[0]
+    assert set(training.best.state_dict()) == names
+
+
+def test_without_known_kinds_or_without_a_class_nothing_of_them_is_learnt(pool: Path, tmp_path: Path) -> None:
+    for name in ("joint", "joint:only-segmentation"):
+        training = Trainer(
+            make_task(name, small=True), [replace(CROPS, steps=1)], tmp_path / name, seed=1, device="cpu", report=str
+        )  # fmt: skip
+        training.run(pool)
+        assert set(training.state.history[0]) == {"phase", "step", "mask"}
+
+
+def guides(*widths: int) -> nn.ModuleList:
+    torch.manual_seed(1)
+    return nn.ModuleList(nn.Conv3d(width, CHANNELS, 1, bias=False) for width in widths)
+
+
+def test_what_is_read_of_the_pooled_features_is_the_mean_of_what_is_read_of_the_maps() -> None:
+    torch.manual_seed(0)
+    network = JointNetwork(JointConfig(**SMALL_JOINT)).eval()  # type: ignore[arg-type]
+    layers = guides(6, 8)
+    cube = np.random.default_rng(0).normal(size=(32, 32, 32)).astype(np.float32)
+    features = pooled_features(network, cube, "cpu")
+    assert features.shape == (4 + 6 + 8,)
+    maps: list[torch.Tensor] = []
+    assert network.classification is not None
+    for block in (network.classification.at_quarter, network.classification.at_eighth):
+        block.register_forward_hook(lambda *given: maps.append(given[2]))
+    with torch.no_grad():
+        network(torch.from_numpy(cube)[None, None])
+        expected = torch.cat([layer(x).mean((0, 2, 3, 4)) for layer, x in zip(layers, maps, strict=True)])
+    torch.testing.assert_close(reading(layers, 18) @ features, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_regression_finds_the_class_in_one_figure_of_many() -> None:
+    rng = np.random.default_rng(0)
+    targets = [n % 2 for n in range(200)]
+    features = torch.from_numpy(rng.normal(size=(200, 10)).astype(np.float32))
+    features[:, 7] += 2.0 * torch.tensor(targets)
+    read = torch.eye(10)[4:]
+    weight, bias = regression(features, targets, read)
+    logits = features @ weight.T + bias
+    assert (logits.argmax(1) == torch.tensor(targets)).float().mean() > 0.8
+    assert not weight[:, :4].any()  # what is not read has no part
+    assert weight[1].argmax() == 7
+    torch.testing.assert_close(weight[0], -weight[1])
+    # The mean logit lies between the classes: the regression is balanced.
+    assert abs(float((logits[:, 1] - logits[:, 0]).mean())) < 0.3
+
+
+def test_last_layer_is_left_alone_where_few_cases_have_a_class(kinds_pool: Path) -> None:
+    network = JointNetwork(JointConfig(**SMALL_JOINT)).eval()  # type: ignore[arg-type]
+    assert network.classification is not None
+    before = network.classification.linear.weight.clone()
+    lines: list[str] = []
+    samples = [unpack(path) for path in ready(kinds_pool)]
+    assert not fit_last_layer(network, guides(6, 8), samples, device="cpu", report=lines.append)
+    assert torch.equal(network.classification.linear.weight, before)
+    assert "too few" in lines[0]
+
+
+def test_phase_that_refits_begins_with_a_last_layer_that_knows_the_class(
+    kinds_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.training.last_layer.LEAST_CASES", 10)
+    pool = tmp_path / "many" / "ring0"
+    pool.mkdir(parents=True)
+    for number in range(24):
+        pack_sample(unpack(ready(kinds_pool)[number % 4]), pool / f"case{number:05d}.npz")
+    lines: list[str] = []
+    volumes = replace(CROPS, name="volumes", joint=True, steps=1, rate=1e-9, refit=True)
+    torch.manual_seed(0)
+    task = make_task("joint", small=True)
+    training = Trainer(task, [CROPS, volumes], tmp_path / "out", seed=1, device="cpu", report=lines.append)
+    training.run(pool.parent, every=8)
+    assert "the last layer is fitted to 24 cases" in lines
+    assert training.state.history[-1]["class"] < 0.4  # ln 2 = 0.69 at chance
