@@ -33,7 +33,8 @@ def pooled_features(network: JointNetwork, cube: FloatArray, device: str) -> Ten
     hook = network.classification.linear.register_forward_pre_hook(lambda *given: seen.append(given[1][0]))
     volume = torch.from_numpy(np.ascontiguousarray(cube))[None, None].to(device)
     try:
-        with torch.inference_mode():
+        # As in training; on a CPU in half the time.
+        with torch.inference_mode(), torch.autocast(torch.device(device).type, torch.bfloat16):
             network(volume.contiguous(memory_format=torch.channels_last_3d))
     finally:
         hook.remove()

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(mode=False)  # kept for trainings, too, whoever asks first
 def relative_index(window: int) -> Tensor:
     """Return for each pair of a window's tokens the number of their offset, (window^3, window^3)."""
     line = torch.arange(
@@ -25,6 +26,7 @@ def relative_index(window: int) -> Tensor:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(mode=False)
 def shift_mask(tokens: int, window: int, shift: int) -> Tensor:
     """Return 0 or -100 for each window and pair of tokens, (windows, window^3, window^3).
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pipelines.flair.joint.network import JointConfig, JointNetwork
+from pipelines.flair.joint.swin import relative_index, shift_mask
 from pipelines.training.anatomy import from_template
 from pipelines.training.batches import draw_batch
 from pipelines.training.cells import CHANNELS, cells_of, kinds_known
@@ -120,8 +121,10 @@ def test_what_is_read_of_the_pooled_features_is_the_mean_of_what_is_read_of_the_
     for block in (network.classification.at_quarter, network.classification.at_eighth):
         block.register_forward_hook(lambda *given: maps.append(given[2]))
     with torch.no_grad():
-        network(torch.from_numpy(cube)[None, None])
-        expected = torch.cat([layer(x).mean((0, 2, 3, 4)) for layer, x in zip(layers, maps, strict=True)])
+        with torch.autocast("cpu", torch.bfloat16):
+            network(torch.from_numpy(cube)[None, None])
+        said = [layer(x.float()).mean((0, 2, 3, 4)) for layer, x in zip(layers, maps, strict=True)]
+        expected = torch.cat(said)
     torch.testing.assert_close(reading(layers, 18) @ features, expected, atol=1e-5, rtol=1e-4)
 
 
@@ -139,6 +142,17 @@ def test_regression_finds_the_class_in_one_figure_of_many() -> None:
     torch.testing.assert_close(weight[0], -weight[1])
     # The mean logit lies between the classes: the regression is balanced.
     assert abs(float((logits[:, 1] - logits[:, 0]).mean())) < 0.3
+
+
+def test_network_that_was_asked_first_can_be_trained_afterwards() -> None:
+    relative_index.cache_clear()
+    shift_mask.cache_clear()
+    torch.manual_seed(0)
+    network = JointNetwork(JointConfig(**SMALL_JOINT))  # type: ignore[arg-type]
+    cube = np.random.default_rng(0).normal(size=(64, 64, 64)).astype(np.float32)
+    pooled_features(network, cube, "cpu")
+    network(torch.from_numpy(cube)[None, None]).classes.sum().backward()
+    assert network.wide.layers[1].attention.bias.grad.abs().sum() > 0  # type: ignore[union-attr, operator]
 
 
 def test_last_layer_is_left_alone_where_few_cases_have_a_class(kinds_pool: Path) -> None:
