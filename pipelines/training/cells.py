@@ -1,4 +1,4 @@
-"""Which kinds of lesions lie in which cells of a network's maps: what the maps of a classification also learn.
+"""Which kinds of lesions lie in which cells of a network's maps: what the joint network's classification also learns.
 
 [ours] From a few thousand cases the class alone teaches a network nothing about lesions. Where lesions lie, and of which
 kind, is what tells the classes apart, and a generated case says so of each cell. The layers that learn it are left out of

@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipelines.flair.five_slices.network import five_slice_network
-from pipelines.flair.five_slices.slices import slices_from_cube, slices_of_masks
+from pipelines.flair.five_slices.slices import slices_from_cube, slices_of_mask
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.flair.networks import classification_network
 from pipelines.training.batches import vary
-from pipelines.training.cells import CHANNELS, cells_of, kinds_known
 from pipelines.training.losses import classification_loss
 from pipelines.training.recipes import Phase
-from pipelines.training.sample import Sample, kinds_in, unpack
+from pipelines.training.sample import Sample, unpack
 from pipelines.training.task import Batch, Prediction, Task, autocast, kept_maps, mean_logits
 from pipelines.types import FloatArray
 
@@ -29,11 +28,9 @@ SLICE_NOISE = 0.3
 GUIDED = {"densenet121": "features.denseblock1", "squeezenet": "features.4"}
 """The layer of a network whose maps learn where lesions lie; ``layer2`` of the ResNets."""
 GUIDE_WEIGHT = 1.0
-"""[ours] Weight of that loss; see `cells`."""
+"""[ours] Weight of that loss. From a few thousand cases the class alone teaches a network nothing about lesions."""
 GUIDE_BIAS = -3.0
 """Start of its logits: few cells have a lesion."""
-SLICE_CELLS = 16
-"""Cells along an edge of a slice: those of the second layer of a ResNet."""
 _LESION_SHARE = 0.3
 """Of a pixel that has one."""
 _TRIES = 64
@@ -45,28 +42,29 @@ class _Seen(NamedTuple):
     Parameters
     ----------
     image : float32 Tensor, shape (C, ...)
-    kinds : Tensor
-        Where lesions of which kind lie, in the task's own form.
-    known : float32 Tensor, shape (CHANNELS,)
-        Whether all of them are known.
+    lesions : float32 Tensor, shape (C, ...)
+        Share of each pixel that is lesion.
+    known : bool
+        Whether the lesions are all known.
     target : int
     """
 
     image: Tensor
-    kinds: Tensor
-    known: Tensor
+    lesions: Tensor
+    known: bool
     target: int
 
 
 class _ClassTask(Task):
     """MS against NMOSD from something that is made of a cube.
 
-    [ours] An early layer also learns in which of its cells there are lesions, and of which kinds, through a convolution that
-    the weights leave out: the network stays the paper's.
+    [ours] An early layer also learns in which of its cells there are lesions, through a convolution that the weights leave out:
+    the network stays the paper's.
     """
 
     validated = (60, 120)
     classifies = True
+    _mirrored_axis: ClassVar[int]
     _trial: ClassVar[tuple[int, ...]]
     """Shape of an input that tells how many maps the guided layer has."""
 
@@ -75,7 +73,7 @@ class _ClassTask(Task):
         self._guided = GUIDED.get(name, "layer2")
         with torch.no_grad():
             channels = self._with_maps(self.network.eval(), torch.zeros(1, *self._trial))[1].shape[1]
-        head = (nn.Conv3d if len(self._trial) == 4 else nn.Conv2d)(channels, self._trial[0] * CHANNELS, 1)
+        head = (nn.Conv3d if len(self._trial) == 4 else nn.Conv2d)(channels, self._trial[0], 1)
         nn.init.constant_(head.bias, GUIDE_BIAS)  # type: ignore[arg-type]
         self.auxiliary = head
 
@@ -89,42 +87,38 @@ class _ClassTask(Task):
         """Return what the network sees of a cube, (C, ...)."""
 
     @abstractmethod
-    def _in_cells(self, kinds: Tensor, size: tuple[int, ...]) -> Tensor:
-        """Return which cells of the guided layer's maps hold which kinds, (B, C, CHANNELS, *size)."""
-
-    @abstractmethod
     def _varied(self, path: Path, rng: np.random.Generator) -> _Seen:
         """Return what the network sees of a packed case, varied."""
 
     def draw(self, files: list[Path], phase: Phase, rng: np.random.Generator) -> Batch:
         """Draw labelled cases, half of them mirrored."""
-        images, kinds, known, targets = [], [], [], []
+        images, lesions, known, targets = [], [], [], []
         for _ in range(phase.batch):
             for _ in range(_TRIES):
                 seen = self._varied(files[int(rng.integers(len(files)))], rng)
                 if seen.target >= 0:
                     break
             # The loss takes no part of a case without a class.
-            mirrored = [-1] if rng.random() < 0.5 else []
+            mirrored = [self._mirrored_axis - 1] if rng.random() < 0.5 else []
             images.append(seen.image.flip(mirrored))
-            kinds.append(seen.kinds.flip(mirrored))
+            lesions.append(seen.lesions.flip(mirrored))
             known.append(seen.known)
             targets.append(seen.target)
-        return torch.stack(images), torch.stack(kinds), torch.stack(known), torch.tensor(targets)
+        return torch.stack(images), torch.stack(lesions), torch.tensor(known).float(), torch.tensor(targets)
 
     def loss(self, network: nn.Module, batch: Batch, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the cross-entropy, with the weights of the classes, plus that of the cells with lesions and of their kinds."""
-        image, kinds, known, target = batch
+        """Return the cross-entropy, with the weights of the classes, plus that of the cells with lesions."""
+        image, lesions, known, target = batch
         weight = None if self.class_weight is None else self.class_weight.to(image.device)
         logits, maps = self._with_maps(network, image)
         loss = classification_loss(logits, target, weight)
         parts = {"class": loss.detach()}
         if bool(known.any()):
-            cells = self._in_cells(kinds, tuple(maps.shape[2:]))
-            found = self.auxiliary(maps).float().reshape(cells.shape)
-            error = functional.binary_cross_entropy_with_logits(found, cells, reduction="none")
-            # The mean over slices and cells; the kinds, of which most cells have none, are summed up.
-            guide = (error.flatten(3).mean((1, 3)) * known).sum() / known[:, 0].sum().clamp_min(1)
+            found = self.auxiliary(maps)
+            pool = functional.adaptive_max_pool3d if found.ndim == 5 else functional.adaptive_max_pool2d
+            cells = (pool(lesions, found.shape[2:]) > _LESION_SHARE).float()
+            error = functional.binary_cross_entropy_with_logits(found.float(), cells, reduction="none")
+            guide = (error.flatten(1).mean(1) * known).sum() / known.sum()
             loss, parts["cells"] = loss + GUIDE_WEIGHT * guide, guide.detach()
         return loss, parts
 
@@ -142,7 +136,7 @@ class _ClassTask(Task):
         logits = []
         for mirrored in (False, True) if flips else (False,):
             with torch.inference_mode(), autocast(device):
-                logits.append(network(image.flip(-1) if mirrored else image)[0].double())
+                logits.append(network(image.flip(self._mirrored_axis) if mirrored else image)[0].double())
         return Prediction(None, mean_logits(logits))
 
 
@@ -152,6 +146,7 @@ class VolumeClassTask(_ClassTask):
     kind = "classification"
     half_on_cpu = False
     """In bfloat16 the gradients of DenseNet121 are not finite on a CPU."""
+    _mirrored_axis = 4
     _trial = (1, 64, 64, 64)
 
     def _build(self) -> nn.Module:
@@ -163,11 +158,8 @@ class VolumeClassTask(_ClassTask):
     def _varied(self, path: Path, rng: np.random.Generator) -> _Seen:
         sample = unpack(path)
         image = vary(sample.image, rng) if sample.target >= 0 else sample.image
-        kinds = torch.from_numpy(kinds_in(sample))
-        return _Seen(self._seen(image), kinds, _known(sample), sample.target)
-
-    def _in_cells(self, kinds: Tensor, size: tuple[int, ...]) -> Tensor:
-        return cells_of(kinds, size)[:, None]
+        lesions = self._seen(sample.lesions.astype(np.float32))
+        return _Seen(self._seen(image), lesions, sample.ignore is None, sample.target)
 
 
 class FiveSliceTask(_ClassTask):
@@ -175,6 +167,7 @@ class FiveSliceTask(_ClassTask):
 
     kind = "five-slices"
     half_on_cpu = True
+    _mirrored_axis = 3
     _trial = (5, 128, 128)
 
     def _build(self) -> nn.Module:
@@ -191,9 +184,6 @@ class FiveSliceTask(_ClassTask):
         noise = np.float32(rng.uniform(0, SLICE_NOISE)) * rng.standard_normal(images.shape, np.float32)
         return seen._replace(image=torch.from_numpy(np.where(images > BACKGROUND, images + noise, images)))
 
-    def _in_cells(self, kinds: Tensor, size: tuple[int, ...]) -> Tensor:
-        return functional.adaptive_max_pool2d(kinds.flatten(1, 2), size).reshape(*kinds.shape[:3], *size)
-
     def _slices(self, path: Path) -> _Seen:
         """Return slices and class of a packed case; kept, for slicing takes longer than learning from the slices.
 
@@ -202,27 +192,14 @@ class FiveSliceTask(_ClassTask):
         written = path.stat().st_mtime_ns
         kept = self._sliced.get(path)
         if kept is None or kept[0] != written:
-            seen = _sliced(unpack(path), f"{path.parent.name}/{path.name}")
-            kept = self._sliced[path] = (written, seen)
+            kept = self._sliced[path] = (written, _sliced(unpack(path), f"{path.parent.name}/{path.name}"))
         return kept[1]
-
-
-def _known(sample: Sample) -> Tensor:
-    """Return whether all lesions of a case are known, and the kinds of all, float32, shape (CHANNELS,)."""
-    lesions = sample.ignore is None
-    kinds = lesions and bool(kinds_known(torch.from_numpy(kinds_in(sample))[None]))
-    return torch.tensor([lesions, *(CHANNELS - 1) * [kinds]], dtype=torch.float32)
 
 
 def _sliced(sample: Sample, name: str) -> _Seen:
     """Return the slices of a case at heights that its name decides."""
     seed = zlib.crc32(name.encode())
     images = slices_from_cube(sample.image, np.random.default_rng(seed))
-    kinds = kinds_in(sample)
-    present = [number for number in np.unique(kinds) if 0 < number < CHANNELS]
-    masks = [kinds > 0, *(kinds == number for number in present)]
-    shares = slices_of_masks(masks, sample.image, np.random.default_rng(seed))
-    cells = torch.zeros(len(images), CHANNELS, SLICE_CELLS, SLICE_CELLS)
-    for channel, share in zip((0, *present), map(torch.from_numpy, shares), strict=True):
-        cells[:, channel] = (functional.adaptive_max_pool2d(share, SLICE_CELLS) > _LESION_SHARE).float()
-    return _Seen(torch.from_numpy(images), cells, _known(sample), sample.target)
+    lesions = slices_of_mask(sample.lesions, sample.image, np.random.default_rng(seed))
+    known = sample.ignore is None
+    return _Seen(torch.from_numpy(images), torch.from_numpy(lesions), known, sample.target)

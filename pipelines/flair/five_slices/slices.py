@@ -12,7 +12,7 @@ slices 20 apart around the lateral ventricles and 128x128 pixels, not the height
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,14 +124,14 @@ def slices_from_cube(cube_values: FloatArray, rng: np.random.Generator | None = 
     return _brain_means(averaged(np.where(mask, cube_values, np.float32(0))), averaged(mask))
 
 
-def slices_of_masks(
-    masks: Sequence[BoolArray], cube_values: FloatArray, rng: np.random.Generator | None = None
-) -> list[FloatArray]:
-    """Return how much of each pixel of `slices_from_cube` lies in masks of the cube, float32 in [0, 1], (5, 128, 128) each.
+def slices_of_mask(
+    mask: BoolArray, cube_values: FloatArray, rng: np.random.Generator | None = None
+) -> FloatArray:
+    """Return how much of each pixel of `slices_from_cube` lies in a mask of the cube, float32 in [0, 1], (5, 128, 128).
 
     Parameters
     ----------
-    masks : sequence of bool arrays, shape (k, j, i)
+    mask : bool array, shape (k, j, i)
     cube_values, rng : see `slices_from_cube`
         An rng of the same seed gives the same planes.
 
@@ -140,8 +140,7 @@ def slices_of_masks(
     PipelineError
         The cube holds no brain.
     """
-    averaged = _averages(brain_of(cube_values), rng)
-    return [averaged(mask) for mask in masks]
+    return _averages(brain_of(cube_values), rng)(mask)
 
 
 def _averages(
