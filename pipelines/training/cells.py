@@ -1,8 +1,9 @@
 """Which kinds of lesions lie in which cells of a network's maps: what the joint network's classification also learns.
 
 [ours] From a few thousand cases the class alone teaches a network nothing about lesions. Where lesions lie, and of which
-kind, is what tells the classes apart, and a generated case says so of each cell. The layers that learn it are left out of
-the weights, so the networks stay the papers'; cases whose lesions have no known kind, all real ones, take no part.
+kind, is what tells the classes apart, and a generated case says so of each cell. It is learnt from crops alone: whole volumes
+are learnt from as published. The layers that learn it are left out of the weights, so the network stays the paper's; cases
+whose lesions have no known kind, all real ones, take no part.
 """
 
 from __future__ import annotations

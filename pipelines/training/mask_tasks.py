@@ -118,11 +118,12 @@ class JointTask(Task):
     def loss(self, network: nn.Module, batch: Batch, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the parts that phase, ablation and batch have, weighted and summed.
 
-        1 Dice (with its cross-entropy) + 0.8 class + 1 cross-task, and the kinds of lesions where they are known.
+        1 Dice (with its cross-entropy) + 0.8 class + 1 cross-task; from crops, which tell no class, the mask and, where they
+        are known, the kinds of lesions.
         """
         image, truth, weight, target, kinds = batch
         kinds_are_known = kinds_known(kinds)
-        guided = self.classifies and bool(kinds_are_known.any())
+        guided = self.classifies and not phase.joint and bool(kinds_are_known.any())
         parts: dict[str, Tensor] = {}
         with kept_maps(self._guided(network) if guided else []) as maps:
             output = network(
