@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the project with its test extra into .venv and runs every check.
-#   bash deploy/test.sh             all but the tests marked long: under 20 minutes on two cores
+#   bash deploy/test.sh             all but the tests marked long: some 20 minutes on two cores
 #   bash deploy/test.sh --long      those too, and the random ones for longer: an hour or more, best as root
 #   bash deploy/test.sh ARGUMENTS   pytest with these arguments, and no other check
 set -eu
