@@ -16,6 +16,7 @@ STEPS_PER_UNIT = 16
 CLASSES = ("MS", "NMOSD")
 NO_CLASS = -1
 UNKNOWN_KIND = 255
+"""Stands for a lesion whose kind is not known."""
 
 
 @dataclass(frozen=True)
