@@ -61,6 +61,9 @@ _FREESURFER: dict[Tissue, tuple[int, ...]] = {
     Tissue.BONE: (515,),
     Tissue.FAT: (516, 511),
 }
+CAP_MM = 3.0
+"""[ours] What FreeSurfer numbers as lesions, 25 and 57, is a normal cap or rim as far as this from the ventricles, and white
+matter beyond: two heads of the label maps have some 40 mL of it, their owners' lesions, where most have 1 to 6."""
 _PUTAMEN = (12, 51)
 _BRAIN = tuple(t for t in Tissue if Tissue.FLUID < t < Tissue.SOFT)
 _TRACT_LPS = np.array(
@@ -149,6 +152,7 @@ def _finish(name: str, labels: Labels, insula: BoolArray | None = None) -> Anato
         mni_scale=scale,
         mni_origin=origin,
     )
+    labels[(labels == Tissue.CAP) & (anatomy.ventricle_mm > CAP_MM)] = Tissue.WHITE
     superior, posterior, left = anatomy.mni_axes()
     if insula is None:
         insula = (np.abs(np.abs(left) - 36) < 9) & (np.abs(posterior) < 24) & (np.abs(superior - 3) < 18)

@@ -1,11 +1,13 @@
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipelines.flair.intensity import BACKGROUND
-from pipelines.training.anatomy import Anatomy, Tissue, from_template
+from pipelines.training.anatomy import CAP_MM, Anatomy, Tissue, from_label_map, from_template
 from pipelines.training.artefacts import jittered_mask, smooth_field
+from pipelines.training.cases import write_cube
 from pipelines.training.contrast import Acquisition, scan, tissue_means
 from pipelines.training.cube import CUBE, SPACING_MM
 from pipelines.training.generator import Generator, outline
@@ -43,6 +45,22 @@ def test_axes_point_to_superior_and_posterior() -> None:
     k, j, _ = np.argwhere(anatomy.labels == Tissue.CEREBELLAR_CORTEX).mean(0)
     assert k < 60
     assert j > 95
+
+
+def test_lesions_of_a_label_map_are_white_matter_but_for_caps_at_the_ventricles(tmp_path: Path) -> None:
+    numbers = np.zeros(len(Tissue), np.uint8)
+    for tissue, number in (("FLUID", 24), ("VENTRICLE", 4), ("CORTEX", 3), ("WHITE", 2), ("DEEP_GREY", 10)):
+        numbers[Tissue[tissue]] = number
+    numbers[Tissue.BRIGHT_CORTEX], numbers[Tissue.BRIGHT_TRACT] = 3, 2
+    raw = numbers[head().labels]
+    upper = (slice(90, 110), slice(None), slice(None))
+    raw[upper][raw[upper] == 2] = 25
+    write_cube(raw, tmp_path / "head.nii.gz")
+    anatomy = from_label_map(tmp_path / "head.nii.gz")
+    caps = anatomy.labels == Tissue.CAP
+    assert 1 < caps.sum() * ML < 12
+    assert anatomy.ventricle_mm[caps].max() <= CAP_MM
+    assert (anatomy.labels == Tissue.WHITE).sum() > 0.9 * (head().labels == Tissue.WHITE).sum()
 
 
 def test_regions_are_where_their_names_say() -> None:
