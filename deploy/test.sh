@@ -18,4 +18,6 @@ fi
 "$VENV/bin/ruff" format --check .
 "$VENV/bin/mypy"
 "$VENV/bin/lint-imports"
-exec "$VENV/bin/python" -m pytest tests $long
+# The pipelines' tests compute on one core each: side by side. The others start programs, and wait for them: one after the other.
+OMP_NUM_THREADS=1 "$VENV/bin/python" -m pytest tests/pipelines -n auto --maxprocesses 4 --dist loadfile $long
+exec "$VENV/bin/python" -m pytest tests --ignore tests/pipelines $long
