@@ -18,6 +18,7 @@ fi
 "$VENV/bin/ruff" format --check .
 "$VENV/bin/mypy"
 "$VENV/bin/lint-imports"
-# The pipelines' tests compute on one core each: side by side. The others start programs, and wait for them: one after the other.
-OMP_NUM_THREADS=1 "$VENV/bin/python" -m pytest tests/pipelines -n auto --maxprocesses 4 --dist loadfile $long
-exec "$VENV/bin/python" -m pytest tests --ignore tests/pipelines $long
+# Most tests run side by side, on one core each; those that start programs of their own and kill them run one after the other.
+alone="tests/worker tests/integration tests/deploy"
+OMP_NUM_THREADS=1 "$VENV/bin/python" -m pytest tests $(printf -- '--ignore %s ' $alone) -n auto --maxprocesses 4 --dist loadfile $long
+exec "$VENV/bin/python" -m pytest $alone $long

@@ -24,6 +24,7 @@ from pipelines.training.losses import (
     deep_supervision_loss,
     segmentation_loss,
 )
+from pipelines.training.priors import KINDS
 from pipelines.training.recipes import Phase, ablation_of
 from pipelines.training.sample import unpack
 from pipelines.training.task import Batch, Prediction, Report, Task, autocast, kept_maps, mean_logits
@@ -33,6 +34,10 @@ GUIDE_WEIGHT = 1.0
 """[ours] Of the loss of the kinds of lesions."""
 PRESENT_WEIGHT = 10.0
 """Weight of a cell that has a kind over one that has not: few have."""
+RARE = {"callosal": 2.0, "juxtacortical": 2.0, "extensive": 2.0} | dict.fromkeys(
+    ("pons", "midbrain", "medulla", "cerebellum", "grey", "tract"), 4.0
+)
+"""How many times that weight cells of the rarer kinds have: they are in 1 of 1000 cells, and in 1 of 10,000."""
 SMALL_JOINT = {
     "shared": 4,
     "segmentation": (4, 6, 8),
@@ -91,6 +96,8 @@ class JointTask(Task):
             # [ours] Not in the paper, and not in the weights; see `cells`.
             widths = self.config.classification[1:]
             self.auxiliary = nn.ModuleList(nn.Conv3d(width, CHANNELS, 1, bias=False) for width in widths)
+            rarity = [1.0, *(RARE.get(kind, 1.0) for kind in KINDS)]
+            self._present = PRESENT_WEIGHT * torch.tensor(rarity).view(-1, 1, 1, 1)
 
     def _build(self) -> nn.Module:
         sizes = SMALL_JOINT if self.small else {}
@@ -159,7 +166,7 @@ class JointTask(Task):
         for layer, features in zip(self.auxiliary, maps, strict=True):
             said = layer(features).float()
             cells = cells_of(kinds, said.shape[2:])
-            error = (1 + (PRESENT_WEIGHT - 1) * cells) * (said - cells) ** 2
+            error = (1 + (self._present.to(said.device) - 1) * cells) * (said - cells) ** 2
             terms.append((error.flatten(2).mean(2).sum(1) * known).sum() / known.sum())
         return torch.stack(terms).sum()
 
