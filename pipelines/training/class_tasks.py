@@ -25,6 +25,9 @@ from pipelines.types import FloatArray
 
 SLICE_NOISE = 0.3
 """Largest SD of the Gaussian noise on the five slices, on the normalised scale: 0.06 of white matter."""
+TURN_DEGREES = 4.0
+SCALE_SD = 0.05
+SHIFT_PIXELS = 2.5
 GUIDED = {"densenet121": "features.denseblock1", "squeezenet": "features.4"}
 """The layer of a network whose maps learn where lesions lie; ``layer2`` of the ResNets."""
 GUIDE_WEIGHT = 1.0
@@ -36,7 +39,7 @@ _LESION_SHARE = 0.3
 _TRIES = 64
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """What a network sees of a case.
 
     Parameters
@@ -87,7 +90,7 @@ class _ClassTask(Task):
         """Return what the network sees of a cube, (C, ...)."""
 
     @abstractmethod
-    def _varied(self, path: Path, rng: np.random.Generator) -> _Seen:
+    def _varied(self, path: Path, rng: np.random.Generator) -> Seen:
         """Return what the network sees of a packed case, varied."""
 
     def draw(self, files: list[Path], phase: Phase, rng: np.random.Generator) -> Batch:
@@ -155,15 +158,18 @@ class VolumeClassTask(_ClassTask):
     def _seen(self, cube: FloatArray) -> Tensor:
         return functional.avg_pool3d(torch.from_numpy(np.ascontiguousarray(cube))[None], 2)
 
-    def _varied(self, path: Path, rng: np.random.Generator) -> _Seen:
+    def _varied(self, path: Path, rng: np.random.Generator) -> Seen:
         sample = unpack(path)
         image = vary(sample.image, rng) if sample.target >= 0 else sample.image
         lesions = self._seen(sample.lesions.astype(np.float32))
-        return _Seen(self._seen(image), lesions, sample.ignore is None, sample.target)
+        return Seen(self._seen(image), lesions, sample.ignore is None, sample.target)
 
 
 class FiveSliceTask(_ClassTask):
-    """Classes from five slices, as in paper 1: horizontal flips and Gaussian noise."""
+    """Classes from five slices, as in paper 1: horizontal flips and Gaussian noise.
+
+    [ours] The slices are also moved in their plane and their contrast is varied, lest a few thousand cases be learnt by heart.
+    """
 
     kind = "five-slices"
     half_on_cpu = True
@@ -171,20 +177,20 @@ class FiveSliceTask(_ClassTask):
     _trial = (5, 128, 128)
 
     def _build(self) -> nn.Module:
-        self._sliced: dict[Path, tuple[int, _Seen]] = {}
+        self._sliced: dict[Path, tuple[int, Seen]] = {}
         network: nn.Module = five_slice_network(small=self.small)
         return network
 
     def _seen(self, cube: FloatArray) -> Tensor:
         return torch.from_numpy(slices_from_cube(cube))
 
-    def _varied(self, path: Path, rng: np.random.Generator) -> _Seen:
-        seen = self._slices(path)
-        images = seen.image.numpy()
+    def _varied(self, path: Path, rng: np.random.Generator) -> Seen:
+        seen = moved(self._slices(path), rng)
+        images = vary(seen.image.numpy(), rng)
         noise = np.float32(rng.uniform(0, SLICE_NOISE)) * rng.standard_normal(images.shape, np.float32)
         return seen._replace(image=torch.from_numpy(np.where(images > BACKGROUND, images + noise, images)))
 
-    def _slices(self, path: Path) -> _Seen:
+    def _slices(self, path: Path) -> Seen:
         """Return slices and class of a packed case; kept, for slicing takes longer than learning from the slices.
 
         Their heights vary from case to case and not from epoch to epoch: the pool is refreshed anyway.
@@ -196,10 +202,29 @@ class FiveSliceTask(_ClassTask):
         return kept[1]
 
 
-def _sliced(sample: Sample, name: str) -> _Seen:
+def moved(seen: Seen, rng: np.random.Generator) -> Seen:
+    """Return slices and lesions turned, scaled and shifted in their plane, all five alike.
+
+    As registrations err, and heads differ: `TURN_DEGREES`, `SCALE_SD` along each axis, `SHIFT_PIXELS` are standard deviations.
+    """
+    turn = np.deg2rad(rng.normal(0, TURN_DEGREES))
+    x, y = np.exp(rng.normal(0, SCALE_SD, 2))
+    shift = 2 * rng.normal(0, SHIFT_PIXELS, 2) / seen.image.shape[-1]
+    cos, sin = np.cos(turn), np.sin(turn)
+    matrix = torch.tensor([[x * cos, -y * sin, shift[0]], [x * sin, y * cos, shift[1]]])[None].float()
+    brain = (seen.image > BACKGROUND).float()
+    planes = torch.cat([seen.image * brain, brain, seen.lesions])[None]
+    grid = functional.affine_grid(matrix, list(planes.shape), align_corners=False)
+    total, share, lesions = functional.grid_sample(planes, grid, align_corners=False)[0].chunk(3)
+    # The mean over the brain in each pixel: none of what lies around it bleeds into its edge.
+    image = torch.where(share > 0.5, total / share.clamp_min(0.5), BACKGROUND)
+    return seen._replace(image=image, lesions=lesions)
+
+
+def _sliced(sample: Sample, name: str) -> Seen:
     """Return the slices of a case at heights that its name decides."""
     seed = zlib.crc32(name.encode())
     images = slices_from_cube(sample.image, np.random.default_rng(seed))
     lesions = slices_of_mask(sample.lesions, sample.image, np.random.default_rng(seed))
     known = sample.ignore is None
-    return _Seen(torch.from_numpy(images), torch.from_numpy(lesions), known, sample.target)
+    return Seen(torch.from_numpy(images), torch.from_numpy(lesions), known, sample.target)

@@ -92,13 +92,28 @@ class ClassificationBranch(nn.Module):
         return self.linear(pooled), [eighth, quarter, half]
 
     def localise(self, features: Sequence[Tensor], classes: Tensor) -> list[Tensor]:
-        """Return V = sum over channels of features times the linear layer's weights for a class (B,), equation 10.
+        """Return the maps of the linear layer's weights for a class (B,), equation 10; see `weighted_maps`."""
+        return weighted_maps(features, self.linear.weight[classes])
 
-        Each is (B, 1, n, n, n), in the order of ``features``: D/8, D/4, D/2.
-        """
-        widths = [f.shape[1] for f in reversed(features)]
-        parts = torch.split(self.linear.weight[classes], widths, dim=1)
-        return [
-            torch.einsum("bcdhw,bc->bdhw", f, w.to(f.dtype)).unsqueeze(1)
-            for f, w in zip(features, reversed(parts), strict=True)
-        ]
+
+def weighted_maps(features: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
+    """Return V = sum over channels of features times weights, equation 10.
+
+    Parameters
+    ----------
+    features : sequence of Tensor, shapes (B, C, n, n, n)
+        At D/8, D/4, D/2.
+    weights : Tensor, shape (B, sum of the C)
+        In the order in which the features are pooled: that at D/2 first.
+
+    Returns
+    -------
+    list of Tensor, shapes (B, 1, n, n, n)
+        In the order of ``features``.
+    """
+    widths = [f.shape[1] for f in reversed(features)]
+    parts = torch.split(weights, widths, dim=1)
+    return [
+        torch.einsum("bcdhw,bc->bdhw", f, w.to(f.dtype)).unsqueeze(1)
+        for f, w in zip(features, reversed(parts), strict=True)
+    ]

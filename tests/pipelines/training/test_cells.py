@@ -5,15 +5,18 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
+from pipelines.flair.joint.classification import weighted_maps
 from pipelines.flair.joint.network import JointConfig, JointNetwork
 from pipelines.flair.joint.swin import relative_index, shift_mask
 from pipelines.training.anatomy import from_template
 from pipelines.training.batches import draw_batch
 from pipelines.training.cells import CHANNELS, cells_of, kinds_known
 from pipelines.training.generator import Generator
-from pipelines.training.last_layer import fit_last_layer, pooled_features, reading, regression
+from pipelines.training.last_layer import Seen, common_row, fit_last_layer, reading, regression, see
 from pipelines.training.loop import Trainer
+from pipelines.training.losses import cross_task_loss
 from pipelines.training.mask_tasks import SMALL_JOINT
 from pipelines.training.pool import pack, ready
 from pipelines.training.priors import KINDS, PRIORS
@@ -114,7 +117,7 @@ def test_what_is_read_of_the_pooled_features_is_the_mean_of_what_is_read_of_the_
     network = JointNetwork(JointConfig(**SMALL_JOINT)).eval()  # type: ignore[arg-type]
     layers = guides(6, 8)
     cube = np.random.default_rng(0).normal(size=(32, 32, 32)).astype(np.float32)
-    features = pooled_features(network, cube, "cpu")
+    features = see(network, cube, "cpu").pooled
     assert features.shape == (4 + 6 + 8,)
     maps: list[torch.Tensor] = []
     assert network.classification is not None
@@ -144,13 +147,34 @@ def test_regression_finds_the_class_in_one_figure_of_many() -> None:
     assert abs(float((logits[:, 1] - logits[:, 0]).mean())) < 0.3
 
 
+def test_what_both_rows_have_in_common_shows_the_lesions_and_changes_no_class() -> None:
+    torch.manual_seed(0)
+    lesions = torch.zeros(1, 1, 8, 8, 8)
+    lesions[0, 0, 2:4, 3:6, 1:5] = 1
+    sizes = (1, 2, 4)
+    # Channel 1 of each map holds the lesions, the others anything.
+    maps = [torch.rand(1, 3, 8 // n, 8 // n, 8 // n) for n in reversed(sizes)]
+    scales = [functional.avg_pool3d(lesions, n) for n in reversed(sizes)]
+    for x, scale in zip(maps, scales, strict=True):
+        x[:, 1] = scale[:, 0]
+    weight = torch.randn(1, 9) * torch.tensor([[-0.01], [0.01]])
+    row = common_row(weight, torch.ones(9), [Seen(torch.zeros(9), maps, scales)])
+    assert float(row[[1, 4, 7]].min()) > 3 * float(row[[0, 2, 3, 5, 6, 8]].abs().max())
+    for rows in (weight, weight + row):
+        told = (torch.eye(9) @ rows.T).diff(dim=1)
+        torch.testing.assert_close(told, (torch.eye(9) @ weight.T).diff(dim=1))
+    both = [torch.cat([x, x]) for x in maps], [torch.cat([x, x]) for x in scales]
+    before = cross_task_loss(weighted_maps(both[0], weight), both[1])
+    assert cross_task_loss(weighted_maps(both[0], weight + row), both[1]) < 0.2 * before
+
+
 def test_network_that_was_asked_first_can_be_trained_afterwards() -> None:
     relative_index.cache_clear()
     shift_mask.cache_clear()
     torch.manual_seed(0)
     network = JointNetwork(JointConfig(**SMALL_JOINT))  # type: ignore[arg-type]
     cube = np.random.default_rng(0).normal(size=(64, 64, 64)).astype(np.float32)
-    pooled_features(network, cube, "cpu")
+    see(network, cube, "cpu")
     network(torch.from_numpy(cube)[None, None]).classes.sum().backward()
     assert network.wide.layers[1].attention.bias.grad.abs().sum() > 0  # type: ignore[union-attr, operator]
 
