@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from pipelines.brain.mni_space import Alignment, align_to_mni
 from pipelines.device import limit_threads, resolve_device
 from pipelines.errors import PipelineError
@@ -180,6 +182,11 @@ class FlairPipeline:
             samples, mean, cards = joint.lesion[None], joint.lesion, (self.models.joint.card,)
         probability = to_native(mean, cube, brain)
         labels, lesions = find_lesions(probability, brain.whole, SEGMENT_NAME, settings.threshold)
+        if lesions and joint is None:
+            # Asked for the differential anyway, and trained apart from the ensemble.
+            joint = self.models.joint(cube)
+            samples = np.concatenate([samples, joint.lesion[None].astype(samples.dtype)])
+            cards += (self.models.joint.card,)
         total_mm3 = sum(lesion.volume_mm3 for lesion in lesions)
         interval = volume_interval(total_mm3, probability, samples, cube, brain, settings.threshold)
         return _Found(

@@ -1,7 +1,8 @@
 """How far the mask moves: an interval for the total lesion volume and one for each lesion's probability.
 
-The probability that is reported is the mean over the predictions (each member of the ensemble, on the image and on its
-mirror image); the mask is that mean cut at the threshold. The intervals say what single predictions would have reported.
+The probability that is reported is the mean over the ensemble's predictions (each member, on the image and on its mirror
+image); the mask is that mean cut at the threshold. The intervals say what single predictions would have reported: these, and
+that of the joint network, which was trained apart from them.
 [ours] No source paper gives a rule; ranges are said plainly in place of a coverage that nothing here could prove.
 """
 
@@ -97,7 +98,7 @@ def volume_interval(
 
     With several predictions: the smallest and largest total volume that one of them alone gives at the same threshold and by
     the same rules. With one: the volumes where the threshold is moved by `THRESHOLD_LOGIT` down and up. It is the range
-    of these analyses and holds the reported volume in any case; it is no confidence interval, and errors that all members
+    of these analyses and holds the reported volume in any case; it is no confidence interval, and errors that all of them
     share (a lesion that none has learnt to see) do not show in it.
 
     Parameters
@@ -105,7 +106,7 @@ def volume_interval(
     reported_mm3 : float
         Volume of the lesions that are reported.
     probability : float32 array, shape (k, j, i) of the native grid
-        Mean over the samples.
+        That is reported.
     samples : float array, shape (n, 160, 160, 160)
         On the cube, n >= 1.
     threshold : float

@@ -6,7 +6,7 @@ that a logistic regression is fitted to a few hundred volumes, each seen once. I
 right; see the model card.
 
 The classes are told by the difference of the layer's two rows. What both rows have in common changes no probability, but it
-does change the localisation maps: it is fitted to the cross-task loss, on a few of these volumes.
+does change the localisation maps: it is fitted to the lesion maps, as the cross-task loss asks, on a few of these volumes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ import torch
 from sklearn.linear_model import LogisticRegressionCV
 from torch import Tensor, nn
 
-from pipelines.flair.joint.classification import weighted_maps
 from pipelines.flair.joint.network import JointNetwork
-from pipelines.training.losses import cross_task_loss
+from pipelines.training.losses import unit_range
 from pipelines.training.sample import Sample
 from pipelines.types import FloatArray
 
@@ -31,11 +30,12 @@ LEAST_CASES = 20
 """Of each class; with fewer the layer is left as it is."""
 MAPPED = 12
 """Of them, those that the localisation maps are fitted on."""
+COMMON = 4.0
+"""How many times as much their common part varies as what tells the classes apart."""
 _FOLDS = 5
 _STRENGTHS = np.logspace(-4, 1, 11)
-_ROW_STEPS = 240
-_ROW_RATE = 0.03
-"""Of a row whose root mean square is 1."""
+_RIDGE = 1e-4
+"""Of the mean variance of the features."""
 
 
 @dataclass(frozen=True)
@@ -120,17 +120,16 @@ def regression(features: Tensor, targets: list[int], read: Tensor) -> tuple[Tens
     return torch.stack([-towards, towards]) / 2, torch.tensor([-offset, offset]) / 2
 
 
-def common_row(weight: Tensor, start: Tensor, volumes: Sequence[Seen]) -> Tensor:
+def common_row(weight: Tensor, volumes: Sequence[Seen]) -> Tensor:
     """Return what to add to both rows of a linear layer so that the maps of both classes show the lesions.
 
-    The least cross-task loss over volumes and classes, by Adam from a scaled ``start``.
+    At each scale by itself the least squares of the lesion map, in [0, 1] as the cross-task loss has it, on the features, each
+    volume about its own mean; as long as makes the map vary `COMMON` times as much as what tells the classes apart.
 
     Parameters
     ----------
     weight : Tensor, shape (2, width)
         Whose rows tell the classes apart.
-    start : Tensor, shape (width,)
-        A first guess of any length.
     volumes : sequence of Seen
         With lesion maps.
 
@@ -138,20 +137,27 @@ def common_row(weight: Tensor, start: Tensor, volumes: Sequence[Seen]) -> Tensor
     -------
     Tensor, shape (width,)
     """
-    size = weight.norm() / weight.numel() ** 0.5
-    row = (start / (start.norm() / start.numel() ** 0.5 + 1e-9)).requires_grad_()
-    optimizer = torch.optim.Adam([row], lr=_ROW_RATE)
-    for step in range(_ROW_STEPS):
-        volume = volumes[step % len(volumes)]
-        maps = [torch.cat([x, x]).float() for x in volume.maps]
-        scales = [torch.cat([x, x]) for x in volume.scales]
-        both = (weight / (size + 1e-9) + row).to(maps[0].device)
-        loss = cross_task_loss(weighted_maps(maps, both), scales)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    fitted: Tensor = row.detach() * size
-    return fitted
+    apart = (weight[1] - weight[0]).double() / 2
+    rows: list[Tensor] = []
+    end = len(apart)
+    for scale in range(len(volumes[0].maps)):
+        width = volumes[0].maps[scale].shape[1]
+        spread = torch.zeros(width, width, dtype=torch.float64)
+        towards = torch.zeros(width, dtype=torch.float64)
+        for volume in volumes:
+            features = volume.maps[scale].flatten(2)[0].float()
+            features = features - features.mean(1, keepdim=True)
+            lesions = unit_range(volume.scales[scale]).flatten()
+            spread += (features @ features.T).double().cpu() / len(lesions)
+            towards += (features @ (lesions - lesions.mean())).double().cpu() / len(lesions)
+        ridge = _RIDGE * spread.trace() / width * torch.eye(width, dtype=torch.float64)
+        row = torch.linalg.solve(spread + ridge, towards)
+        # The features are pooled in the other order: those at D/8 stand last.
+        own = apart[end - width : end]
+        end -= width
+        varies = (own @ spread @ own).sqrt(), (row @ spread @ row).sqrt()
+        rows.insert(0, row * COMMON * varies[0] / varies[1] if varies[0] > 0 else row)
+    return torch.cat(rows).float()
 
 
 def fit_last_layer(
@@ -188,7 +194,7 @@ def fit_last_layer(
     read = reading(auxiliary, linear.in_features)
     weight, bias = regression(torch.stack(features), targets, read)
     if mapped:
-        weight = weight + common_row(weight, read[:: len(read) // len(auxiliary)].sum(0), mapped)
+        weight = weight + common_row(weight, mapped)
     with torch.no_grad():
         linear.weight.copy_(weight)
         linear.bias.copy_(bias)

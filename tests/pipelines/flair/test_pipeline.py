@@ -196,7 +196,7 @@ def test_all_three_models_give_mask_two_opinions_and_three_maps(volume: Volume) 
     volume_mm3 = findings.measurements[0]
     assert volume_mm3.interval is not None
     assert volume_mm3.interval.low < volume_mm3.interval.high
-    assert volume_mm3.interval.basis == "over 2 predictions"
+    assert volume_mm3.interval.basis == "over 3 predictions"
     assert all(lesion.probability_interval is not None for lesion in findings.lesions)
 
 
@@ -205,12 +205,12 @@ def test_too_few_lesions_have_no_differential_and_say_why(volume: Volume) -> Non
     network, second = Spot(), SecondOpinion()
     given = models(network, mask=Ensemble(lesions=MIN_LESIONS - 1), five_slices=second)
     findings, _ = analyse(given, volume)
-    assert network.calls == 0
+    assert network.calls == 1  # for the intervals
     assert findings.hypotheses == ()
     assert findings.no_differential == "2 lesions found, at least 3 are needed"
     assert len(findings.rules) == 1
     assert [m.class_name for m in findings.heatmaps] == ["lesion"]
-    assert [card.name for card in findings.models] == ["nnunet", "nnunet-2"]
+    assert [card.name for card in findings.models] == ["nnunet", "nnunet-2", "joint"]
 
 
 @pytest.mark.usefixtures("all_is_brain")
@@ -218,7 +218,7 @@ def test_one_member_is_asked_for_and_named_alone(volume: Volume) -> None:
     ensemble = Ensemble(lesions=1)
     findings, _ = analyse(models(Spot(), mask=ensemble), volume, members=1)
     assert ensemble.asked == [(1, True)]
-    assert [card.name for card in findings.models] == ["nnunet"]
+    assert [card.name for card in findings.models] == ["nnunet", "joint"]
 
 
 @pytest.mark.usefixtures("all_is_brain")

@@ -158,7 +158,7 @@ def test_what_both_rows_have_in_common_shows_the_lesions_and_changes_no_class() 
     for x, scale in zip(maps, scales, strict=True):
         x[:, 1] = scale[:, 0]
     weight = torch.randn(1, 9) * torch.tensor([[-0.01], [0.01]])
-    row = common_row(weight, torch.ones(9), [Seen(torch.zeros(9), maps, scales)])
+    row = common_row(weight, [Seen(torch.zeros(9), maps, scales)])
     assert float(row[[1, 4, 7]].min()) > 3 * float(row[[0, 2, 3, 5, 6, 8]].abs().max())
     for rows in (weight, weight + row):
         told = (torch.eye(9) @ rows.T).diff(dim=1)
