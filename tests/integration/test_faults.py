@@ -17,9 +17,6 @@ from tests.integration.systems import RunningNode, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
-QUICK = "[flair]\nmembers = 1\nflips = false"
-"""The quickest analysis: these tests are of what is killed, not of what is found."""
-
 
 @pytest.fixture
 def study(tmp_path: Path) -> list[Path]:
@@ -45,7 +42,7 @@ def assert_came_back_once(archive: Archive) -> None:
 
 
 def test_worker_killed_in_the_middle_of_a_job(archive: Archive, study: list[Path], tmp_path: Path) -> None:
-    node = RunningNode(tmp_path / "node", archive.port, extra=QUICK)
+    node = RunningNode(tmp_path / "node", archive.port)
     node.start()
     try:
         send(node, study)
@@ -63,7 +60,7 @@ def test_worker_killed_in_the_middle_of_a_job(archive: Archive, study: list[Path
 def test_node_killed_after_the_store_and_broker_killed_in_the_middle(
     archive: Archive, study: list[Path], tmp_path: Path
 ) -> None:
-    node = RunningNode(tmp_path / "node", archive.port, extra=QUICK)
+    node = RunningNode(tmp_path / "node", archive.port)
     node.start("serve")
     try:
         send(node, study)
@@ -82,7 +79,7 @@ def test_node_killed_after_the_store_and_broker_killed_in_the_middle(
 
 
 def test_worker_of_a_killed_node_ends(archive: Archive, tmp_path: Path) -> None:
-    node = RunningNode(tmp_path / "node", archive.port, extra=QUICK)
+    node = RunningNode(tmp_path / "node", archive.port)
     node.start()
     try:
         wait_until(lambda: len(node.processes("worker")) > 1, 60, "the worker has its child")
