@@ -1,9 +1,11 @@
 """Which kinds of lesions lie in which cells of a network's maps: what the joint network's classification also learns.
 
 [ours] From a few thousand cases the class alone teaches a network nothing about lesions. Where lesions lie, and of which
-kind, is what tells the classes apart, and a generated case says so of each cell. It is learnt from crops alone: whole volumes
-are learnt from as published. The layers that learn it are left out of the weights, so the network stays the paper's; cases
-whose lesions have no known kind, all real ones, take no part.
+kind, is what tells the classes apart, and a generated case says so of each cell. The first `CHANNELS` maps of the blocks at
+D/4 and D/8 learn it, as the logit that enters their ReLU: a cell without lesions then says exactly nothing, and the mean over
+all cells, which the classification pools, tells how many there are of each kind. The network stays the paper's. It is learnt
+from crops alone: whole volumes are learnt from as published. Cases whose lesions have no known kind, all real ones, take no
+part.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pipelines.training.priors import KINDS
 from pipelines.training.sample import UNKNOWN_KIND
 
 CHANNELS = 1 + len(KINDS)
-"""Of the cells: any lesion, then each of `KINDS`."""
+"""Of the cells, and the maps that learn them: any lesion, then each of `KINDS`."""
 
 
 def cells_of(kinds: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -1,9 +1,8 @@
 """The last layer of the joint network's classification, fitted at once to what the layers before it have learnt.
 
-[ours] Whole volumes are slow to learn from on a CPU: a few hundred steps teach the network no class. Its pooled features are
-linear in its maps, and so is what the training's own layers read from these: how many cells have lesions of which kind. On
-that a logistic regression is fitted to a few hundred volumes, each seen once. It tells the classes as far as the kinds are read
-right; see the model card.
+[ours] Whole volumes are slow to learn from on a CPU: a few hundred steps teach the network no class. But some of its pooled
+features say how many cells have lesions of which kind (see `cells`). On these a logistic regression is fitted to a few hundred
+volumes, each seen once. It tells the classes as far as the kinds are read right; see the model card.
 
 The classes are told by the difference of the layer's two rows. What both rows have in common changes no probability, but it
 does change the localisation maps: it is fitted to the lesion maps, as the cross-task loss asks, on a few of these volumes.
@@ -17,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegressionCV
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipelines.flair.joint.network import JointNetwork
+from pipelines.flair.joint.network import JointConfig, JointNetwork
+from pipelines.training.cells import CHANNELS
 from pipelines.training.losses import unit_range
 from pipelines.training.sample import Sample
 from pipelines.types import FloatArray
@@ -32,6 +32,9 @@ MAPPED = 12
 """Of them, those that the localisation maps are fitted on."""
 COMMON = 4.0
 """How many times as much their common part varies as what tells the classes apart."""
+LEAST_SPREAD = 0.01
+"""Of the feature that varies most: one that varies less is not scaled up further, lest a case with more of it than any of the
+fit be told by it alone."""
 _FOLDS = 5
 _STRENGTHS = np.logspace(-4, 1, 11)
 _RIDGE = 1e-4
@@ -74,37 +77,30 @@ def see(network: JointNetwork, cube: FloatArray, device: str) -> Seen:
     return Seen(pooled.cpu(), [x.bfloat16() for x in maps], output.scales)
 
 
-def reading(auxiliary: nn.ModuleList, width: int) -> Tensor:
-    """Return the layers that read kinds of lesions from the pooled features as one matrix, (rows, width).
+def kind_columns(config: JointConfig) -> list[int]:
+    """Return which of the pooled features say kinds of lesions: the first of those at D/8.
 
-    Parameters
-    ----------
-    auxiliary : ModuleList of Conv3d 1x1x1 without bias
-        For the features at D/4 and D/8, which stand last among the pooled ones.
-    width : int
-        Of the pooled features.
+    Those at D/4 say them as well, but only help the layer behind: in cells of half the edge a kind is harder to tell, and what
+    is told wrongly adds up.
     """
-    kernels = [layer.weight.detach().flatten(1).cpu() for layer in auxiliary]  # type: ignore[operator]
-    matrix = torch.zeros(sum(len(kernel) for kernel in kernels), width)
-    row, column = 0, width - sum(kernel.shape[1] for kernel in kernels)
-    for kernel in kernels:
-        matrix[row : row + len(kernel), column : column + kernel.shape[1]] = kernel
-        row, column = row + kernel.shape[0], column + kernel.shape[1]
-    return matrix
+    first = sum(config.classification[:2])
+    return list(range(first, first + CHANNELS))
 
 
-def regression(features: Tensor, targets: list[int], read: Tensor) -> tuple[Tensor, Tensor]:
-    """Return weight (2, width) and bias (2,) of a linear layer: a logistic regression on what is read from features.
+def regression(features: Tensor, targets: list[int], read: list[int]) -> tuple[Tensor, Tensor]:
+    """Return weight (2, width) and bias (2,) of a linear layer: a logistic regression on some of the features.
 
     Parameters
     ----------
     features : Tensor, shape (n, width)
     targets : list of int
         0 or 1 of each.
-    read : Tensor, shape (rows, width)
+    read : list of int
+        Which of the features it is fitted on; the others have no part.
     """
-    figures = (features @ read.T).double().numpy()
-    mean, spread = figures.mean(0), figures.std(0) + 1e-9
+    figures = features[:, read].double().numpy()
+    mean, spread = figures.mean(0), figures.std(0)
+    spread = np.maximum(spread, LEAST_SPREAD * spread.max() + 1e-9)
     fitted = LogisticRegressionCV(
         Cs=_STRENGTHS,
         cv=_FOLDS,
@@ -116,7 +112,8 @@ def regression(features: Tensor, targets: list[int], read: Tensor) -> tuple[Tens
     ).fit((figures - mean) / spread, targets)
     slope = fitted.coef_[0] / spread
     offset = float(fitted.intercept_[0]) - float(slope @ mean)
-    towards = torch.from_numpy(slope).float() @ read
+    towards = torch.zeros(features.shape[1])
+    towards[read] = torch.from_numpy(slope).float()
     return torch.stack([-towards, towards]) / 2, torch.tensor([-offset, offset]) / 2
 
 
@@ -162,7 +159,6 @@ def common_row(weight: Tensor, volumes: Sequence[Seen]) -> Tensor:
 
 def fit_last_layer(
     network: JointNetwork,
-    auxiliary: nn.ModuleList,
     samples: Iterable[Sample],
     *,
     device: str,
@@ -191,8 +187,7 @@ def fit_last_layer(
         report("the last layer is left as it is: too few cases have a class")
         return False
     linear = network.classification.linear
-    read = reading(auxiliary, linear.in_features)
-    weight, bias = regression(torch.stack(features), targets, read)
+    weight, bias = regression(torch.stack(features), targets, kind_columns(network.config))
     if mapped:
         weight = weight + common_row(weight, mapped)
     with torch.no_grad():

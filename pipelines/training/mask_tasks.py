@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pipelines.flair.intensity import BACKGROUND
+from pipelines.flair.joint.blocks import Residual
 from pipelines.flair.joint.network import JointConfig, JointNetwork
 from pipelines.flair.networks import segmentation_network
 from pipelines.flair.segmenter import probability_map
@@ -32,17 +34,19 @@ from pipelines.types import FloatArray
 
 GUIDE_WEIGHT = 1.0
 """[ours] Of the loss of the kinds of lesions."""
-PRESENT_WEIGHT = 10.0
-"""Weight of a cell that has a kind over one that has not: few have."""
+PRESENT_WEIGHT = 5.0
+"""Weight of a cell that has a kind over one that has not: few have. A cell passes the ReLU from a probability of 1 in 6 on."""
 RARE = {"callosal": 2.0, "juxtacortical": 2.0, "extensive": 2.0} | dict.fromkeys(
-    ("pons", "midbrain", "medulla", "cerebellum", "grey", "tract"), 4.0
+    ("pons", "midbrain", "medulla", "cerebellum", "grey", "tract"), 3.0
 )
 """How many times that weight cells of the rarer kinds have: they are in 1 of 1000 cells, and in 1 of 10,000."""
+KIND_BIAS = -3.0
+"""Start of the bias of the maps that learn kinds: few cells have one."""
 SMALL_JOINT = {
     "shared": 4,
     "segmentation": (4, 6, 8),
     "last": 4,
-    "classification": (4, 6, 8),
+    "classification": (4, 14, 16),
     "embedding": 6,
     "heads": 3,
     "window": 2,
@@ -93,9 +97,6 @@ class JointTask(Task):
     def __init__(self, name: str, *, small: bool = False) -> None:
         super().__init__(name, small=small)
         if self.classifies:
-            # [ours] Not in the paper, and not in the weights; see `cells`.
-            widths = self.config.classification[1:]
-            self.auxiliary = nn.ModuleList(nn.Conv3d(width, CHANNELS, 1, bias=False) for width in widths)
             rarity = [1.0, *(RARE.get(kind, 1.0) for kind in KINDS)]
             self._present = PRESENT_WEIGHT * torch.tensor(rarity).view(-1, 1, 1, 1)
 
@@ -112,12 +113,18 @@ class JointTask(Task):
     def prepare(
         self, networks: Sequence[nn.Module], phase: Phase, files: list[Path], device: str, report: Report
     ) -> None:
-        """Fit the last layer of the classification, where the phase begins with that."""
+        """Begin with few cells that have a kind; fit the last layer of the classification, where the phase begins with that."""
+        if self.classifies and not phase.joint:
+            with torch.no_grad():
+                for block in (block for network in networks for block in _of_kinds(network)):
+                    bias = block.norm.bias[:CHANNELS]
+                    if not bias.any():  # that of a network that has learnt something is no longer 0
+                        bias.fill_(KIND_BIAS)
         if phase.refit and self.classifies:
             first, *others = networks
-            assert isinstance(first, JointNetwork) and isinstance(self.auxiliary, nn.ModuleList)
+            assert isinstance(first, JointNetwork)
             samples = (unpack(path) for path in files)
-            fit_last_layer(first.eval(), self.auxiliary, samples, device=device, report=report)
+            fit_last_layer(first.eval(), samples, device=device, report=report)
             for network in others:
                 last = network.get_submodule("classification.linear")
                 last.load_state_dict(first.get_submodule("classification.linear").state_dict())
@@ -132,7 +139,8 @@ class JointTask(Task):
         kinds_are_known = kinds_known(kinds)
         guided = self.classifies and not phase.joint and bool(kinds_are_known.any())
         parts: dict[str, Tensor] = {}
-        with kept_maps(self._guided(network) if guided else []) as maps:
+        blocks = [block.active for block in _of_kinds(network)] if guided else []
+        with kept_maps(blocks, given=True) as maps:
             output = network(
                 image, classes=target.clamp_min(0), segmentation_only=not (phase.joint or guided)
             )
@@ -150,23 +158,17 @@ class JointTask(Task):
         total = torch.stack([shares[name] * part for name, part in parts.items()]).sum()
         return total, {name: part.detach() for name, part in parts.items()}
 
-    @staticmethod
-    def _guided(network: nn.Module) -> list[nn.Module]:
-        """Return the blocks of the classification whose maps learn which kinds of lesions lie where."""
-        return [network.get_submodule(f"classification.{name}") for name in ("at_quarter", "at_eighth")]
-
     def _kinds_loss(self, maps: Sequence[Tensor], kinds: Tensor, known: Tensor) -> Tensor:
-        """Return the squared error of what the maps say of kinds in cells, summed over kinds and scales.
-
-        It stays linear in the maps, other than a cross-entropy: the mean over cells, which the classification pools, then says
-        how many there are of each kind.
-        """
-        assert isinstance(self.auxiliary, nn.ModuleList)
+        """Return the cross-entropy of what the maps before their ReLU say of kinds in cells, summed over kinds and scales."""
         terms = []
-        for layer, features in zip(self.auxiliary, maps, strict=True):
-            said = layer(features).float()
-            cells = cells_of(kinds, said.shape[2:])
-            error = (1 + (self._present.to(said.device) - 1) * cells) * (said - cells) ** 2
+        for features in maps:
+            said = features[:, :CHANNELS].float()
+            error = functional.binary_cross_entropy_with_logits(
+                said,
+                cells_of(kinds, said.shape[2:]),
+                pos_weight=self._present.to(said.device),
+                reduction="none",
+            )
             terms.append((error.flatten(2).mean(2).sum(1) * known).sum() / known.sum())
         return torch.stack(terms).sum()
 
@@ -198,6 +200,11 @@ class JointTask(Task):
             mean = torch.stack(maps).mean(0)[0, 0].cpu().numpy()
             probability = np.where(cube > BACKGROUND, mean, np.float32(0)).astype(np.float32)
         return Prediction(probability, mean_logits(logits))
+
+
+def _of_kinds(network: nn.Module) -> list[Residual]:
+    """Return the blocks of the classification whose first maps learn which kinds of lesions lie where; see `cells`."""
+    return [network.get_submodule(f"classification.{name}") for name in ("at_quarter", "at_eighth")]  # type: ignore[misc]
 
 
 def _volume(cube: FloatArray, device: str) -> Tensor:

@@ -139,10 +139,17 @@ class Task(ABC):
 
 
 @contextmanager
-def kept_maps(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Keep what each of some blocks of a network returns while the with-block runs, in the order in which they run."""
+def kept_maps(blocks: Sequence[nn.Module], *, given: bool = False) -> Iterator[list[Tensor]]:
+    """Keep what each of some blocks of a network returns while the with-block runs, in the order in which they run.
+
+    With ``given`` what each is given instead.
+    """
     maps: list[Tensor] = []
-    hooks = [block.register_forward_hook(lambda *given: maps.append(given[2])) for block in blocks]
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        maps.append(inputs[0] if given else output)
+
+    hooks = [block.register_forward_hook(keep) for block in blocks]
     try:
         yield maps
     finally:

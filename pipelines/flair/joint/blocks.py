@@ -104,8 +104,9 @@ class Residual(nn.Module):
             if inputs == outputs and stride == 1
             else nn.Conv3d(inputs, outputs, 1, stride=stride)
         )
+        self.active = nn.ReLU()
 
     def forward(self, x: Tensor, brain: BrainWeights) -> Tensor:
         """Take (B, inputs, D, D, D); return (B, outputs, D / stride, ...)."""
         changed = self.norm(self.second(self.first(x, brain)), brain)
-        return functional.relu(changed + self.shortcut(x))
+        return self.active(changed + self.shortcut(x))  # type: ignore[no-any-return]

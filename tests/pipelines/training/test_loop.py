@@ -34,7 +34,7 @@ def trainer(name: str, folder: Path, phases: Sequence[Phase], lines: list[str] |
         ("joint", CROPS, "mask"),
         ("joint", VOLUMES, "mask"),
         ("joint:only-segmentation", VOLUMES, "mask"),
-        ("joint:only-classification", STEADY, "class"),
+        ("joint:only-classification", replace(STEADY, steps=48, rate=3e-3), "class"),
         ("joint:no-cross-loss", VOLUMES, "mask"),
         ("five-slices", STEADY, "class"),
     ],
