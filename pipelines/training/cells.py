@@ -2,10 +2,10 @@
 
 [ours] From a few thousand cases the class alone teaches a network nothing about lesions. Where lesions lie, and of which
 kind, is what tells the classes apart, and a generated case says so of each cell. The first `CHANNELS` maps of the blocks at
-D/4 and D/8 learn it, as the logit that enters their ReLU: a cell without lesions then says exactly nothing, and the mean over
-all cells, which the classification pools, tells how many there are of each kind. The network stays the paper's. It is learnt
-from crops alone: whole volumes are learnt from as published. Cases whose lesions have no known kind, all real ones, take no
-part.
+D/4 and D/8 learn it, as the logit that enters their ReLU: a cell that shows nothing of a kind then adds exactly 0 to it, and
+the mean over all cells, which the classification pools, tells how many there are of each. The network stays the paper's. It is
+learnt from crops alone: whole volumes are learnt from as published. Cases whose lesions have no known kind, all real ones, take
+no part.
 """
 
 from __future__ import annotations
