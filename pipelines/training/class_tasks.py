@@ -17,9 +17,10 @@ from pipelines.flair.five_slices.slices import slices_from_cube, slices_of_mask
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.flair.networks import classification_network
 from pipelines.training.batches import vary
+from pipelines.training.cells import CHANNELS, KIND_BIAS, kinds_known, kinds_loss
 from pipelines.training.losses import classification_loss
 from pipelines.training.recipes import Phase
-from pipelines.training.sample import Sample, unpack
+from pipelines.training.sample import Sample, kinds_in, unpack
 from pipelines.training.task import Batch, Prediction, Task, autocast, kept_maps, mean_logits
 from pipelines.types import FloatArray
 
@@ -28,12 +29,15 @@ SLICE_NOISE = 0.3
 TURN_DEGREES = 4.0
 SCALE_SD = 0.05
 SHIFT_PIXELS = 2.5
-GUIDED = {"densenet121": "features.denseblock1", "squeezenet": "features.4"}
-"""The layer of a network whose maps learn where lesions lie; ``layer2`` of the ResNets."""
+GUIDED = {
+    "densenet121": ("features.denseblock1", "features.denseblock2"),
+    "squeezenet": ("features.4", "features.7"),
+    "five-slices": ("layer2",),
+}
+"""The layers of a network whose maps learn where lesions lie; those of the ResNets are `GUIDED_RESNET`."""
+GUIDED_RESNET = ("layer1", "layer2")
 GUIDE_WEIGHT = 1.0
 """[ours] Weight of that loss. From a few thousand cases the class alone teaches a network nothing about lesions."""
-GUIDE_BIAS = -3.0
-"""Start of its logits: few cells have a lesion."""
 _LESION_SHARE = 0.3
 """Of a pixel that has one."""
 _TRIES = 64
@@ -45,8 +49,8 @@ class Seen(NamedTuple):
     Parameters
     ----------
     image : float32 Tensor, shape (C, ...)
-    lesions : float32 Tensor, shape (C, ...)
-        Share of each pixel that is lesion.
+    lesions : Tensor
+        What its guided layers learn from; its last axis runs as the image's.
     known : bool
         Whether the lesions are all known.
     target : int
@@ -59,31 +63,35 @@ class Seen(NamedTuple):
 
 
 class _ClassTask(Task):
-    """MS against NMOSD from something that is made of a cube.
+    """MS against NMOSD from something that is made of a cube; its last axis runs from one side of the head to the other.
 
-    [ours] An early layer also learns in which of its cells there are lesions, through a convolution that the weights leave out:
-    the network stays the paper's.
+    [ours] Some layers also learn which of their cells have lesions, through convolutions that the weights leave out: the
+    network stays the paper's.
     """
 
     validated = (60, 120)
+    half_on_cpu = True
     classifies = True
-    _mirrored_axis: ClassVar[int]
     _trial: ClassVar[tuple[int, ...]]
-    """Shape of an input that tells how many maps the guided layer has."""
+    """Shape of an input that tells how many maps the guided layers have."""
+    _told: ClassVar[int]
+    """What is learnt of each cell."""
 
     def __init__(self, name: str, *, small: bool = False) -> None:
         super().__init__(name, small=small)
-        self._guided = GUIDED.get(name, "layer2")
+        self._guided = GUIDED.get(name, GUIDED_RESNET)
         with torch.no_grad():
-            channels = self._with_maps(self.network.eval(), torch.zeros(1, *self._trial))[1].shape[1]
-        head = (nn.Conv3d if len(self._trial) == 4 else nn.Conv2d)(channels, self._trial[0], 1)
-        nn.init.constant_(head.bias, GUIDE_BIAS)  # type: ignore[arg-type]
-        self.auxiliary = head
+            maps = self._with_maps(self.network.eval(), torch.zeros(1, *self._trial))[1]
+        convolution = nn.Conv3d if len(self._trial) == 4 else nn.Conv2d
+        heads = [convolution(of.shape[1], self._told, 1) for of in maps]
+        for head in heads:
+            nn.init.constant_(head.bias, KIND_BIAS)  # type: ignore[arg-type]
+        self.auxiliary: nn.ModuleList = nn.ModuleList(heads)
 
-    def _with_maps(self, network: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits of an image, and the maps of the guided layer."""
-        with kept_maps([network.get_submodule(self._guided)]) as maps:
-            return network(image), maps[0]
+    def _with_maps(self, network: nn.Module, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits of an image, and the maps of the guided layers."""
+        with kept_maps([network.get_submodule(name) for name in self._guided]) as maps:
+            return network(image), maps
 
     @abstractmethod
     def _seen(self, cube: FloatArray) -> Tensor:
@@ -92,6 +100,10 @@ class _ClassTask(Task):
     @abstractmethod
     def _varied(self, path: Path, rng: np.random.Generator) -> Seen:
         """Return what the network sees of a packed case, varied."""
+
+    @abstractmethod
+    def _guide(self, logits: list[Tensor], lesions: Tensor, known: Tensor) -> Tensor:
+        """Return the loss of what the guided layers say of lesions."""
 
     def draw(self, files: list[Path], phase: Phase, rng: np.random.Generator) -> Batch:
         """Draw labelled cases, half of them mirrored."""
@@ -102,12 +114,12 @@ class _ClassTask(Task):
                 if seen.target >= 0:
                     break
             # The loss takes no part of a case without a class.
-            mirrored = [self._mirrored_axis - 1] if rng.random() < 0.5 else []
+            mirrored = [-1] if rng.random() < 0.5 else []
             images.append(seen.image.flip(mirrored))
             lesions.append(seen.lesions.flip(mirrored))
             known.append(seen.known)
             targets.append(seen.target)
-        return torch.stack(images), torch.stack(lesions), torch.tensor(known).float(), torch.tensor(targets)
+        return torch.stack(images), torch.stack(lesions), torch.tensor(known), torch.tensor(targets)
 
     def loss(self, network: nn.Module, batch: Batch, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the cross-entropy, with the weights of the classes, plus that of the cells with lesions."""
@@ -117,11 +129,8 @@ class _ClassTask(Task):
         loss = classification_loss(logits, target, weight)
         parts = {"class": loss.detach()}
         if bool(known.any()):
-            found = self.auxiliary(maps)
-            pool = functional.adaptive_max_pool3d if found.ndim == 5 else functional.adaptive_max_pool2d
-            cells = (pool(lesions, found.shape[2:]) > _LESION_SHARE).float()
-            error = functional.binary_cross_entropy_with_logits(found.float(), cells, reduction="none")
-            guide = (error.flatten(1).mean(1) * known).sum() / known.sum()
+            told = [head(of) for head, of in zip(self.auxiliary, maps, strict=True)]
+            guide = self._guide(told, lesions, known)
             loss, parts["cells"] = loss + GUIDE_WEIGHT * guide, guide.detach()
         return loss, parts
 
@@ -139,18 +148,16 @@ class _ClassTask(Task):
         logits = []
         for mirrored in (False, True) if flips else (False,):
             with torch.inference_mode(), autocast(device):
-                logits.append(network(image.flip(self._mirrored_axis) if mirrored else image)[0].double())
+                logits.append(network(image.flip(-1) if mirrored else image)[0].double())
         return Prediction(None, mean_logits(logits))
 
 
 class VolumeClassTask(_ClassTask):
-    """Classes from whole volumes, average-pooled by 2 [ours]: 80 cubed at 2.4 mm."""
+    """Classes from whole volumes, average-pooled by 2 [ours]: 80 cubed at 2.4 mm. Its layers learn kinds of lesions."""
 
     kind = "classification"
-    half_on_cpu = False
-    """In bfloat16 the gradients of DenseNet121 are not finite on a CPU."""
-    _mirrored_axis = 4
     _trial = (1, 64, 64, 64)
+    _told = CHANNELS
 
     def _build(self) -> nn.Module:
         return classification_network(self.name, small=self.small)
@@ -161,8 +168,12 @@ class VolumeClassTask(_ClassTask):
     def _varied(self, path: Path, rng: np.random.Generator) -> Seen:
         sample = unpack(path)
         image = vary(sample.image, rng) if sample.target >= 0 else sample.image
-        lesions = self._seen(sample.lesions.astype(np.float32))
-        return Seen(self._seen(image), lesions, sample.ignore is None, sample.target)
+        kinds = torch.from_numpy(kinds_in(sample))
+        known = bool(kinds_known(kinds[None])) and sample.ignore is None
+        return Seen(self._seen(image), kinds, known, sample.target)
+
+    def _guide(self, logits: list[Tensor], lesions: Tensor, known: Tensor) -> Tensor:
+        return kinds_loss([of[known] for of in logits], lesions[known])
 
 
 class FiveSliceTask(_ClassTask):
@@ -172,9 +183,8 @@ class FiveSliceTask(_ClassTask):
     """
 
     kind = "five-slices"
-    half_on_cpu = True
-    _mirrored_axis = 3
     _trial = (5, 128, 128)
+    _told = 5
 
     def _build(self) -> nn.Module:
         self._sliced: dict[Path, tuple[int, Seen]] = {}
@@ -189,6 +199,12 @@ class FiveSliceTask(_ClassTask):
         images = vary(seen.image.numpy(), rng)
         noise = np.float32(rng.uniform(0, SLICE_NOISE)) * rng.standard_normal(images.shape, np.float32)
         return seen._replace(image=torch.from_numpy(np.where(images > BACKGROUND, images + noise, images)))
+
+    def _guide(self, logits: list[Tensor], lesions: Tensor, known: Tensor) -> Tensor:
+        (said,) = logits
+        cells = (functional.adaptive_max_pool2d(lesions, said.shape[2:]) > _LESION_SHARE).float()
+        error = functional.binary_cross_entropy_with_logits(said.float(), cells, reduction="none")
+        return error[known].mean()
 
     def _slices(self, path: Path) -> Seen:
         """Return slices and class of a packed case; kept, for slicing takes longer than learning from the slices.

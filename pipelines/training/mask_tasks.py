@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.flair.joint.blocks import Residual
@@ -16,7 +15,7 @@ from pipelines.flair.joint.network import JointConfig, JointNetwork
 from pipelines.flair.networks import segmentation_network
 from pipelines.flair.segmenter import probability_map
 from pipelines.training.batches import draw_batch
-from pipelines.training.cells import CHANNELS, cells_of, kinds_known
+from pipelines.training.cells import CHANNELS, KIND_BIAS, kinds_known, kinds_loss
 from pipelines.training.last_layer import fit_last_layer
 from pipelines.training.losses import (
     CLASS_WEIGHT,
@@ -26,7 +25,6 @@ from pipelines.training.losses import (
     deep_supervision_loss,
     segmentation_loss,
 )
-from pipelines.training.priors import KINDS
 from pipelines.training.recipes import Phase, ablation_of
 from pipelines.training.sample import unpack
 from pipelines.training.task import Batch, Prediction, Report, Task, autocast, kept_maps, mean_logits
@@ -34,14 +32,6 @@ from pipelines.types import FloatArray
 
 GUIDE_WEIGHT = 1.0
 """[ours] Of the loss of the kinds of lesions."""
-PRESENT_WEIGHT = 5.0
-"""Weight of a cell that has a kind over one that has not: few have. A cell passes the ReLU from a probability of 1 in 6 on."""
-RARE = {"callosal": 2.0, "juxtacortical": 2.0, "extensive": 2.0} | dict.fromkeys(
-    ("pons", "midbrain", "medulla", "cerebellum", "grey", "tract"), 3.0
-)
-"""How many times that weight cells of the rarer kinds have: they are in 1 of 1000 cells, and in 1 of 10,000."""
-KIND_BIAS = -3.0
-"""Start of the bias of the maps that learn kinds: few cells have one."""
 SMALL_JOINT = {
     "shared": 4,
     "segmentation": (4, 6, 8),
@@ -88,17 +78,16 @@ class SegmentationTask(Task):
 
 
 class JointTask(Task):
-    """Lesion masks and kinds of lesions from crops, masks and classes from whole volumes; or one of the two, in an ablation."""
+    """Lesion masks and kinds of lesions from crops, masks and classes from whole volumes; or one of the two, in an ablation.
+
+    [ours] The first `CHANNELS` maps of the blocks at D/4 and D/8 learn the kinds (see `cells`), as the logit that enters their
+    ReLU: a cell that shows nothing of a kind then adds exactly 0 to it, and the mean over all cells, which the classification
+    pools, tells how many there are of each. The network stays the paper's. Whole volumes are learnt from as published.
+    """
 
     kind = "joint"
     validated = (8, 32)
     half_on_cpu = True
-
-    def __init__(self, name: str, *, small: bool = False) -> None:
-        super().__init__(name, small=small)
-        if self.classifies:
-            rarity = [1.0, *(RARE.get(kind, 1.0) for kind in KINDS)]
-            self._present = PRESENT_WEIGHT * torch.tensor(rarity).view(-1, 1, 1, 1)
 
     def _build(self) -> nn.Module:
         sizes = SMALL_JOINT if self.small else {}
@@ -136,8 +125,7 @@ class JointTask(Task):
         are known, the kinds of lesions.
         """
         image, truth, weight, target, kinds = batch
-        kinds_are_known = kinds_known(kinds)
-        guided = self.classifies and not phase.joint and bool(kinds_are_known.any())
+        guided = self.classifies and not phase.joint and bool(kinds_known(kinds).any())
         parts: dict[str, Tensor] = {}
         blocks = [block.active for block in _of_kinds(network)] if guided else []
         with kept_maps(blocks, given=True) as maps:
@@ -147,7 +135,7 @@ class JointTask(Task):
         if self.config.segments:
             parts["mask"] = segmentation_loss(output.logit, truth, weight)
         if guided:
-            parts["kinds"] = self._kinds_loss(maps, kinds, kinds_are_known.float())
+            parts["kinds"] = kinds_loss([features[:, :CHANNELS] for features in maps], kinds)
         if phase.joint and self.config.classifies:
             parts["class"] = classification_loss(output.classes, target, self._weight(image))
         known = target >= 0
@@ -157,20 +145,6 @@ class JointTask(Task):
         shares = {"mask": 1.0, "kinds": GUIDE_WEIGHT, "class": CLASS_WEIGHT, "cross": CROSS_WEIGHT}
         total = torch.stack([shares[name] * part for name, part in parts.items()]).sum()
         return total, {name: part.detach() for name, part in parts.items()}
-
-    def _kinds_loss(self, maps: Sequence[Tensor], kinds: Tensor, known: Tensor) -> Tensor:
-        """Return the cross-entropy of what the maps before their ReLU say of kinds in cells, summed over kinds and scales."""
-        terms = []
-        for features in maps:
-            said = features[:, :CHANNELS].float()
-            error = functional.binary_cross_entropy_with_logits(
-                said,
-                cells_of(kinds, said.shape[2:]),
-                pos_weight=self._present.to(said.device),
-                reduction="none",
-            )
-            terms.append((error.flatten(2).mean(2).sum(1) * known).sum() / known.sum())
-        return torch.stack(terms).sum()
 
     def _weight(self, image: Tensor) -> Tensor | None:
         return None if self.class_weight is None else self.class_weight.to(image.device)

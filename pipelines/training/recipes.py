@@ -21,7 +21,7 @@ joint, its ablations             crops of 80 for mask and kinds of lesions (batc
                                  (batch 1, 10 s a step); AdamW 2e-3, then 3e-4
 nnunet                           crops of 64, batch 4, AdamW 2e-3, half a cosine; 1.1 s a step     75 minutes
 the other segmentation networks  crops of 80, batch 2; the wide ones take fewer steps              2 hours
-resnet50 to squeezenet           pooled volumes, batch 4, AdamW 3e-4, half a cosine                2 hours
+resnet50 to squeezenet           pooled volumes, batch 4, AdamW 1e-3, half a cosine                2 hours
 five-slices                      as on a GPU, an epoch being 2000 cases                            1 hour
 ================================ ================================================================= ==========
 """
@@ -184,7 +184,7 @@ def _on_cpu(name: str, cases: int) -> list[Phase]:
     if kind == "five-slices":
         return [_paper_one(max(cases, SLICED_CASES), 60.0)]
     if kind == "classification":
-        return [Phase("volumes", WHOLE, 4, 2400, CPU_MINUTES, 3e-4, joint=True)]
+        return [Phase("volumes", WHOLE, 4, 3000, CPU_MINUTES, 1e-3, joint=True)]
     if name == "nnunet":
         # Many small crops rather than few large ones: its batch norm sees more heads at once.
         return [Phase("crops", 64, 4, 4000, 75.0, 2e-3, joint=False, epoch=400)]

@@ -28,7 +28,7 @@ HALF_EDGE = 64
 
 The gradient of a 3x3x3 convolution's weights in bfloat16 reads memory that was never written where its maps are 2 cubed
 (torch 2.13 on CPUs with avx512_bf16: differences of 1e30 between runs); maps of 3 cubed and more are right. Crops of 64 end
-at 4 cubed, pooled volumes in DenseNet121 at 2 cubed.
+at 4 cubed.
 """
 
 

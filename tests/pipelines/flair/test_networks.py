@@ -62,6 +62,20 @@ def test_segmentation_network_keeps_the_shape_and_learns(name: str) -> None:
     assert torch.isfinite(logit).all()
 
 
+def test_smallest_maps_of_densenet_are_computed_in_float32() -> None:
+    torch.manual_seed(0)
+    network = classification_network("densenet121", small=True)
+    kinds: dict[str, torch.dtype] = {}
+    for number in (3, 4):
+        block = network.get_submodule(f"features.denseblock{number}.denselayer2.layers.conv2")
+        block.register_forward_hook(lambda *given, n=number: kinds.update({str(n): given[2].dtype}))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = network(torch.randn(2, 1, 64, 64, 64)).float().square().mean()
+    loss.backward()
+    assert kinds == {"3": torch.bfloat16, "4": torch.float32}
+    assert all(bool(torch.isfinite(p.grad).all()) for p in network.parameters() if p.grad is not None)
+
+
 @pytest.mark.parametrize("name", RUNNING)
 def test_untrained_network_finds_few_lesions(name: str) -> None:
     torch.manual_seed(0)

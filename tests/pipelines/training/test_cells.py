@@ -11,7 +11,7 @@ from pipelines.flair.joint.network import JointConfig, JointNetwork
 from pipelines.flair.joint.swin import relative_index, shift_mask
 from pipelines.training.anatomy import from_template
 from pipelines.training.batches import draw_batch
-from pipelines.training.cells import CHANNELS, cells_of, kinds_known
+from pipelines.training.cells import CHANNELS, PRESENT_WEIGHT, RARE, cells_of, kinds_known, kinds_loss
 from pipelines.training.generator import Generator
 from pipelines.training.last_layer import Seen, common_row, fit_last_layer, kind_columns, regression, see
 from pipelines.training.loop import Trainer
@@ -26,16 +26,6 @@ from pipelines.training.tasks import make_task
 CROPS = Phase("crops", 32, 2, 24, 5.0, 5e-3, joint=False, schedule="constant", epoch=8)
 
 
-@pytest.fixture
-def kinds_pool(pool: Path) -> Path:
-    """The cases of `pool`, with two kinds of lesions that stand for the classes."""
-    for path in ready(pool):
-        sample = unpack(path)
-        kinds = sample.lesions * np.uint8(1 + sample.target)
-        pack_sample(replace(sample, kinds=kinds), path)
-    return pool
-
-
 def test_cell_holds_the_kinds_of_its_voxels() -> None:
     kinds = torch.zeros(2, 4, 4, 4, dtype=torch.uint8)
     kinds[0, 0, 1, 3] = 1
@@ -47,6 +37,23 @@ def test_cell_holds_the_kinds_of_its_voxels() -> None:
     assert cells[0].sum() == 3
     assert cells[1].nonzero().tolist() == [[0, 1, 1, 1]]
     assert kinds_known(kinds).tolist() == [True, False]
+
+
+def test_loss_of_kinds_is_summed_over_kinds_and_maps_and_leaves_out_unknown_ones() -> None:
+    kinds = torch.zeros(2, 4, 4, 4, dtype=torch.uint8)
+    rare = KINDS.index("pons") + 1
+    kinds[0, 0, 0, 0] = rare
+    coarse, fine = torch.zeros(2, CHANNELS, 2, 2, 2), torch.zeros(2, CHANNELS, 4, 4, 4)
+    # A logit of 0 costs ln 2 in each cell, and its weight times that in the one that holds the lesion.
+    once, weights = np.log(2), PRESENT_WEIGHT * (1 + RARE["pons"])
+    expected = sum(once * (CHANNELS + (weights - 2) / cells / 2) for cells in (8, 64))
+    assert kinds_loss([coarse, fine], kinds).item() == pytest.approx(expected, rel=1e-5)
+    kinds[1, 3, 3, 3] = UNKNOWN_KIND
+    alone = sum(once * (CHANNELS + (weights - 2) / cells) for cells in (8, 64))
+    assert kinds_loss([coarse, fine], kinds).item() == pytest.approx(alone, rel=1e-5)
+    told = torch.where(cells_of(kinds[:1], (2, 2, 2)) > 0, 20.0, -20.0)
+    assert kinds_loss([told], kinds[:1]).item() < 1e-6
+    assert kinds_loss([coarse[1:]], kinds[1:]).item() == 0
 
 
 def test_kinds_come_back_and_move_with_the_lesions(kinds_pool: Path) -> None:

@@ -1,8 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.training.class_tasks import SCALE_SD, SHIFT_PIXELS, TURN_DEGREES, Seen, moved
+from pipelines.training.pool import ready
+from pipelines.training.recipes import WHOLE, Phase
+from pipelines.training.tasks import make_task
 
 
 def slices() -> Seen:
@@ -38,3 +43,27 @@ def test_slices_move_as_far_as_is_said() -> None:
     expected = [np.hypot(SHIFT_PIXELS, 17.9 * SCALE_SD), np.hypot(SHIFT_PIXELS, 17.9 * radians)]
     assert np.allclose(np.std(places, axis=0) / expected, 1, atol=0.2)
     assert np.allclose(np.mean(places, axis=0), [45.5, 67.5], atol=1.0)
+
+
+def test_volume_is_mirrored_together_with_its_kinds(large_pool: Path) -> None:
+    task = make_task("squeezenet", small=True)
+    phase = Phase("volumes", WHOLE, 4, 1, 1.0, 1e-3, joint=True)
+    centres = set()
+    for seed in range(6):
+        image, kinds, known, target = task.draw(ready(large_pool), phase, np.random.default_rng(seed))
+        assert image.shape == (4, 1, 32, 32, 32)
+        assert known.all()
+        for volume, kind, label in zip(image[:, 0], kinds, target, strict=True):
+            assert set(kind.unique().tolist()) == {0, 1 + int(label)}
+            bright = (volume > 1.5).nonzero().double().mean(0)
+            place = (kind > 0).nonzero().double().mean(0)
+            torch.testing.assert_close(2 * bright + 0.5, place, atol=1.0, rtol=0)
+            centres.add(tuple(place.round().int().tolist()))
+    assert len(centres) == 8  # four balls, on either side
+
+
+def test_volumes_without_known_kinds_teach_the_class_alone(pool: Path) -> None:
+    task = make_task("squeezenet", small=True)
+    phase = Phase("volumes", WHOLE, 2, 1, 1.0, 1e-3, joint=True)
+    batch = task.draw(ready(pool), phase, np.random.default_rng(0))
+    assert set(task.loss(task.network, batch, phase)[1]) == {"class"}
