@@ -11,7 +11,7 @@ import typer
 
 from dicom_node import __version__
 from dicom_node.commands.check import check
-from dicom_node.commands.console import ConfigOption, err, out, print_record, settings_of
+from dicom_node.commands.console import ConfigOption, ParentOption, err, out, print_record, settings_of
 from dicom_node.commands.files import analyse, route
 from dicom_node.commands.history import hold, release, retry, why, worklog
 from dicom_node.commands.network import echo, send
@@ -83,9 +83,9 @@ def _root(
 
 
 @app.command()
-def up(config: ConfigOption = None) -> None:
+def up(config: ConfigOption = None, parent: ParentOption = 0) -> None:
     """Run everything on one machine: the node, a worker, and the broker where it is embedded. Ctrl-C stops it."""
-    _run_node(config, with_worker=True)
+    _run_node(config, with_worker=True, parent=parent)
 
 
 @app.command()
@@ -94,8 +94,8 @@ def serve(config: ConfigOption = None) -> None:
     _run_node(config, with_worker=False)
 
 
-def _run_node(config: Path | None, *, with_worker: bool) -> None:
-    from dicom_node.supervise import run, stop_on_signals
+def _run_node(config: Path | None, *, with_worker: bool, parent: int = 0) -> None:
+    from dicom_node.supervise import run, stop_on_signals, stop_without
     from pipelines.registry import installed
     from pipelines.weights import verify
 
@@ -104,6 +104,8 @@ def _run_node(config: Path | None, *, with_worker: bool) -> None:
     verify()
     on_record = print_record if sys.stdout.isatty() else None  # a service's journal stays short
     stop = stop_on_signals()
+    if parent:
+        stop_without(parent, stop)
     run(
         settings,
         settings.configured(installed()),
@@ -120,7 +122,7 @@ def worker(
     queues: Annotated[
         str, typer.Option(help="Pipelines to run, separated by commas; all installed ones by default.")
     ] = "",
-    parent: Annotated[int, typer.Option(hidden=True)] = 0,
+    parent: ParentOption = 0,
 ) -> None:
     """Run a worker: it takes jobs from the broker and writes results into the spool."""
     from dicom_node.jobs.broker import read_url

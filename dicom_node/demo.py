@@ -128,9 +128,10 @@ class Demo:
         return study.write(self.folder / "source")
 
     def _start_node(self, config: Path) -> subprocess.Popen[bytes]:
+        up = ["up", "--config", str(config), "--parent", str(os.getpid())]
         with (self.folder / "node.log").open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "dicom_node.cli", "up", "--config", str(config)],
+                [sys.executable, "-m", "dicom_node.cli", *up],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -202,3 +202,14 @@ def stop_on_signals() -> threading.Event:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, handle)
     return stop
+
+
+def stop_without(parent: int, stop: threading.Event) -> None:
+    """Set an event as soon as the process that started this one is gone, however it ended."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_S)
+        stop.set()
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

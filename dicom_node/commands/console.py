@@ -28,6 +28,8 @@ ConfigOption = Annotated[
         envvar="DICOM_NODE_CONFIG",
     ),
 ]
+ParentOption = Annotated[int, typer.Option("--parent", hidden=True)]
+"""Of a program that another one of ours starts: its process ID."""
 PathsArgument = Annotated[list[Path], typer.Argument(help="DICOM files or folders of them.")]
 PointsOption = Annotated[
     Path | None,
