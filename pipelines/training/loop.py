@@ -154,14 +154,24 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def resume(self) -> bool:
-        """Load the checkpoint if there is one."""
+        """Load the checkpoint if there is one.
+
+        Raises
+        ------
+        WeightsError
+            It is of another network, or of another version of the training.
+        """
         if not self.checkpoint.exists():
             return False
         stored = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        self.model.load_state_dict(stored["model"])
-        self.average.load_state_dict(stored["average"])
-        if "auxiliary" in stored:
-            self.auxiliary.load_state_dict(stored["auxiliary"])
+        try:
+            self.model.load_state_dict(stored["model"])
+            self.average.load_state_dict(stored["average"])
+            self.auxiliary.load_state_dict(stored.get("auxiliary", {}))
+        except RuntimeError as error:
+            raise WeightsError(
+                f"{self.checkpoint} was not written by this version for {self.task.name}: begin anew without --resume"
+            ) from error
         self.state = State(**stored["state"])
         if self.state.phase < len(self.phases):
             self._optimizer = self._optimizer_of(self.phases[self.state.phase])

@@ -86,6 +86,16 @@ def shrinking(network: nn.Module, phase: Phase) -> float:
     return -float(sum(p.detach().abs().sum() for p in network.parameters()))
 
 
+def test_checkpoint_of_another_version_is_refused_in_one_line(tmp_path: Path) -> None:
+    training = trainer("squeezenet", tmp_path / "out", [STEADY])
+    training.auxiliary = nn.Conv3d(2, 1, 1)
+    training.save()
+    with pytest.raises(
+        WeightsError, match=r"checkpoint.pt was not .* squeezenet: begin anew without --resume"
+    ):
+        trainer("squeezenet", tmp_path / "out", [STEADY]).resume()
+
+
 @pytest.mark.parametrize("name", ["nnunet", "squeezenet"])
 def test_interrupted_training_ends_as_an_uninterrupted_one(name: str, pool: Path, tmp_path: Path) -> None:
     first = replace(CROPS if name == "nnunet" else STEADY, steps=6, epoch=2, minutes=float("inf"))
