@@ -18,21 +18,23 @@ from scipy import ndimage
 
 from pipelines.device import resolve_device
 from pipelines.errors import DataSetError
-from pipelines.flair.intensity import BACKGROUND, normalise
+from pipelines.flair.intensity import BACKGROUND, SCALE, normalise
 from pipelines.flair.segmenter import MaskModel
 from pipelines.training.cases import COLUMNS, PSEUDO_LABELLED, Entry, load_case, read_index, write_cube
 from pipelines.training.cube import SPACING_MM
+from pipelines.training.mixing import local_white
 from pipelines.types import BoolArray, FloatArray
 from pipelines.weights import FOLDER
 
 SURE = 0.5
 """Probability from which voxels may be lesion."""
+PEAK = 0.9
+"""What a lesion reaches somewhere."""
 SUSPECTED = 0.2
 """Probability from which they are no normal tissue either."""
 LEAST_VOXELS = 6
 BRIGHTER = 1.15
-"""A lesion's mean over the 99th percentile of the brain, on the normalised scale, and at least `LEAST_MEAN`."""
-LEAST_MEAN = 0.9
+"""A lesion's mean over the white matter around it."""
 FLUID = -2.5
 """Darker than this on the normalised scale is fluid or no signal."""
 LARGEST_FLUID_SHARE = 0.45
@@ -61,7 +63,8 @@ def pseudo_labels(image: FloatArray, probability: FloatArray) -> tuple[BoolArray
     brain = image > BACKGROUND
     if not brain.any():
         return np.zeros_like(brain), np.zeros_like(brain)
-    level = max(LEAST_MEAN, BRIGHTER * float(np.percentile(image[brain], 99)))
+    signal = 1 + np.float32(SCALE) * image
+    ratio = signal / local_white(signal, brain & (probability < SUSPECTED))
     numbered = cc3d.connected_components(probability > SURE, connectivity=26)
     lesions = np.zeros_like(brain)
     for number, box in enumerate(ndimage.find_objects(numbered), start=1):
@@ -69,7 +72,9 @@ def pseudo_labels(image: FloatArray, probability: FloatArray) -> tuple[BoolArray
         wide = tuple(slice(max(0, s.start - 2), s.stop + 2) for s in box)
         inside = numbered[wide] == number
         shell = ndimage.binary_dilation(inside, iterations=2) & ~inside
-        if inside.sum() < LEAST_VOXELS or image[wide][inside].mean() < level:
+        if inside.sum() < LEAST_VOXELS or probability[wide][inside].max() < PEAK:
+            continue
+        if ratio[wide][inside].mean() < BRIGHTER:
             continue
         if (image[wide][shell] < FLUID).mean() < LARGEST_FLUID_SHARE:
             lesions[wide] |= inside

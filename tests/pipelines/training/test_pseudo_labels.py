@@ -63,6 +63,26 @@ def test_rim_and_suspicions_in_the_depth_are_ignored(image: FloatArray, probabil
     assert not ignore[5:7, 10:14, 10:14].any(), "bright cortex near the surface is normal tissue"
 
 
+def test_lesions_are_kept_however_much_of_the_brain_they_take(
+    image: FloatArray, probability: FloatArray
+) -> None:
+    large = (slice(38, 54), slice(10, 50), slice(8, 52))
+    image[large], probability[large] = 2, 0.95
+    assert (image[image > BACKGROUND] == 2).mean() > 0.1
+    lesions, _ = pseudo_labels(image, probability)
+    assert lesions[large].all()
+    assert lesions[LESION].all()
+
+
+def test_what_the_network_is_never_quite_sure_of_is_ignored(
+    image: FloatArray, probability: FloatArray
+) -> None:
+    probability[LESION] = 0.8
+    lesions, ignore = pseudo_labels(image, probability)
+    assert not lesions.any()
+    assert ignore[LESION].all()
+
+
 def test_nothing_is_drawn_without_a_brain() -> None:
     empty = np.full((8, 8, 8), BACKGROUND, np.float32)
     lesions, ignore = pseudo_labels(empty, np.ones_like(empty))
