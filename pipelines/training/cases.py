@@ -191,7 +191,14 @@ class LoadedCase:
         return Sample(normalise(self.image, self.brain), lesions, target_of(label), self.ignore)
 
 
-def _read(path: Path) -> nib.nifti1.Nifti1Image:
+def read_nifti(path: Path) -> nib.nifti1.Nifti1Image:
+    """Open a volume.
+
+    Raises
+    ------
+    DataSetError
+        It is no NIfTI file, or has not three axes.
+    """
     try:
         image = nib.load(path)
     except (OSError, ImageFileError) as error:
@@ -201,7 +208,14 @@ def _read(path: Path) -> nib.nifti1.Nifti1Image:
     return image
 
 
-def _values(image: nib.nifti1.Nifti1Image, path: Path) -> FloatArray:
+def nifti_values(image: nib.nifti1.Nifti1Image, path: Path) -> FloatArray:
+    """Return the values of a volume that was read from ``path``, shape (x, y, z).
+
+    Raises
+    ------
+    DataSetError
+        The file is cut off, or has voxels that are not numbers.
+    """
     try:
         array = np.asarray(image.dataobj, dtype=np.float32)
     except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -209,6 +223,20 @@ def _values(image: nib.nifti1.Nifti1Image, path: Path) -> FloatArray:
     if not np.isfinite(array).all():
         raise DataSetError(f"{path} has voxels that are not numbers; set them to 0")
     return array
+
+
+def read_on_grid(path: Path, flair: nib.nifti1.Nifti1Image, of: Path) -> nib.nifti1.Nifti1Image:
+    """Open a volume that must have the grid of a FLAIR, which was read from ``of``.
+
+    Raises
+    ------
+    DataSetError
+        It is no NIfTI file, or has another grid.
+    """
+    image = read_nifti(path)
+    if image.shape != flair.shape or not np.allclose(image.affine, flair.affine, atol=1e-2):
+        raise DataSetError(f"{path} is not on the grid of {of.name}")
+    return image
 
 
 def load_case(entry: Entry) -> LoadedCase:
@@ -220,8 +248,8 @@ def load_case(entry: Entry) -> LoadedCase:
         A file is unreadable or has voxels that are not numbers; a mask or the T1 has another grid;
         the FLAIR is neither brain-extracted nor has a mask.
     """
-    flair = _read(entry.flair)
-    array = _values(flair, entry.flair)
+    flair = read_nifti(entry.flair)
+    array = nifti_values(flair, entry.flair)
     masks: dict[str, npt.NDArray[np.float32]] = {}
     for name, path in (
         ("brain", entry.brain),
@@ -230,11 +258,9 @@ def load_case(entry: Entry) -> LoadedCase:
         ("t1", entry.t1),
     ):
         if path is not None:
-            image = _read(path)
-            if image.shape != flair.shape or not np.allclose(image.affine, flair.affine, atol=1e-2):
-                raise DataSetError(f"{path} is not on the grid of {entry.flair.name}")
+            image = read_on_grid(path, flair, entry.flair)
             if name != "t1":
-                masks[name] = (_values(image, path) > 0).astype(np.float32)
+                masks[name] = (nifti_values(image, path) > 0).astype(np.float32)
     if "brain" not in masks:
         if (array == 0).mean() < _STRIPPED_SHARE:
             raise DataSetError(

@@ -12,6 +12,7 @@ from pipelines.errors import DataSetError
 from pipelines.training.options import (
     FATSAT,
     NAME_HELP,
+    PIPELINE,
     CropOption,
     DataOption,
     DeviceOption,
@@ -202,7 +203,9 @@ def train(
 @models.command()
 def evaluate(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help=NAME_HELP)],
+    name: Annotated[
+        str, typer.Argument(help=f"{NAME_HELP} {PIPELINE}: the whole pipeline as it runs in the node.")
+    ],
     data: MaybeIndexOption = None,
     weights: Annotated[
         Path | None, typer.Option(help="Folder of the weights; the installed ones by default.")
@@ -220,7 +223,7 @@ def evaluate(
         bool, typer.Option("--on-card", help="fatsat: put the figures on the model card of --weights, too.")
     ] = False,
 ) -> None:
-    """Score a network on a data set: every case and the mean, real and synthetic ones apart, beside what is asked."""
+    """Score a network or the whole pipeline on a data set: every case and the mean, real and synthetic ones apart."""
     check_options(ctx, name)
     if file is not None:
         make_folder(file.parent)

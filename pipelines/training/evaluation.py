@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,51 +13,20 @@ from pipelines.errors import DataSetError
 from pipelines.flair.calibration import calibrated, temperature_of
 from pipelines.flair.intensity import normalise
 from pipelines.training.artefacts import thick_slices
+from pipelines.training.case_results import CaseResult, grouped, line_of, targets_of
 from pipelines.training.cases import PSEUDO_LABELLED, Entry, LoadedCase, load_case, read_index
 from pipelines.training.cube import SPACING_MM
 from pipelines.training.export import restore, seen_patients, weights_of
-from pipelines.training.metrics import class_scores, mean_scores, score_mask
-from pipelines.training.tables import Target, targets_met
+from pipelines.training.metrics import score_mask
+from pipelines.training.options import PIPELINE
 from pipelines.training.task import Task
+from pipelines.training.whole_pipeline import PipelineScorer
 from pipelines.types import BoolArray, FloatArray
 from pipelines.weights import FOLDER, card
 
 VOXEL_MM3 = SPACING_MM**3
 REAL, SYNTHETIC = "real", "synthetic"
-_SHOWN = ("dice", "lesion_f1", "volume_ratio", "volume_ml", "truth_ml", "false_ml")
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """What a network says of one case, and how good that is.
-
-    Parameters
-    ----------
-    scores : dict or None
-        Of `MaskScores`; None where the lesions are unknown or the network does not segment.
-    degraded : dict
-        The same by slice thickness in mm.
-    nmosd : float or None
-        Probability of NMOSD; None from a network that does not classify.
-    found_ml : float or None
-        Volume of the mask.
-    """
-
-    case: str
-    patient: str
-    label: str
-    origin: str
-    seen: bool
-    scores: dict[str, float] | None
-    nmosd: float | None
-    found_ml: float | None
-    degraded: dict[float, dict[str, float]] = field(default_factory=dict)
-
-    @property
-    def heading(self) -> str:
-        """Under which its figures stand."""
-        return f"{self.origin} cases{', seen in training' if self.seen else ''}"
 
 
 @dataclass(frozen=True)
@@ -147,7 +116,7 @@ class Scorer:
         return np.asarray(probability > np.mean([m.threshold for m in self._members]))
 
     def _scored(self, probability: FloatArray, lesions: BoolArray) -> dict[str, float]:
-        return score_mask(self._mask(probability), lesions, VOXEL_MM3).as_dict()
+        return score_mask(self._mask(probability), lesions, (SPACING_MM,) * 3).as_dict()
 
 
 def _degraded(case: LoadedCase, thickness_mm: float) -> FloatArray:
@@ -156,54 +125,10 @@ def _degraded(case: LoadedCase, thickness_mm: float) -> FloatArray:
     return normalise(thick_slices(case.image, thickness_mm, 0, 0.0, rng), case.brain)
 
 
-def grouped(results: Sequence[CaseResult]) -> dict[str, dict[str, object]]:
-    """Return the figures of cases under headings that keep real, synthetic and seen ones apart.
-
-    Returns
-    -------
-    dict
-        For each heading ``cases`` (name to scores), ``mean`` (see `mean_scores`), ``degraded`` (thickness to the mean) and
-        ``classes`` (see `class_scores`).
-    """
-    groups: dict[str, dict[str, object]] = {}
-    for heading in sorted({result.heading for result in results}):
-        chosen = [r for r in results if r.heading == heading]
-        thicknesses = sorted({mm for r in chosen for mm in r.degraded})
-        labelled = [(r.label, r.nmosd) for r in chosen if r.nmosd is not None and r.label in ("MS", "NMOSD")]
-        groups[heading] = {
-            "cases": {r.case: _case_figures(r) for r in chosen},
-            "mean": mean_scores([r.scores for r in chosen if r.scores is not None]),
-            "degraded": {
-                f"{mm:g} mm": mean_scores([r.degraded[mm] for r in chosen if mm in r.degraded])
-                for mm in thicknesses
-            },
-            "classes": class_scores(labelled) if labelled else {},
-        }
-    return groups
-
-
-def _case_figures(result: CaseResult) -> dict[str, object]:
-    figures: dict[str, object] = {"label": result.label, **(result.scores or {})}
-    if result.nmosd is not None:
-        figures["nmosd"] = round(result.nmosd, 4)
-    if result.scores is None and result.found_ml is not None:
-        figures["volume_ml"] = round(result.found_ml, 4)
-    if result.degraded:
-        figures["degraded"] = {f"{mm:g} mm": scores for mm, scores in result.degraded.items()}
-    return figures
-
-
-def line_of(result: CaseResult) -> str:
-    """Return a line about a case for the terminal."""
-    parts = [f"{result.case} ({result.heading})"]
-    if result.nmosd is not None:
-        parts.append(f"NMOSD {result.nmosd:.2f}")
-    if result.scores is not None:
-        parts += [f"{name} {result.scores[name]:.3f}" for name in _SHOWN]
-    elif result.found_ml is not None:
-        parts.append(f"volume_ml {result.found_ml:.3f}")
-    parts += [f"dice at {mm:g} mm {scores['dice']:.3f}" for mm, scores in result.degraded.items()]
-    return ", ".join(parts)
+def _scorer(name: str, folder: Path, device: str, *, flips: bool) -> Scorer | PipelineScorer:
+    if name == PIPELINE:
+        return PipelineScorer(folder, device=device)
+    return Scorer(name, folder, device=device, flips=flips)
 
 
 def evaluate(
@@ -221,13 +146,13 @@ def evaluate(
     Parameters
     ----------
     name : str
-        See `recipes.NAMES`.
+        See `recipes.NAMES`; or `PIPELINE`: the pipeline as it runs in the node, with its default settings.
     data : Path
         Folder with ``index.csv``; see `pipelines.training.cases`.
     weights : Path, optional
         Folder with the weights; those that are installed by default. Several of one network are an ensemble.
     flips : bool
-        Test-time flips.
+        Test-time flips of a network; the pipeline has a setting of its own.
     degrade : sequence of float
         Slice thicknesses, mm, at which the cases are scored again.
     progress : callable
@@ -246,7 +171,7 @@ def evaluate(
     for thickness in degrade:
         if not thickness > SPACING_MM:
             raise DataSetError(f"slices of {thickness:g} mm are not thicker than the cube's {SPACING_MM} mm")
-    scorer = Scorer(name, weights or FOLDER, device=resolve_device(device), flips=flips)
+    scorer = _scorer(name, weights or FOLDER, resolve_device(device), flips=flips)
     results = []
     for entry in read_index(data):
         results.append(scorer.score(entry, degrade))
@@ -258,10 +183,3 @@ def evaluate(
         "groups": grouped(results),
         "targets": [target.as_dict() for target in targets],
     }
-
-
-def targets_of(result: CaseResult) -> list[Target]:
-    """Return what is asked of a case whose lesions are known, with what was reached."""
-    if result.scores is None:
-        return []
-    return targets_met(result.case, result.patient, result.origin, result.scores, result.degraded)

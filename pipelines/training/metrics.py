@@ -95,10 +95,10 @@ def lesion_f1(
     return 2 * recall * precision / (recall + precision)
 
 
-def hausdorff_95(mask: BoolArray, truth: BoolArray, spacing_mm: float) -> float:
+def hausdorff_95(mask: BoolArray, truth: BoolArray, spacing_mm: Sequence[float]) -> float:
     """Return the 95th percentile of the distances between the borders, the larger of both directions, in mm.
 
-    nan where a mask is empty.
+    nan where a mask is empty. ``spacing_mm`` is that of the voxels along k, j and i.
     """
     if not mask.any() or not truth.any():
         return NOT_DEFINED
@@ -110,11 +110,12 @@ def hausdorff_95(mask: BoolArray, truth: BoolArray, spacing_mm: float) -> float:
     return float(max(directed))
 
 
-def score_mask(mask: BoolArray, truth: BoolArray, voxel_mm3: float) -> MaskScores:
-    """Score a mask against the truth, both bool, shape (k, j, i), voxels being cubes.
+def score_mask(mask: BoolArray, truth: BoolArray, spacing_mm: Sequence[float]) -> MaskScores:
+    """Score a mask against the truth, both bool, shape (k, j, i), with the spacing along these axes in mm.
 
     Where the truth holds no lesion there is no overlap to score: Dice, PPV and F1 are nan, ``false_ml`` says what was drawn.
     """
+    voxel_mm3 = math.prod(spacing_mm)
     both, drawn, real = (float(x.sum()) for x in (mask & truth, mask, truth))
 
     def f1(*bounds: float) -> float:
@@ -128,7 +129,7 @@ def score_mask(mask: BoolArray, truth: BoolArray, voxel_mm3: float) -> MaskScore
         volume_difference=ratio(abs(drawn - real), real),
         volume_ratio=ratio(drawn, real),
         lesion_f1=f1(),
-        hd95_mm=hausdorff_95(mask, truth, voxel_mm3 ** (1 / 3)),
+        hd95_mm=hausdorff_95(mask, truth, spacing_mm),
         volume_ml=drawn * voxel_mm3 / 1000,
         truth_ml=real * voxel_mm3 / 1000,
         false_ml=(drawn - both) * voxel_mm3 / 1000,

@@ -11,6 +11,8 @@ from pipelines.errors import DataSetError
 
 FATSAT = "fatsat"
 """The ensemble of the optic nerves; every other name is a network on FLAIR."""
+PIPELINE = "flair"
+"""All of the FLAIR pipeline, as it runs in the node; it can be evaluated."""
 _NOT_FATSAT = (
     *("minutes", "steps", "weights_name", "given_share", "pool_size"),
     *("fixed_pool", "workers", "early_stop", "folds", "flips", "degrade"),
@@ -59,7 +61,10 @@ NAME_HELP = "The network; 'dicom-node models list --networks' names them all."
 
 def check_options(ctx: typer.Context, name: str) -> None:
     """Refuse an option that the named network does not know, rather than ignore it."""
-    for option in _NOT_FATSAT if name == FATSAT else _FATSAT_ONLY:
+    unknown = _NOT_FATSAT if name == FATSAT else _FATSAT_ONLY
+    if name == PIPELINE:
+        unknown = (*unknown, "flips")
+    for option in unknown:
         source = ctx.get_parameter_source(option) if option in ctx.params else None
         if source is not None and source.name == "COMMANDLINE":
             said = "name" if option == "weights_name" else option.replace("_", "-")

@@ -22,7 +22,7 @@ def boxes(*corners: int) -> np.ndarray:
 
 def test_scores_by_hand() -> None:
     truth, mask = boxes(0, 10), boxes(1, 20)
-    scores = score_mask(mask, truth, 2.0)
+    scores = score_mask(mask, truth, (2, 1, 1))
     # 54 voxels each, 18 shared
     assert scores.dice == pytest.approx(1 / 3)
     assert scores.ppv == scores.tpr == pytest.approx(1 / 3)
@@ -41,20 +41,20 @@ def test_lesions_below_ten_cubic_millimetres_do_not_count() -> None:
     truth = boxes(0)
     mask = truth.copy()
     mask[20, 2, 2] = True
-    assert score_mask(mask, truth, 1.0).lesion_f1 == 1
+    assert score_mask(mask, truth, (1, 1, 1)).lesion_f1 == 1
 
 
 def test_lesion_free_case_has_no_dice() -> None:
-    assert math.isnan(score_mask(boxes(), boxes(), 1.0).dice)
+    assert math.isnan(score_mask(boxes(), boxes(), (1, 1, 1)).dice)
 
 
 def test_false_lesions_of_a_lesion_free_case_are_a_volume_and_no_overlap() -> None:
     drawn = boxes()
     drawn[2:6, 2:6, 2:6] = True
-    scores = score_mask(drawn, boxes(), 1.0)
+    scores = score_mask(drawn, boxes(), (1, 1, 1))
     assert scores.false_ml == pytest.approx(0.064)
     assert all(math.isnan(value) for value in (scores.dice, scores.ppv, scores.lesion_f1))
-    assert score_mask(boxes(3), boxes(), 1.0).false_ml == pytest.approx(0.027)
+    assert score_mask(boxes(3), boxes(), (1, 1, 1)).false_ml == pytest.approx(0.027)
 
 
 def test_class_scores_by_hand() -> None:
@@ -89,8 +89,8 @@ def test_hausdorff_distance_is_in_mm() -> None:
     truth, mask = np.zeros((20, 6, 6), bool), np.zeros((20, 6, 6), bool)
     truth[4, 3, 3] = True
     mask[9, 3, 3] = True
-    assert hausdorff_95(mask, truth, 1.2) == pytest.approx(6.0)
-    assert math.isnan(hausdorff_95(mask, np.zeros_like(mask), 1.2))
+    assert hausdorff_95(mask, truth, (1.2, 2.0, 3.0)) == pytest.approx(6.0)
+    assert math.isnan(hausdorff_95(mask, np.zeros_like(mask), (1.2, 1.2, 1.2)))
 
 
 def test_means_leave_out_what_is_not_defined() -> None:

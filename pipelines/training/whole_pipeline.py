@@ -1,0 +1,156 @@
+"""The FLAIR pipeline as it runs in the node, scored on a data set: its own brain mask, N4 and registration, native voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from pipelines.errors import DataSetError
+from pipelines.flair.differential import class_name
+from pipelines.flair.pipeline import load_flair
+from pipelines.flair.settings import MASK_WEIGHTS, default_settings, weights_used
+from pipelines.training.case_results import CaseResult
+from pipelines.training.cases import PSEUDO_LABELLED, Entry, nifti_values, read_nifti, read_on_grid
+from pipelines.training.cube import lps_affine
+from pipelines.training.export import seen_patients
+from pipelines.training.metrics import score_mask
+from pipelines.types import BoolArray, Findings, FloatArray, Volume
+from pipelines.weights import card
+
+HALF = 0.5
+"""Share of a thick voxel from which it is lesion in truth."""
+
+
+class PipelineScorer:
+    """The pipeline with its weights and default settings, ready to score cases.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the weights.
+    device : str
+        "cpu", "cuda:0".
+
+    Raises
+    ------
+    WeightsError
+    """
+
+    def __init__(self, folder: Path, *, device: str = "cpu") -> None:
+        self.weights = list(weights_used(folder))
+        self.digests = [card(name, folder).digest for name in self.weights]
+        self._pipeline = load_flair(device, folder)
+        drawing = [name for name in self.weights if name in MASK_WEIGHTS] or self.weights
+        self._seen = {patient for name in drawing for patient in seen_patients(name, folder)}
+
+    def score(self, entry: Entry, degrade: Sequence[float] = ()) -> CaseResult:
+        """Score a case on its own voxels, and in axial slices that are averaged from its own.
+
+        A thickness that the case's slices have already is left out. In thick slices a voxel is lesion where half of it is.
+        A brain mask of the data set is not used: the pipeline finds its own.
+
+        Parameters
+        ----------
+        degrade : sequence of float
+            Slice thicknesses in mm.
+
+        Raises
+        ------
+        DataSetError
+            Its files cannot be read, or the lesions are not on the grid of the FLAIR.
+        """
+        volume, truth = _upright(entry)
+        if entry.origin == PSEUDO_LABELLED:
+            truth = None
+        findings = self._pipeline(volume, default_settings(), _silent)
+        found_ml = float(_mask(findings, volume).sum() * volume.voxel_volume_mm3 / 1000)
+        result = CaseResult(
+            case=entry.case,
+            patient=entry.patient,
+            label=entry.label,
+            origin=entry.origin,
+            seen=entry.patient in self._seen,
+            scores=_scored(findings, volume, truth),
+            nmosd=_nmosd(findings),
+            found_ml=None if findings.reason else found_ml,
+            refused=findings.reason,
+        )
+        if truth is None:
+            return result
+        degraded = {}
+        for thickness in degrade:
+            if thickness > volume.spacing_mm[0]:
+                thick = in_thick_slices(volume, thickness)
+                share = in_thick_slices(replace(volume, array=truth.astype(np.float32)), thickness)
+                said = self._pipeline(thick, default_settings(), _silent)
+                scores = _scored(said, thick, share.array >= HALF)
+                if scores is not None:
+                    degraded[thickness] = scores
+        return replace(result, degraded=degraded)
+
+
+def in_thick_slices(volume: Volume, thickness_mm: float) -> Volume:
+    """Return a volume in thicker slices without gaps, each the mean over what it covers; the rest at both ends is cut off.
+
+    Parameters
+    ----------
+    thickness_mm : float
+        More than the distance of the volume's slices.
+
+    Raises
+    ------
+    DataSetError
+        Fewer than two slices would remain.
+    """
+    own_mm, count = volume.spacing_mm[0], len(volume.array)
+    step = thickness_mm / own_mm
+    slices = int(count / step)
+    if slices < 2:
+        raise DataSetError(f"{count} slices of {own_mm:g} mm do not make two of {thickness_mm:g} mm")
+    first = (count - slices * step) / 2
+    borders = first + step * np.arange(slices + 1)
+    lower, upper = borders[:-1, None], borders[1:, None]
+    covered = np.minimum(np.arange(count) + 1, upper) - np.maximum(np.arange(count), lower)
+    weights = (np.clip(covered, 0, None) / step).astype(np.float32)
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * (first + step / 2 - 0.5)
+    affine[:3, 2] *= step
+    return Volume(np.tensordot(weights, volume.array, axes=1), affine, volume.attributes)
+
+
+def _upright(entry: Entry) -> tuple[Volume, BoolArray | None]:
+    """Return FLAIR and lesions with slices that follow each other towards Superior."""
+    image = read_nifti(entry.flair)
+    volume = Volume(_towards_superior(image, entry.flair), lps_affine(nib.as_closest_canonical(image).affine))
+    if entry.lesions is None:
+        return volume, None
+    mask = read_on_grid(entry.lesions, image, entry.flair)
+    return volume, _towards_superior(mask, entry.lesions) > 0
+
+
+def _towards_superior(image: nib.nifti1.Nifti1Image, path: Path) -> FloatArray:
+    """Return the values with axes towards Superior, Anterior and Right."""
+    return np.ascontiguousarray(nifti_values(nib.as_closest_canonical(image), path).T)
+
+
+def _mask(findings: Findings, volume: Volume) -> BoolArray:
+    return findings.segments[0].mask if findings.segments else np.zeros(volume.array.shape, bool)
+
+
+def _scored(findings: Findings, volume: Volume, truth: BoolArray | None) -> dict[str, float] | None:
+    if truth is None or findings.status == "unsuitable":
+        return None
+    return score_mask(_mask(findings, volume), truth, volume.spacing_mm).as_dict()
+
+
+def _nmosd(findings: Findings) -> float | None:
+    """Return the probability of NMOSD by the first network that tells one."""
+    return next((said.probability for said in findings.hypotheses if class_name(said) == "NMOSD"), None)
+
+
+def _silent(*_: object) -> None:
+    """Take the pipeline's progress and say nothing."""
