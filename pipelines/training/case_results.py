@@ -26,7 +26,7 @@ class CaseResult:
     found_ml : float or None
         Volume of the mask.
     refused : str
-        Why the pipeline did not analyse it; empty: it did.
+        Why the pipeline did not analyse it, or not in slices of some thickness; empty: it did.
     """
 
     case: str

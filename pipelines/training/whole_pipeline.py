@@ -19,7 +19,6 @@ from pipelines.training.cube import lps_affine
 from pipelines.training.export import seen_patients
 from pipelines.training.metrics import score_mask
 from pipelines.types import BoolArray, Findings, FloatArray, Volume
-from pipelines.weights import card
 
 HALF = 0.5
 """Share of a thick voxel from which it is lesion in truth."""
@@ -42,7 +41,6 @@ class PipelineScorer:
 
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
         self.weights = list(weights_used(folder))
-        self.digests = [card(name, folder).digest for name in self.weights]
         self._pipeline = load_flair(device, folder)
         drawing = [name for name in self.weights if name in MASK_WEIGHTS] or self.weights
         self._seen = {patient for name in drawing for patient in seen_patients(name, folder)}
@@ -66,31 +64,34 @@ class PipelineScorer:
         volume, truth = _upright(entry)
         if entry.origin == PSEUDO_LABELLED:
             truth = None
-        findings = self._pipeline(volume, default_settings(), _silent)
+        findings = self._said(volume)
+        scores, degraded, refused = None, {}, [findings.reason]
+        if truth is not None:
+            scores = None if findings.reason else _scored(findings, volume, truth)
+            for thickness in (mm for mm in degrade if mm > volume.spacing_mm[0]):
+                thick = in_thick_slices(volume, thickness)
+                share = in_thick_slices(replace(volume, array=truth.astype(np.float32)), thickness)
+                said = self._said(thick)
+                if said.reason:
+                    refused.append(f"at {thickness:g} mm slices: {said.reason}")
+                else:
+                    degraded[thickness] = _scored(said, thick, share.array >= HALF)
         found_ml = float(_mask(findings, volume).sum() * volume.voxel_volume_mm3 / 1000)
-        result = CaseResult(
+        return CaseResult(
             case=entry.case,
             patient=entry.patient,
             label=entry.label,
             origin=entry.origin,
             seen=entry.patient in self._seen,
-            scores=_scored(findings, volume, truth),
+            scores=scores,
             nmosd=_nmosd(findings),
             found_ml=None if findings.reason else found_ml,
-            refused=findings.reason,
+            degraded=degraded,
+            refused="; ".join(filter(None, refused)),
         )
-        if truth is None:
-            return result
-        degraded = {}
-        for thickness in degrade:
-            if thickness > volume.spacing_mm[0]:
-                thick = in_thick_slices(volume, thickness)
-                share = in_thick_slices(replace(volume, array=truth.astype(np.float32)), thickness)
-                said = self._pipeline(thick, default_settings(), _silent)
-                scores = _scored(said, thick, share.array >= HALF)
-                if scores is not None:
-                    degraded[thickness] = scores
-        return replace(result, degraded=degraded)
+
+    def _said(self, volume: Volume) -> Findings:
+        return self._pipeline(volume, default_settings(), _silent)
 
 
 def in_thick_slices(volume: Volume, thickness_mm: float) -> Volume:
@@ -141,9 +142,7 @@ def _mask(findings: Findings, volume: Volume) -> BoolArray:
     return findings.segments[0].mask if findings.segments else np.zeros(volume.array.shape, bool)
 
 
-def _scored(findings: Findings, volume: Volume, truth: BoolArray | None) -> dict[str, float] | None:
-    if truth is None or findings.status == "unsuitable":
-        return None
+def _scored(findings: Findings, volume: Volume, truth: BoolArray) -> dict[str, float]:
     return score_mask(_mask(findings, volume), truth, volume.spacing_mm).as_dict()
 
 

@@ -28,6 +28,8 @@ def bright_is_lesion(volume: Volume, _: Mapping[str, object], __: Callable[[str,
     """A pipeline that marks what is brighter than 150, and refuses volumes of another brightness."""
     if volume.array.max() > 500:
         return Findings("unsuitable", "too bright")
+    if volume.spacing_mm[0] > 5:
+        return Findings("unsuitable", "too thick")
     mask = volume.array > 150
     said = Hypothesis(DISEASES["NMOSD"][0], "NMOSD", 0.3, calibrated=True, model="joint")
     segments = (Segment("Lesion", "lesion_of_brain", mask),) if mask.any() else ()
@@ -99,6 +101,14 @@ def test_what_is_refused_says_why_and_is_not_scored(tmp_path: Path) -> None:
     scores = evaluate("flair", write_case(tmp_path, level=900.0), device="cpu", progress=lines.append)
     assert lines == ["c (real cases), not analysed: too bright"]
     assert scores["targets"] == []
+
+
+@pytest.mark.usefixtures("installed")
+def test_thick_slices_that_are_refused_are_told(tmp_path: Path) -> None:
+    (entry,) = read_index(write_case(tmp_path))
+    result = PipelineScorer(FOLDER).score(entry, (4.0, 6.0))
+    assert list(result.degraded) == [4.0]
+    assert result.refused == "at 6 mm slices: too thick"
 
 
 @pytest.mark.usefixtures("installed")
