@@ -127,6 +127,27 @@ def test_contrast_is_judged_by_the_pixels(white: float, grey: float, fluid: floa
     assert bool(verdict.reason) == bool(reason)
 
 
+@pytest.mark.parametrize(
+    ("grey", "lesions", "suits"),
+    [(1.08, (1.2, 1.8), True), (0.8, (0.4, 0.8), False)],
+    ids=["bright ones, on FLAIR", "dark ones, on T1"],
+)
+def test_contrast_is_that_of_tissue_without_its_lesions(
+    grey: float, lesions: tuple[float, float], suits: bool
+) -> None:
+    """White matter is lesion in nearly half of the cubes of 12 mm, and cortex there mixed with fluid, as in thick slices."""
+    reference, rng = template(), np.random.default_rng(4)
+    array = scan(1.0, grey, 0.2)
+    size = [-(-n // 12) for n in array.shape]
+    changed = rng.random(size) < 0.45
+    for region, levels in ((reference.white, lesions), (reference.grey, (0.4, 1.0))):
+        drawn = np.where(changed, rng.uniform(*levels, size), 1.0)
+        factors = np.kron(drawn, np.ones((12, 12, 12)))[tuple(slice(n) for n in array.shape)]
+        array[region > 0.5] *= factors[region > 0.5]
+    verdict = check_contrast(array, reference.brain, reference.grid, IN_PLACE)
+    assert (verdict.reason == "") == suits
+
+
 def test_volume_without_ventricles_is_refused() -> None:
     reference = template()
     part = (slice(130, 160), slice(10, 225), slice(10, 180))
