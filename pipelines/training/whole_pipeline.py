@@ -125,17 +125,23 @@ def in_thick_slices(volume: Volume, thickness_mm: float) -> Volume:
 
 def _upright(entry: Entry) -> tuple[Volume, BoolArray | None]:
     """Return FLAIR and lesions with slices that follow each other towards Superior."""
-    image = read_nifti(entry.flair)
-    volume = Volume(_towards_superior(image, entry.flair), lps_affine(nib.as_closest_canonical(image).affine))
+    flair = read_nifti(entry.flair)
+    upright = _towards_superior(flair, entry.flair)
+    volume = Volume(_slices(upright), lps_affine(upright.affine))
     if entry.lesions is None:
         return volume, None
-    mask = read_on_grid(entry.lesions, image, entry.flair)
-    return volume, _towards_superior(mask, entry.lesions) > 0
+    mask = read_on_grid(entry.lesions, flair, entry.flair)
+    return volume, _slices(_towards_superior(mask, entry.lesions)) > 0
 
 
-def _towards_superior(image: nib.nifti1.Nifti1Image, path: Path) -> FloatArray:
-    """Return the values with axes towards Superior, Anterior and Right."""
-    return np.ascontiguousarray(nifti_values(nib.as_closest_canonical(image), path).T)
+def _towards_superior(image: nib.nifti1.Nifti1Image, path: Path) -> nib.nifti1.Nifti1Image:
+    """Return a volume that was read from ``path`` with axes towards Right, Anterior and Superior, its values in memory."""
+    return nib.as_closest_canonical(nib.nifti1.Nifti1Image(nifti_values(image, path), image.affine))
+
+
+def _slices(upright: nib.nifti1.Nifti1Image) -> FloatArray:
+    """Return the values, shape (k, j, i)."""
+    return np.ascontiguousarray(np.asarray(upright.dataobj, dtype=np.float32).T)
 
 
 def _mask(findings: Findings, volume: Volume) -> BoolArray:

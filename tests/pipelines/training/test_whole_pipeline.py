@@ -117,6 +117,14 @@ def test_lesions_of_another_grid_are_refused(tmp_path: Path) -> None:
         evaluate("flair", write_case(tmp_path, shift=3.0), device="cpu")
 
 
+@pytest.mark.usefixtures("installed")
+def test_file_that_is_cut_off_is_refused_in_one_line(tmp_path: Path) -> None:
+    whole = (write_case(tmp_path) / "flair.nii.gz").read_bytes()
+    (tmp_path / "flair.nii.gz").write_bytes(whole[: len(whole) - 40])
+    with pytest.raises(DataSetError, match=r"flair\.nii\.gz is damaged or cut off"):
+        evaluate("flair", tmp_path, device="cpu")
+
+
 def test_flips_of_the_pipeline_are_its_setting(tmp_path: Path) -> None:
     told = CliRunner().invoke(models, ["evaluate", "flair", "--data", str(tmp_path), "--flips"])
     assert isinstance(told.exception, DataSetError)
