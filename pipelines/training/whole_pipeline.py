@@ -9,16 +9,17 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from pipelines.errors import DataSetError
+from pipelines.errors import DataSetError, WeightsError
 from pipelines.flair.differential import class_name
 from pipelines.flair.pipeline import load_flair
-from pipelines.flair.settings import MASK_WEIGHTS, default_settings, weights_used
+from pipelines.flair.settings import JOINT_WEIGHTS, MASK_WEIGHTS, default_settings, weights_used
 from pipelines.training.case_results import CaseResult
 from pipelines.training.cases import PSEUDO_LABELLED, Entry, nifti_values, read_nifti, read_on_grid
 from pipelines.training.cube import lps_affine
 from pipelines.training.export import seen_patients
 from pipelines.training.metrics import score_mask
 from pipelines.types import BoolArray, Findings, FloatArray, Volume
+from pipelines.weights import FOLDER
 
 HALF = 0.5
 """Share of a thick voxel from which it is lesion in truth."""
@@ -37,9 +38,15 @@ class PipelineScorer:
     Raises
     ------
     WeightsError
+        The folder has not the weights of a pipeline, for instance those of one training alone.
     """
 
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
+        if not (folder / f"{JOINT_WEIGHTS}.json").is_file():
+            raise WeightsError(
+                f"{folder} has no weights of {JOINT_WEIGHTS}, without which there is no pipeline; put yours into a copy of "
+                f"{FOLDER}"
+            )
         self.weights = list(weights_used(folder))
         self._pipeline = load_flair(device, folder)
         drawing = [name for name in self.weights if name in MASK_WEIGHTS] or self.weights

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.errors import DataSetError
+from pipelines.errors import DataSetError, WeightsError
 from pipelines.flair.differential import DISEASES
 from pipelines.training import whole_pipeline as module
 from pipelines.training.cases import read_index
@@ -123,6 +123,12 @@ def test_file_that_is_cut_off_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "flair.nii.gz").write_bytes(whole[: len(whole) - 40])
     with pytest.raises(DataSetError, match=r"flair\.nii\.gz is damaged or cut off"):
         evaluate("flair", tmp_path, device="cpu")
+
+
+def test_weights_of_one_training_are_no_pipeline(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(WeightsError, match=r"has no weights of joint, .*put yours into a copy of"):
+        evaluate("flair", write_case(tmp_path), weights=tmp_path, device="cpu")
 
 
 def test_flips_of_the_pipeline_are_its_setting(tmp_path: Path) -> None:
