@@ -25,7 +25,6 @@ from pipelines.types import BoolArray, FloatArray
 from pipelines.weights import FOLDER, card
 
 VOXEL_MM3 = SPACING_MM**3
-REAL, SYNTHETIC = "real", "synthetic"
 Report = Callable[[str], None]
 
 
