@@ -95,10 +95,10 @@ def resample(
     source, target : Grid
     transform : float64 array, shape (4, 4), optional
         Takes a point of the target's space, mm, LPS, to the source's space; the identity when absent.
-    order : 0 or 1
-        Nearest neighbour or trilinear.
+    order : 0, 1 or 3
+        Nearest neighbour, trilinear, or a cubic spline.
     outside : float
-        Value beyond the source grid.
+        Value beyond the source grid; a spline, which would ring there, goes on with the border's instead.
 
     Returns
     -------
@@ -113,9 +113,9 @@ def resample(
         output_shape=target.shape_kji,
         output=np.float32,
         order=order,
-        mode="grid-constant",
+        mode="nearest" if order > 1 else "grid-constant",
         cval=outside,
-        prefilter=False,
+        prefilter=order > 1,
     )
     return np.asarray(values, dtype=np.float32)
 

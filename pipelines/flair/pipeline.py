@@ -26,6 +26,7 @@ from pipelines.flair.heat import five_slice_heatmaps, joint_heatmap, probability
 from pipelines.flair.joint.network import JointNetwork
 from pipelines.flair.lesions import LabelArray, find_lesions
 from pipelines.flair.matthews import fluid_in_mni, matthews_rule
+from pipelines.flair.native_voxels import Samples, lesion_probability, predictions
 from pipelines.flair.preprocess import Brain, Cube, find_brain, to_cube, to_native, without_bias
 from pipelines.flair.segmenter import MaskModel
 from pipelines.flair.settings import (
@@ -42,7 +43,7 @@ from pipelines.flair.suitability import (
     check_geometry,
     check_protocol,
 )
-from pipelines.flair.uncertainty import Samples, lesions_with_intervals, volume_interval
+from pipelines.flair.uncertainty import lesions_with_intervals, volume_interval
 from pipelines.memory import keep_freed_memory
 from pipelines.stages import Run, Verdict
 from pipelines.types import (
@@ -180,7 +181,7 @@ class FlairPipeline:
         else:
             joint = self.models.joint(cube)
             samples, mean, cards = joint.lesion[None], joint.lesion, (self.models.joint.card,)
-        probability = to_native(mean, cube, brain)
+        probability = lesion_probability(mean, cube, brain, settings.threshold)
         labels, lesions = find_lesions(probability, brain.whole, SEGMENT_NAME, settings.threshold)
         if lesions and joint is None:
             # Asked for the differential anyway, and trained apart from the ensemble.
@@ -188,11 +189,13 @@ class FlairPipeline:
             samples = np.concatenate([samples, joint.lesion[None].astype(samples.dtype)])
             cards += (self.models.joint.card,)
         total_mm3 = sum(lesion.volume_mm3 for lesion in lesions)
-        interval = volume_interval(total_mm3, probability, samples, cube, brain, settings.threshold)
+        said = predictions(samples, cube, brain, settings.threshold)
+        voxel_mm3 = brain.whole.voxel_volume_mm3
+        interval = volume_interval(total_mm3, probability, said, voxel_mm3, settings.threshold)
         return _Found(
             labels=labels,
             probability=probability,
-            lesions=lesions_with_intervals(lesions, labels, samples, cube, brain),
+            lesions=lesions_with_intervals(lesions, labels, said),
             volume=Measurement("volume", total_mm3, "mm3", derivation="total", interval=interval),
             cards=cards,
             joint=joint,

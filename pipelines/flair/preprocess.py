@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.brain.bias_field import correct_bias
-from pipelines.brain.grid import Grid, bounding_box, resample, smooth_for
+from pipelines.brain.cube import on_cube
+from pipelines.brain.grid import Grid, bounding_box, resample
 from pipelines.brain.mask import brain_mask
-from pipelines.brain.mni_space import CUBE_SPACING_MM, Alignment, turned_cube
-from pipelines.brain.thin_slices import thinned
+from pipelines.brain.mni_space import Alignment, turned_cube
 from pipelines.flair.intensity import normalise
 from pipelines.types import BoolArray, FloatArray, Volume
 
@@ -82,12 +82,10 @@ def without_bias(brain: Brain) -> FloatArray:
 
 
 def to_cube(corrected: FloatArray, brain: Brain, alignment: Alignment) -> Cube:
-    """Return the 192 mm cube around a brain; pixels finer than its voxels are averaged first, thick slices divided."""
+    """Return the 192 mm cube around a brain."""
     grid = turned_cube(alignment, brain.mask, brain.grid)
     mask = resample(brain.mask, brain.grid, grid) > 0.5
-    smooth = smooth_for(corrected, brain.grid, CUBE_SPACING_MM)
-    thin, source = thinned(smooth, brain.grid, CUBE_SPACING_MM, brain.mask)
-    values = resample(thin, source, grid)
+    values = on_cube(corrected, brain.grid, grid, brain.mask)
     return Cube(normalise(values, mask), mask, grid)
 
 

@@ -9,51 +9,19 @@ that of the joint network, which was trained apart from them.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy import ndimage
 
-from pipelines.brain.grid import bounding_box
 from pipelines.flair.lesions import LabelArray, lesion_volume_mm3
-from pipelines.flair.preprocess import Brain, Cube, to_native
+from pipelines.flair.native_voxels import Predictions
 from pipelines.types import FloatArray, Interval, Lesion
 
 THRESHOLD_LOGIT = float(np.log(0.7 / 0.3))
 """How far the threshold is moved, in logits, where there is but one prediction: 0.5 becomes 0.3 and 0.7."""
 
-Samples = npt.NDArray[np.floating[Any]]
-Voxels = npt.NDArray[np.intp]
-
-
-def at_voxels(samples: Samples, voxels: Voxels, cube: Cube, brain: Brain) -> FloatArray:
-    """Return each sample at native voxels, as `preprocess.to_native` would, without making whole volumes.
-
-    Parameters
-    ----------
-    samples : float array, shape (n, 160, 160, 160)
-    voxels : integer array, shape (m, 3)
-        Native indices (k, j, i), inside the brain.
-
-    Returns
-    -------
-    float32 array, shape (n, m)
-    """
-    inverse = np.linalg.inv(cube.grid.affine)
-    places = brain.whole.positions_lps(voxels) @ inverse[:3, :3].T + inverse[:3, 3]
-    at_kji = places.T[::-1]
-    values = [
-        ndimage.map_coordinates(
-            np.asarray(sample, dtype=np.float32), at_kji, order=1, mode="grid-constant", prefilter=False
-        )
-        for sample in samples
-    ]
-    return np.asarray(values, dtype=np.float32)
-
 
 def lesions_with_intervals(
-    lesions: tuple[Lesion, ...], labels: LabelArray, samples: Samples, cube: Cube, brain: Brain
+    lesions: tuple[Lesion, ...], labels: LabelArray, said: Predictions
 ) -> tuple[Lesion, ...]:
     """Return the lesions, each with the lowest and highest mean probability that a single prediction gives its voxels.
 
@@ -65,19 +33,15 @@ def lesions_with_intervals(
         Numbered from 1.
     labels : int32 array, shape (k, j, i) of the native grid
         Their IDs.
-    samples : float array, shape (n, 160, 160, 160)
-        Lesion probabilities on the cube.
+    said : Predictions
+        At the voxels of all lesions, and at others.
     """
-    if len(samples) < 2 or not lesions:
+    if len(said.values) < 2 or not lesions:
         return lesions
-    voxels = np.argwhere(labels > 0)
-    ids = labels[tuple(voxels.T)]
+    ids = labels[tuple(said.voxels.T)]
     counts = np.bincount(ids, minlength=len(lesions) + 1)
-    sums = [
-        np.bincount(ids, weights=values, minlength=len(lesions) + 1)
-        for values in at_voxels(samples, voxels, cube, brain)
-    ]
-    basis = f"over {len(samples)} predictions"
+    sums = [np.bincount(ids, weights=values, minlength=len(lesions) + 1) for values in said.values]
+    basis = f"over {len(said.values)} predictions"
     found = []
     for lesion in lesions:
         means = [float(total[lesion.id] / counts[lesion.id]) for total in sums]
@@ -89,9 +53,8 @@ def lesions_with_intervals(
 def volume_interval(
     reported_mm3: float,
     probability: FloatArray,
-    samples: Samples,
-    cube: Cube,
-    brain: Brain,
+    said: Predictions,
+    voxel_mm3: float,
     threshold: float,
 ) -> Interval:
     """Return between which values the total lesion volume moves.
@@ -107,8 +70,9 @@ def volume_interval(
         Volume of the lesions that are reported.
     probability : float32 array, shape (k, j, i) of the native grid
         That is reported.
-    samples : float array, shape (n, 160, 160, 160)
-        On the cube, n >= 1.
+    said : Predictions
+        One or more.
+    voxel_mm3 : float
     threshold : float
 
     Returns
@@ -116,31 +80,26 @@ def volume_interval(
     Interval
         In mm3.
     """
-    if len(samples) < 2:
+    if len(said.values) < 2:
         logit = np.log(threshold / (1.0 - threshold))
         low_cut, high_cut = (1.0 / (1.0 + np.exp(-logit - way * THRESHOLD_LOGIT)) for way in (-1.0, 1.0))
-        volumes = [
-            lesion_volume_mm3(probability >= cut, brain.whole.voxel_volume_mm3) for cut in (low_cut, high_cut)
-        ]
+        volumes = [lesion_volume_mm3(probability >= cut, voxel_mm3) for cut in (low_cut, high_cut)]
         basis = f"at thresholds from {low_cut:.2f} to {high_cut:.2f}"
     else:
-        volumes = _volumes(samples, cube, brain, threshold)
-        basis = f"over {len(samples)} predictions"
+        volumes = _volumes(said, voxel_mm3, threshold)
+        basis = f"over {len(said.values)} predictions"
     return Interval(min(*volumes, reported_mm3), max(*volumes, reported_mm3), basis)
 
 
-def _volumes(samples: Samples, cube: Cube, brain: Brain, threshold: float) -> list[float]:
-    """Return the total lesion volume of each sample alone, mm3, on the native grid."""
-    # Interpolation is monotone: where no sample reaches the threshold on the cube, none does here.
-    possible = to_native(np.asarray(samples.max(axis=0), dtype=np.float32), cube, brain) >= threshold
-    if not possible.any():
-        return [0.0] * len(samples)
-    box = bounding_box(possible, 0.0, brain.whole.spacing_mm)
-    voxels = np.argwhere(possible)
-    within = tuple((voxels - [part.start for part in box]).T)
+def _volumes(said: Predictions, voxel_mm3: float, threshold: float) -> list[float]:
+    """Return the total lesion volume of each prediction alone, mm3."""
+    if not len(said.voxels):
+        return [0.0] * len(said.values)
+    first = said.voxels.min(axis=0)
+    within = tuple((said.voxels - first).T)
+    mask = np.zeros(said.voxels.max(axis=0) - first + 1, dtype=np.bool_)
     volumes = []
-    for values in at_voxels(samples, voxels, cube, brain):
-        mask = np.zeros(possible[box].shape, dtype=np.bool_)
+    for values in said.values:
         mask[within] = values >= threshold
-        volumes.append(lesion_volume_mm3(mask, brain.whole.voxel_volume_mm3))
+        volumes.append(lesion_volume_mm3(mask, voxel_mm3))
     return volumes

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from pipelines.brain.grid import Grid
 from pipelines.types import Affine, FloatArray
 
 CUBE = 160
@@ -16,6 +17,13 @@ SPACING_MM = 1.2
 def lps_affine(ras_affine: npt.ArrayLike) -> Affine:
     """Return a NIfTI affine with its result in LPS instead of RAS."""
     return np.asarray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(ras_affine, dtype=np.float64))
+
+
+def cube_grid(centre_lps: npt.NDArray[np.float64]) -> Grid:
+    """Return the grid of the cube around a point, mm, LPS."""
+    affine = np.diag([SPACING_MM, SPACING_MM, SPACING_MM, 1.0])
+    affine[:3, 3] = centre_lps - (CUBE - 1) / 2 * SPACING_MM
+    return Grid((CUBE, CUBE, CUBE), affine)
 
 
 def to_cube(
@@ -30,7 +38,7 @@ def to_cube(
         Takes (x, y, z, 1) to mm, LPS.
     centre_lps : float64 array, shape (3,), mm
     order : int
-        Of the spline: 0 nearest, 1 linear.
+        Of the spline: 0 nearest, 1 linear, 3 cubic, by which small lesions of a mask keep their volume.
 
     Returns
     -------

@@ -47,6 +47,12 @@ def test_same_grid_returns_the_same_values_up_to_the_border() -> None:
     np.testing.assert_allclose(resample(ramp(native), native, native), ramp(native), rtol=1e-5)
 
 
+def test_spline_keeps_what_is_linear_inside_the_array() -> None:
+    native = grid_of(AXIAL, (1.0, 1.0, 1.0), (40, 40, 40))
+    inner = grid_of(OBLIQUE, (0.7, 0.7, 0.7), (6, 6, 6))
+    np.testing.assert_allclose(resample(ramp(native), native, inner, order=3), ramp(inner), atol=0.05)
+
+
 def test_transform_takes_target_points_to_the_source() -> None:
     native = grid_of(AXIAL, (1.0, 1.0, 1.0), (20, 20, 20))
     shift = np.eye(4)

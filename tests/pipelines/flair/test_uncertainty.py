@@ -7,8 +7,9 @@ import pytest
 
 from pipelines.brain.grid import Grid
 from pipelines.flair.lesions import find_lesions
-from pipelines.flair.preprocess import Brain, Cube, to_native
-from pipelines.flair.uncertainty import at_voxels, lesions_with_intervals, volume_interval
+from pipelines.flair.native_voxels import Predictions, predictions
+from pipelines.flair.preprocess import Brain, Cube
+from pipelines.flair.uncertainty import lesions_with_intervals, volume_interval
 from pipelines.types import FloatArray
 
 SHAPE = (16, 16, 16)
@@ -32,40 +33,44 @@ def spot(value: float, edge: int) -> FloatArray:
     return array
 
 
+def said(samples: np.ndarray) -> Predictions:
+    return predictions(samples, cube(), brain(), 0.5)
+
+
 VOXEL = 1.2**3
 
 
 def test_volume_interval_is_the_range_of_the_single_predictions() -> None:
     samples = np.stack([spot(0.9, 2), spot(0.9, 4), spot(0.6, 3)]).astype(np.float16)
     mean = samples.mean(axis=0, dtype=np.float32)
-    found = volume_interval(27 * VOXEL, mean, samples, cube(), brain(), 0.5)
+    found = volume_interval(27 * VOXEL, mean, said(samples), VOXEL, 0.5)
     assert (found.low, found.high) == pytest.approx((8 * VOXEL, 64 * VOXEL))
     assert found.basis == "over 3 predictions"
 
 
 def test_volume_interval_always_holds_the_reported_volume() -> None:
     samples = np.stack([spot(0.9, 2), spot(0.9, 2)])
-    assert volume_interval(500.0, samples[0], samples, cube(), brain(), 0.5).high == 500.0
-    assert volume_interval(1.0, samples[0], samples, cube(), brain(), 0.5).low == 1.0
+    assert volume_interval(500.0, samples[0], said(samples), VOXEL, 0.5).high == 500.0
+    assert volume_interval(1.0, samples[0], said(samples), VOXEL, 0.5).low == 1.0
 
 
 def test_specks_below_the_smallest_lesion_do_not_count() -> None:
     samples = np.stack([spot(0.9, 1), spot(0.9, 2)])
-    assert volume_interval(8 * VOXEL, samples[1], samples, cube(), brain(), 0.5).low == 0.0
+    assert volume_interval(8 * VOXEL, samples[1], said(samples), VOXEL, 0.5).low == 0.0
 
 
 def test_one_prediction_moves_the_threshold_instead() -> None:
     array = spot(0.4, 4)
     array[4:6, 4:6, 4:6] = 0.9
     array[4:7, 4:6, 4:6] = np.maximum(array[4:7, 4:6, 4:6], 0.6)
-    found = volume_interval(12 * VOXEL, array, array[None], cube(), brain(), 0.5)
+    found = volume_interval(12 * VOXEL, array, said(array[None]), VOXEL, 0.5)
     assert (found.low, found.high) == pytest.approx((8 * VOXEL, 64 * VOXEL))
     assert found.basis == "at thresholds from 0.30 to 0.70"
 
 
 def test_nothing_anywhere_is_an_interval_of_nothing() -> None:
     samples = np.zeros((2, *SHAPE), np.float16)
-    found = volume_interval(0.0, samples[0].astype(np.float32), samples, cube(), brain(), 0.5)
+    found = volume_interval(0.0, samples[0].astype(np.float32), said(samples), VOXEL, 0.5)
     assert (found.low, found.high) == (0.0, 0.0)
 
 
@@ -73,7 +78,7 @@ def test_lesion_gets_the_range_of_its_mean_probability() -> None:
     samples = np.stack([spot(0.9, 3), spot(0.6, 3)])
     mean = samples.mean(axis=0)
     labels, lesions = find_lesions(mean, brain().whole, "Lesion")
-    (lesion,) = lesions_with_intervals(lesions, labels, samples, cube(), brain())
+    (lesion,) = lesions_with_intervals(lesions, labels, said(samples))
     assert lesion.probability == pytest.approx(0.75)
     assert lesion.probability_interval is not None
     assert (lesion.probability_interval.low, lesion.probability_interval.high) == pytest.approx((0.6, 0.9))
@@ -83,17 +88,5 @@ def test_lesion_gets_the_range_of_its_mean_probability() -> None:
 def test_one_prediction_gives_a_lesion_no_interval() -> None:
     samples = spot(0.9, 3)[None]
     labels, lesions = find_lesions(samples[0], brain().whole, "Lesion")
-    assert lesions_with_intervals(lesions, labels, samples, cube(), brain()) == lesions
+    assert lesions_with_intervals(lesions, labels, said(samples)) == lesions
     assert lesions[0].probability_interval is None
-
-
-def test_voxels_of_a_turned_grid_get_what_the_whole_resampling_gives_them() -> None:
-    # i runs inferior, j left, k anterior; anisotropic
-    affine = np.array([[0, 1.7, 0, 1.0], [0, 0, -2.5, 17.0], [-0.8, 0, 0, 18.0], [0, 0, 0, 1.0]])
-    turned = brain(affine, (7, 11, 23))
-    sample = np.random.default_rng(1).random(SHAPE, dtype=np.float32)
-    whole = to_native(sample, cube(), turned)
-    voxels = np.argwhere(np.ones_like(whole, dtype=bool))
-    np.testing.assert_allclose(
-        at_voxels(sample[None], voxels, cube(), turned)[0].reshape(whole.shape), whole, atol=1e-5
-    )
