@@ -46,6 +46,8 @@ ae_title = "PACS"
 host = "127.0.0.1"
 port = {pacs_port}
 """
+LINES_WHY = 3
+"""Of the worklog, shown where images were not taken."""
 ENDS = frozenset({"delivered", "undelivered", "held", "ignored", "no-pipeline"})
 """Steps after which nothing more comes of a series."""
 
@@ -165,7 +167,9 @@ class Demo:
             f"{stored} of {len(files)} images sent to {address}; the worklog says:", markup=False
         )
         if stored < len(files):
-            raise NodeError("the node did not take all images")
+            for record in records(self.folder / "node-data", last=LINES_WHY):
+                self._print(record)
+            raise NodeError(f"the node did not take {len(files) - stored} of {len(files)} images")
 
     def _follow(self, node: subprocess.Popen[bytes]) -> bool:
         """Print the worklog until all jobs or the node have ended, or it takes too long; tell whether all were delivered."""
