@@ -22,18 +22,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
-import numpy.typing as npt
-
 from dicom_node.errors import NodeError, UnreadableError
 from dicom_node.routing.match import decide
 from dicom_node.routing.rules import built_in_rules
 from dicom_node.series.headers import ImageHeader, read_header
 from dicom_node.series.volume import load_series
 from pipelines.errors import DataSetError
-from pipelines.flair.preprocess import find_brain, without_bias
 from pipelines.training.cases import COLUMNS, checked_age, checked_label, checked_sex
+from pipelines.training.extraction import write_extracted
 from pipelines.training.index_file import read_rows
 from pipelines.types import BoolArray, Volume
 from worker.segmentations import SEGMENTATION, read_lesions
@@ -101,7 +97,7 @@ def import_dicom(folder: Path, out: Path, progress: Report | None = None) -> lis
             volume, lesions = _study(row, folder, files)
         except NodeError as error:
             raise DataSetError(f"{row.where}: {error}") from error
-        written = _write_case(name, volume, lesions, out, row.where)
+        written = write_extracted(name, volume, lesions, out, row.where)
         names.append(name)
         entry = {
             "case": name,
@@ -202,24 +198,3 @@ def _flair(row: _Row, files: Sequence[_File]) -> list[_File]:
             f"{row.where}: {len(found)} FLAIR series ({', '.join(found)}); give the UID of one in the column study"
         )
     return next(iter(found.values()))
-
-
-def _write_case(
-    name: str, volume: Volume, lesions: BoolArray | None, out: Path, where: str
-) -> dict[str, str]:
-    """Write FLAIR, brain and lesions as NIfTI; return the files of the columns."""
-    brain = find_brain(volume)
-    if brain is None:
-        raise DataSetError(f"{where}: there is no brain in the FLAIR")
-    arrays: dict[str, npt.NDArray[np.generic]] = {
-        "flair": brain.on_whole(without_bias(brain)),
-        "brain": brain.on_whole(brain.mask.astype(np.float32)).astype(np.uint8),
-    }
-    if lesions is not None:
-        arrays["lesions"] = lesions.astype(np.uint8)
-    ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
-    written = {}
-    for part, array in arrays.items():
-        written[part] = f"{name}_{part}.nii.gz"
-        nib.save(nib.Nifti1Image(np.ascontiguousarray(array.transpose(2, 1, 0)), ras), out / written[part])
-    return written

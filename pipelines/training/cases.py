@@ -48,7 +48,10 @@ SEXES = ("M", "F", "O")
 AGES_YEARS = (0.0, 120.0)
 _NEEDED = ("case", "flair")
 _STRIPPED_SHARE = 0.3
-"""A FLAIR with at least this share of zeros is taken as brain-extracted."""
+"""A brain-extracted FLAIR has at least this share of zeros; many a scanner sets what lies around a head to 0 as well."""
+_LARGEST_BRAIN_ML = 2200.0
+"""What is not zero in a brain-extracted FLAIR is no more: with the fluid around it a brain fills 1.1 to 1.9 litres, a head 2.7
+and more."""
 
 
 @dataclass(frozen=True)
@@ -262,9 +265,10 @@ def load_case(entry: Entry) -> LoadedCase:
             if name != "t1":
                 masks[name] = (nifti_values(image, path) > 0).astype(np.float32)
     if "brain" not in masks:
-        if (array == 0).mean() < _STRIPPED_SHARE:
+        if not _extracted(array, flair.affine):
             raise DataSetError(
-                f"{entry.flair} is not brain-extracted; give its brain mask in the column brain"
+                f"{entry.flair} is not brain-extracted; give its brain mask in the column brain, or let "
+                "'dicom-node models import-nifti' find it"
             )
         masks["brain"] = ndimage.binary_fill_holes(array > 0).astype(np.float32)
     lps = lps_affine(flair.affine)
@@ -281,6 +285,12 @@ def load_case(entry: Entry) -> LoadedCase:
     brain = to_cube(masks["brain"], lps, centre, 1) > 0.5
     values = on_cube(array.T, Grid(array.T.shape, lps), cube_grid(centre), masks["brain"].T > 0)
     return LoadedCase(values, brain, mask("lesions"), mask("ignore"))
+
+
+def _extracted(array: FloatArray, affine: npt.NDArray[np.float64]) -> bool:
+    """Tell whether all but a brain is 0 in a FLAIR."""
+    filled_ml = np.count_nonzero(array) * abs(np.linalg.det(affine[:3, :3])) / 1000
+    return bool((array == 0).mean() >= _STRIPPED_SHARE and filled_ml <= _LARGEST_BRAIN_ML)
 
 
 def write_cube(array: npt.NDArray[np.generic], path: Path) -> None:

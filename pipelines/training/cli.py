@@ -97,6 +97,18 @@ def phantom(
     phantom_cases(folder, count, seed, data, console.print)
 
 
+@models.command("import-nifti")
+def import_nifti(
+    data: IndexOption,
+    folder: Annotated[Path, typer.Option("--out", help="Where the data set goes.")],
+) -> None:
+    """Turn raw FLAIR scans in NIfTI into a data set: find each brain, take out the bias field."""
+    from pipelines.training.extraction import import_nifti as import_raw
+
+    names = import_raw(data, folder, print_line)
+    print_line(f"{len(names)} cases in {folder}; look at the brain masks before you train on them")
+
+
 @models.command("pseudo-label")
 def pseudo_label(
     data: IndexOption,

@@ -217,6 +217,20 @@ def test_unstripped_flair_without_a_mask_is_refused(tmp_path: Path) -> None:
         load_case(entry)
 
 
+def test_head_in_the_dark_is_not_taken_as_brain_extracted(tmp_path: Path) -> None:
+    # 70 % of the voxels are 0, as around a scanner's head; what is left are 2.9 litres.
+    head = np.zeros((100, 100, 100), np.float32)
+    head[15:82, 15:82, 15:82] = 1
+    nib.save(nib.Nifti1Image(head, np.diag([2.13, 2.13, 2.13, 1])), tmp_path / "a.nii")
+    nib.save(nib.Nifti1Image(head, np.diag([1.5, 1.5, 1.5, 1])), tmp_path / "b.nii")
+    raw, brain = read_index(index(tmp_path, "case,flair\na,a.nii\nb,b.nii\n"))
+    with pytest.raises(
+        DataSetError, match=r"a\.nii is not brain-extracted; .* 'dicom-node models import-nifti'"
+    ):
+        load_case(raw)
+    assert load_case(brain).brain.any()
+
+
 def test_mask_on_another_grid_is_refused(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.zeros((8, 8, 8), np.float32), np.eye(4)), tmp_path / "a.nii")
     nib.save(nib.Nifti1Image(np.ones((8, 8, 9), np.uint8), np.eye(4)), tmp_path / "m.nii")
