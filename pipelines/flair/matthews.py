@@ -95,6 +95,13 @@ class Places:
     away_from_ventricle: npt.NDArray[np.float32]
     """Direction of growing distance, shape (3, k, j, i), LPS."""
 
+    def voxels_at(self, mni: Points) -> tuple[npt.NDArray[np.intp], ...]:
+        """Return the indices (k, j, i) of the voxels that hold points of MNI space, each once."""
+        inverse = np.linalg.inv(coarse_grid().affine)
+        at_kji = np.rint((mni @ inverse[:3, :3].T + inverse[:3, 3]).T[::-1]).astype(np.intp)
+        inside = (at_kji >= 0) & (at_kji < np.array(self.ventricle_mm.shape)[:, None])
+        return tuple(np.unique(at_kji[:, inside.all(axis=0)], axis=1))
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -131,15 +138,15 @@ def matthews_rule(
     fluid : bool array, shape of `coarse_grid`, optional
         The patient's fluid in MNI152 space (`fluid_in_mni`); without it the ventricles are the template's.
     """
-    places = _places() if fluid is None else _with_fluid(fluid)
+    places = places_with(fluid)
     body, temporal, u_fibre, finger = [], [], [], []
     for lesion_id, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
         points, volume_mm3 = lesion_points(labels[box] == lesion_id, grid.crop(box))
-        mni = _to_mni(points, alignment)
+        mni = to_mni(points, alignment)
         shape = shape_of(points, volume_mm3, grid)
-        if _values(places.body_mm, mni).min() <= ADJACENT_MM:
+        if values_at(places.body_mm, mni).min() <= ADJACENT_MM:
             body.append(lesion_id)
         if _in_inferior_temporal(mni).mean() >= TEMPORAL_SHARE:
             temporal.append(lesion_id)
@@ -196,9 +203,28 @@ def _is_u_fibre(shape: Shape, mni: Points, places: Places) -> bool:
         and short <= U_THICKNESS_MM
         and long >= U_ELONGATION * middle
         and shape.fullness <= U_FULLNESS
-        and (_values(places.cortex_mm, mni) <= JUXTACORTICAL_MM).mean() >= ALONG_CORTEX_SHARE
-        and _values(places.ventricle_mm, mni).min() > AWAY_FROM_VENTRICLE_MM
+        and (values_at(places.cortex_mm, mni) <= JUXTACORTICAL_MM).mean() >= ALONG_CORTEX_SHARE
+        and values_at(places.ventricle_mm, mni).min() > AWAY_FROM_VENTRICLE_MM
     )
+
+
+def angle_to_ventricle(shape: Shape, mni: Points, places: Places, alignment: Alignment) -> float:
+    """Return the angle between a lesion's long axis and the normal of the nearest ventricle's wall, degrees, 0 to 90.
+
+    90 where no direction leads away from the ventricles.
+
+    Parameters
+    ----------
+    shape : Shape
+    mni : float64 array, shape (n, 3)
+        Points of the lesion.
+    """
+    normal_mni = np.array([values_at(part, mni).mean() for part in places.away_from_ventricle])
+    normal = normal_in_patient(normal_mni, alignment)
+    length = float(np.linalg.norm(normal))
+    if length == 0.0:
+        return 90.0
+    return float(np.degrees(np.arccos(min(1.0, abs(float(normal @ shape.direction)) / length))))
 
 
 def _is_finger(shape: Shape, mni: Points, places: Places, alignment: Alignment) -> bool:
@@ -207,14 +233,9 @@ def _is_finger(shape: Shape, mni: Points, places: Places, alignment: Alignment) 
         return False
     if long < FINGER_ELONGATION * middle or shape.fullness < FINGER_FULLNESS:
         return False
-    if _values(places.ventricle_mm, mni).min() > ADJACENT_MM:
+    if values_at(places.ventricle_mm, mni).min() > ADJACENT_MM:
         return False
-    normal_mni = np.array([_values(part, mni).mean() for part in places.away_from_ventricle])
-    normal = normal_in_patient(normal_mni, alignment)
-    length = np.linalg.norm(normal)
-    if length == 0.0:
-        return False
-    return bool(abs(normal @ shape.direction) / length >= np.cos(np.radians(FINGER_ANGLE_DEGREES)))
+    return angle_to_ventricle(shape, mni, places, alignment) <= FINGER_ANGLE_DEGREES
 
 
 def normal_in_patient(normal_mni: Points, alignment: Alignment) -> Points:
@@ -225,7 +246,8 @@ def normal_in_patient(normal_mni: Points, alignment: Alignment) -> Points:
     return np.asarray(np.linalg.inv(alignment.mni_to_patient[:3, :3]).T @ normal_mni)
 
 
-def _to_mni(points: Points, alignment: Alignment) -> Points:
+def to_mni(points: Points, alignment: Alignment) -> Points:
+    """Return points, patient LPS, mm, shape (n, 3), in MNI152."""
     inverse = np.linalg.inv(alignment.mni_to_patient)
     return np.asarray(points @ inverse[:3, :3].T + inverse[:3, 3])
 
@@ -238,7 +260,7 @@ def _in_inferior_temporal(mni: Points) -> BoolArray:
     return inside
 
 
-def _values(array: FloatArray, mni: Points) -> FloatArray:
+def values_at(array: FloatArray, mni: Points) -> FloatArray:
     """Return an array of the coarse grid at points of MNI space, linearly; the nearest value beyond its border."""
     inverse = np.linalg.inv(coarse_grid().affine)
     at_kji = (mni @ inverse[:3, :3].T + inverse[:3, 3]).T[::-1]
@@ -313,8 +335,16 @@ def _places() -> Places:
     return _places_of(_template_places()[0])
 
 
-def _with_fluid(fluid: BoolArray) -> Places:
-    """Return the places with ventricles as wide as the patient's."""
+def places_with(fluid: BoolArray | None) -> Places:
+    """Return the places with ventricles as wide as the patient's; those of the template where its fluid is not known.
+
+    Parameters
+    ----------
+    fluid : bool array, shape of `coarse_grid`
+        See `fluid_in_mni`.
+    """
+    if fluid is None:
+        return _places()
     ventricle = _template_places()[0]
     reachable = fluid & (_places().ventricle_mm <= WIDENING_MM)
     own = ndimage.binary_propagation(ventricle & fluid, mask=reachable)

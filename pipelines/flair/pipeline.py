@@ -27,12 +27,15 @@ from pipelines.flair.joint.network import JointNetwork
 from pipelines.flair.lesions import LabelArray, find_lesions
 from pipelines.flair.matthews import fluid_in_mni, matthews_rule
 from pipelines.flair.native_voxels import Samples, lesion_probability, predictions
+from pipelines.flair.pattern.features import pattern_features
+from pipelines.flair.pattern.model import PatternModel
 from pipelines.flair.preprocess import Brain, Cube, find_brain, to_cube, to_native, without_bias
 from pipelines.flair.segmenter import MaskModel
 from pipelines.flair.settings import (
     FIVE_SLICES_WEIGHTS,
     JOINT_WEIGHTS,
     MASK_WEIGHTS,
+    PATTERN_WEIGHTS,
     Settings,
     settings_of,
     weights_used,
@@ -78,12 +81,17 @@ class Models:
     five_slices : FiveSliceModel, optional
         The second opinion on MS and NMOSD.
     five_slices_calibration : Calibration
+    pattern : PatternModel, optional
+        Reads MS and NMOSD from the mask alone.
+    pattern_calibration : Calibration
     """
 
     joint: JointReader
     mask: MaskModel | None = None
     five_slices: FiveSliceModel | None = None
     five_slices_calibration: Calibration = UNCALIBRATED
+    pattern: PatternModel | None = None
+    pattern_calibration: Calibration = UNCALIBRATED
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,8 @@ class FlairPipeline:
         self, found: _Found, cube: Cube, brain: Brain, alignment: Alignment, corrected: FloatArray
     ) -> _Differential:
         """Tell MS from NMOSD, where there is enough to tell from; the rule stands beside it in any case."""
-        rules = (matthews_rule(found.labels, brain.whole, alignment, fluid_in_mni(cube, alignment)),)
+        fluid = fluid_in_mni(cube, alignment)
+        rules = (matthews_rule(found.labels, brain.whole, alignment, fluid),)
         reason = not_applicable(found.lesions)
         if reason:
             return _Differential(not_applicable=reason, rules=rules)
@@ -231,6 +240,11 @@ class FlairPipeline:
             heatmaps += five_slice_heatmaps(answer, slices, brain, strongest, second.card.name)
             said += also
             cards += (second.card,)
+        third = self.models.pattern
+        if third is not None:
+            logits = third(pattern_features(found.labels, brain.whole, alignment, fluid))
+            said += hypotheses(logits, self.models.pattern_calibration, third.card.name)
+            cards += (third.card,)
         return _Differential(said, "", rules, heatmaps, cards)
 
 
@@ -263,13 +277,17 @@ def load_flair(device: str = "auto", folder: Path = FOLDER) -> FlairPipeline:
     """
     device = resolve_device(device)
     used = weights_used(folder)
-    five_slices = FIVE_SLICES_WEIGHTS in used
+    five_slices, pattern = FIVE_SLICES_WEIGHTS in used, PATTERN_WEIGHTS in used
     models = Models(
         joint=_load_joint(device, folder),
         mask=MaskModel(device, folder) if set(MASK_WEIGHTS) & set(used) else None,
         five_slices=FiveSliceModel(device, folder) if five_slices else None,
         five_slices_calibration=Calibration.of(card_details(FIVE_SLICES_WEIGHTS, folder))
         if five_slices
+        else UNCALIBRATED,
+        pattern=PatternModel(folder) if pattern else None,
+        pattern_calibration=Calibration.of(card_details(PATTERN_WEIGHTS, folder))
+        if pattern
         else UNCALIBRATED,
     )
     return FlairPipeline(models, device)

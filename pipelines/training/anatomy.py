@@ -139,7 +139,7 @@ def mni_extents(brain: BoolArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[
     return scale, extent[:, 0] - scale * low
 
 
-def _finish(name: str, labels: Labels, insula: BoolArray | None = None) -> Anatomy:
+def finished(name: str, labels: Labels, insula: BoolArray | None = None) -> Anatomy:
     """Add what depends on the whole head: brain mask, distances, the tissues that are normally bright."""
     tissue = np.isin(labels, _BRAIN)
     scale, origin = mni_extents(tissue)
@@ -184,7 +184,7 @@ def from_label_map(path: Path) -> Anatomy:
     for tissue, numbers in _FREESURFER.items():
         labels[np.isin(cube, numbers)] = tissue
     putamen = ndimage.distance_transform_edt(~np.isin(cube, _PUTAMEN), sampling=SPACING_MM)
-    return _finish(path.name.split(".")[0], labels, np.asarray(putamen < 11))
+    return finished(path.name.split(".")[0], labels, np.asarray(putamen < 11))
 
 
 def from_template() -> Anatomy:
@@ -228,7 +228,7 @@ def from_template() -> Anatomy:
     labels[(labels == Tissue.WHITE) & cerebellum] = Tissue.CEREBELLAR_WHITE
     stem = (np.abs(left) < 15) & (posterior > 12) & (posterior < 46) & (superior < -8)
     labels[(labels == Tissue.WHITE) & stem] = Tissue.BRAINSTEM
-    return _finish("mni152", labels)
+    return finished("mni152", labels)
 
 
 def load_anatomies(data: Path | None, template: bool = True) -> list[Anatomy]:

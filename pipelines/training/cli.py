@@ -12,6 +12,7 @@ from pipelines.errors import DataSetError
 from pipelines.training.options import (
     FATSAT,
     NAME_HELP,
+    PATTERN,
     PIPELINE,
     CropOption,
     DataOption,
@@ -71,7 +72,9 @@ def _list_networks() -> None:
         said = ["; ".join(phase.text() for phase in recipe(name, device)) for device in ("cpu", "cuda:0")]
         table.add_row(name, check_name(name), *said)
     from pipelines.training.fatsat.cli import RECIPE
+    from pipelines.training.pattern_training import RECIPE as PATTERN_RECIPE
 
+    table.add_row(PATTERN, "classes by the lesion mask", PATTERN_RECIPE, "the same")
     table.add_row(FATSAT, "optic nerves on FAT-SAT", RECIPE, "the same")
     console.print(table)
 
@@ -83,18 +86,29 @@ def phantom(
     seed: Annotated[int, typer.Option(help="The same seed gives the same cases.")] = 0,
     data: DataOption = None,
     kind: Annotated[str, typer.Option(help="flair, or fatsat: orbits with known optic nerves.")] = "flair",
+    on: Annotated[
+        Path | None,
+        typer.Option(
+            help="flair: a data set of real scans with lesion masks; paint MS and NMOSD into them instead."
+        ),
+    ] = None,
 ) -> None:
     """Write synthetic FLAIR or FAT-SAT cases with known lesions as a data set in NIfTI."""
     if kind not in ("flair", FATSAT):
         raise DataSetError(f"--kind is flair or {FATSAT}, not {kind!r}")
+    if on is not None and (kind == FATSAT or data is not None):
+        raise DataSetError("--on paints into the FLAIR scans that it names; leave out --kind and --data")
     if kind == FATSAT:
         from pipelines.training.fatsat.phantoms import phantom_cases as orbit_cases
 
         orbit_cases(folder, count, seed, data, print_line)
         return
-    from pipelines.training.commands import phantom_cases
+    from pipelines.training.phantom_sets import painted_phantoms, phantom_cases
 
-    phantom_cases(folder, count, seed, data, console.print)
+    if on is not None:
+        painted_phantoms(folder, count, seed, on, print_line)
+        return
+    phantom_cases(folder, count, seed, data, print_line)
 
 
 @models.command("import-nifti")
@@ -182,6 +196,23 @@ def train(
                 leave_out=left_out,
                 init=init,
                 report=report,
+                watch=watch,
+            )
+        print_line(f"model card: {card}")
+        return
+    if name == PATTERN:
+        from pipelines.training.pattern import PATTERNS
+        from pipelines.training.pattern_training import train_pattern
+
+        with progress_bar() as (report, watch):
+            card = train_pattern(
+                data,
+                folder,
+                patterns=steps or PATTERNS,
+                workers=workers or 2,
+                resume=resume,
+                seed=seed,
+                progress=report,
                 watch=watch,
             )
         print_line(f"model card: {card}")
@@ -276,6 +307,27 @@ def evaluate(
     if file is not None:
         write_json(file, scores)
     print_scores(scores)
+
+
+@models.command()
+def calibrate(
+    name: Annotated[
+        str, typer.Argument(help="joint, five-slices, lesion-pattern, or another that tells classes.")
+    ],
+    data: IndexOption,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of the weights; the installed ones by default.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Fit the temperature of MS versus NMOSD on cases that were not learnt from, and write it on the model card."""
+    from pipelines.training.recalibration import recalibrate
+
+    said = recalibrate(name, data, weights=weights, device=device, progress=print_line)
+    print_line(
+        f"temperature {said['temperature']:.3g}, was {said['before']:.3g}; AUC {said['auc']:.2f}, accuracy "
+        f"{100 * said['accuracy']:.0f} % of {said['n']:.0f} cases"
+    )
 
 
 @models.command()

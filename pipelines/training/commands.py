@@ -1,8 +1,7 @@
-"""What ``dicom-node models`` calls to make phantom cases and to train."""
+"""What ``dicom-node models train`` calls."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +15,7 @@ from pipelines.device import resolve_device
 from pipelines.errors import DataSetError, WeightsError
 from pipelines.flair.calibration import fit_temperature
 from pipelines.memory import keep_freed_memory
-from pipelines.training.cases import write_cube
-from pipelines.training.cube import SPACING_MM
 from pipelines.training.export import export, sources_of
-from pipelines.training.generator import make_generator
 from pipelines.training.loop import CHECKPOINT, Trainer, Watch
 from pipelines.training.material import Material, Plan, prepare
 from pipelines.training.plans import as_before, config_of, start_from
@@ -37,67 +33,9 @@ from pipelines.training.results import (
 from pipelines.training.sample import Sample
 from pipelines.training.tasks import make_task
 
-VOXEL_MM3 = SPACING_MM**3
 MIN_CALIBRATION_CASES = 4
 """Of each class."""
-INDEX_COLUMNS = ("case", "patient", "flair", "brain", "lesions", "label", "origin")
 Report = Callable[[str], None]
-
-
-def phantom_cases(
-    out: Path, count: int, seed: int = 0, data: Path | None = None, progress: Report | None = None
-) -> list[Path]:
-    """Write synthetic FLAIR cases with their lesions and labels as a data set (see `pipelines.training.cases`).
-
-    Parameters
-    ----------
-    out : Path
-        Folder for ``index.csv`` and the NIfTI files; made if it is not there.
-    count : int
-        Cases: MS, NMOSD and (every eighth) lesion-free in turn.
-    seed : int
-        The same seed gives the same cases.
-    data : Path, optional
-        Folder with ``head_labels/`` (FreeSurfer-numbered label maps); without it the MNI152 template alone is used.
-    progress : callable, optional
-        Takes a line for each case.
-
-    Returns
-    -------
-    list of Path
-        The FLAIR files.
-
-    Raises
-    ------
-    DataSetError
-        The folder cannot be written, or ``data`` holds something else.
-    """
-    if data is not None and not data.is_dir():
-        raise DataSetError(f"no folder {data}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataSetError(f"cannot make {out}: {error.strerror}") from error
-    # A training sees other contrasts too; a case to look at, and to be judged by, is FLAIR.
-    generator = replace(make_generator(data), flair_order_share=1.0)
-    rows, written = [], []
-    for number in range(count):
-        label = "none" if number % 8 == 7 else ("MS", "NMOSD")[number % 2]
-        case = generator.case(np.random.default_rng((seed, number)), label)  # type: ignore[arg-type]
-        name = f"phantom{number:04d}"
-        arrays = {"flair": 1000 * case.image, "brain": case.brain, "lesions": case.lesions}
-        for part, array in arrays.items():
-            write_cube(
-                array.astype(np.float32 if part == "flair" else np.uint8), out / f"{name}_{part}.nii.gz"
-            )
-        rows.append([name, name, *(f"{name}_{part}.nii.gz" for part in arrays), label, "synthetic"])
-        written.append(out / f"{name}_flair.nii.gz")
-        if progress:
-            ml = case.lesions.sum() * VOXEL_MM3 / 1000
-            progress(f"{name}: {label}, {ml:.1f} mL of lesions, head {case.anatomy}")
-    with (out / "index.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([INDEX_COLUMNS, *rows])
-    return written
 
 
 def train(

@@ -18,7 +18,8 @@ from pipelines.training.cases import PSEUDO_LABELLED, Entry, LoadedCase, load_ca
 from pipelines.training.cube import SPACING_MM
 from pipelines.training.export import restore, seen_patients, weights_of
 from pipelines.training.metrics import score_mask
-from pipelines.training.options import PIPELINE
+from pipelines.training.options import PATTERN, PIPELINE
+from pipelines.training.pattern_training import PatternScorer
 from pipelines.training.task import Task
 from pipelines.training.whole_pipeline import PipelineScorer
 from pipelines.types import BoolArray, FloatArray
@@ -124,9 +125,14 @@ def _degraded(case: LoadedCase, thickness_mm: float) -> FloatArray:
     return normalise(thick_slices(case.image, thickness_mm, 0, 0.0, rng), case.brain)
 
 
-def _scorer(name: str, folder: Path, device: str, *, flips: bool) -> Scorer | PipelineScorer:
+def scorer_of(
+    name: str, folder: Path, device: str, *, flips: bool
+) -> Scorer | PatternScorer | PipelineScorer:
+    """Return what scores cases with the weights in a folder; see `evaluate`."""
     if name == PIPELINE:
         return PipelineScorer(folder, device=device)
+    if name == PATTERN:
+        return PatternScorer(folder, device=device, flips=flips)
     return Scorer(name, folder, device=device, flips=flips)
 
 
@@ -145,7 +151,8 @@ def evaluate(
     Parameters
     ----------
     name : str
-        See `recipes.NAMES`; or `PIPELINE`: the pipeline as it runs in the node, with its default settings.
+        See `recipes.NAMES`; or `PATTERN`, behind the installed networks of the mask; or `PIPELINE`: the pipeline as it runs in
+        the node, with its default settings.
     data : Path
         Folder with ``index.csv``; see `pipelines.training.cases`.
     weights : Path, optional
@@ -170,7 +177,7 @@ def evaluate(
     for thickness in degrade:
         if not thickness > SPACING_MM:
             raise DataSetError(f"slices of {thickness:g} mm are not thicker than the cube's {SPACING_MM} mm")
-    scorer = _scorer(name, weights or FOLDER, resolve_device(device), flips=flips)
+    scorer = scorer_of(name, weights or FOLDER, resolve_device(device), flips=flips)
     results = []
     for entry in read_index(data):
         results.append(scorer.score(entry, degrade))

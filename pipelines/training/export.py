@@ -107,20 +107,27 @@ def device_uid(name: str) -> str:
     return DEVICE_UID if name == JOINT else f"2.25.{uuid.uuid5(_NAMESPACE, name).int}"
 
 
-def readme(details: Mapping[str, Any]) -> str:
-    """Return the model card for people, in Markdown; ``details`` with the name of the weights."""
-    kind = check_name(details["network"])
+def readme(details: Mapping[str, Any], read: str) -> str:
+    """Return the model card for people, in Markdown.
+
+    Parameters
+    ----------
+    details : mapping
+        With the name of the weights.
+    read : str
+        What the network reads.
+    """
     lines = [
         f"# {details['name']} {details['version']}",
         "",
-        f"{details['purpose']}. Network `{details['network']}`, {details['parameters'] / 1e6:.1f} M parameters in half",
+        f"{details['purpose']}. Network `{details['network']}`, {_amount(details['parameters'])} parameters in half",
         f"precision; {details['reference']}.",
         "",
         f"**Trained on {details['trained_on']} data; no clinical accuracy known.**",
         "",
         f"- Weights `{details['name']}*.safetensors`, sha256 `{{digest}}`",
         f"- Device UID {details['device_uid']}",
-        f"- Input: {INPUTS[kind]}",
+        f"- Input: {read}",
     ]
     if "threshold" in details:
         lines.append(f"- Lesion where the probability exceeds {details['threshold']}")
@@ -135,6 +142,10 @@ def readme(details: Mapping[str, Any]) -> str:
         lines += [f"- {name}: {_text(value)}" for name, value in figures.items()] or ["- none measured"]
     lines += ["", "## Limits", "", *(f"- {text}" for text in details["limitations"]), ""]
     return "\n".join(lines)
+
+
+def _amount(parameters: int) -> str:
+    return f"{parameters / 1e6:.1f} M" if parameters >= 100_000 else f"{parameters / 1e3:.1f} k"
 
 
 def _text(value: object) -> str:
@@ -236,7 +247,8 @@ def export(
         "figures": figures,
         "limitations": limits,
     }
-    save_weights(weights, network.state_dict(), details, readme({**details, "name": weights}), folder)
+    card = readme({**details, "name": weights}, INPUTS[kind])
+    save_weights(weights, network.state_dict(), details, card, folder)
     return folder / f"{weights}.json"
 
 

@@ -6,6 +6,7 @@ Every donor, of an image or of a mask, must belong to the training fold: who cal
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -127,28 +128,51 @@ def paint_lesions(
     mask, lps
         See `patterns.carried`.
     """
-    brain, image = brain_of(recipient), signal(recipient)
+    brain = brain_of(recipient)
     where = carried(mask, lps, mni_extents(brain), brain.shape, rng) > rng.uniform(0.25, 0.5)
-    tissue = ndimage.gaussian_filter(image, 0.7) > 0.75
-    where &= tissue & ndimage.binary_erosion(brain, iterations=2) & ~recipient.lesions
+    where &= may_be_painted(recipient)
     if not where.any():
         return recipient
-    numbered, n = ndimage.label(where, np.ones((3, 3, 3)))
-    mean = rng.normal(*PAINTED_RATIO)
-    ratios = np.clip(rng.normal(mean, 0.06, n + 1), 1.15, 1.8).astype(np.float32)
-    sigma = rng.uniform(0.4, 0.7)
-    share = ndimage.gaussian_filter(where.astype(np.float32), sigma)
-    ratio = ndimage.gaussian_filter(ratios[numbered] * where, sigma) / np.maximum(share, 1e-3)
-    share = np.minimum(1.3 * share, 1) * (tissue & brain & ~recipient.lesions)
-    white = local_white(image, brain & ~recipient.lesions)
-    texture = np.clip(image - ndimage.gaussian_filter(image, 1.5), -0.15, 0.15)
-    texture *= 1 + np.float32(rng.uniform(0, 0.1)) * smooth_field(brain.shape, 40, rng)
-    painted = ratio * white + np.float32(0.7) * texture
-    # Cortex that is brighter than the lesion stays so: a lesion never darkens FLAIR.
-    image = np.maximum(image, image * (1 - share) + painted * share)
+    numbered, _ = ndimage.label(where, np.ones((3, 3, 3)))
+    image, share = painted(recipient, numbered, rng)
     lesions = recipient.lesions | (share > 0.5)
     ignore = None if recipient.ignore is None else recipient.ignore & ~lesions
     return Sample(normalise(image, brain), lesions, NO_CLASS, ignore)
+
+
+def may_be_painted(recipient: Sample) -> BoolArray:
+    """Return where lesions can be painted into a scan: tissue, not at the border of the brain, not in its own lesions."""
+    inner = ndimage.binary_erosion(brain_of(recipient), iterations=2)
+    return np.asarray(_tissue(recipient) & inner & ~recipient.lesions)
+
+
+def _tissue(sample: Sample) -> BoolArray:
+    return np.asarray(ndimage.gaussian_filter(signal(sample), 0.7) > 0.75)
+
+
+def painted(
+    recipient: Sample, numbered: npt.NDArray[np.integer[Any]], rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Return a scan's `signal` with lesions painted in, and how much of each voxel is lesion.
+
+    Parameters
+    ----------
+    numbered : integer array, shape (k, j, i)
+        0, or the number of the lesion; those of one number are equally bright.
+    """
+    brain, image, where = brain_of(recipient), signal(recipient), numbered > 0
+    mean = rng.normal(*PAINTED_RATIO)
+    ratios = np.clip(rng.normal(mean, 0.06, int(numbered.max()) + 1), 1.15, 1.8).astype(np.float32)
+    sigma = rng.uniform(0.4, 0.7)
+    share = ndimage.gaussian_filter(where.astype(np.float32), sigma)
+    ratio = ndimage.gaussian_filter(ratios[numbered] * where, sigma) / np.maximum(share, 1e-3)
+    share = np.minimum(1.3 * share, 1) * (_tissue(recipient) & brain & ~recipient.lesions)
+    white = local_white(image, brain & ~recipient.lesions)
+    texture = np.clip(image - ndimage.gaussian_filter(image, 1.5), -0.15, 0.15)
+    texture *= 1 + np.float32(rng.uniform(0, 0.1)) * smooth_field(brain.shape, 40, rng)
+    value = ratio * white + np.float32(0.7) * texture
+    # Cortex that is brighter than the lesion stays so: a lesion never darkens FLAIR.
+    return np.maximum(image, image * (1 - share) + value * share), share
 
 
 def bend(sample: Sample, rng: np.random.Generator) -> Sample:

@@ -11,11 +11,17 @@ from pipelines.errors import DataSetError
 
 FATSAT = "fatsat"
 """The ensemble of the optic nerves; every other name is a network on FLAIR."""
+PATTERN = "lesion-pattern"
+"""The network that reads the lesion mask; its training makes no images."""
 PIPELINE = "flair"
 """All of the FLAIR pipeline, as it runs in the node; it can be evaluated."""
 _NOT_FATSAT = (
     *("minutes", "steps", "weights_name", "given_share", "pool_size"),
     *("fixed_pool", "workers", "early_stop", "folds", "flips", "degrade"),
+)
+_NOT_PATTERN = (
+    *("minutes", "weights_name", "given_share", "pool_size", "fixed_pool", "early_stop", "leave_out", "init"),
+    *("device", "degrade"),
 )
 _FATSAT_ONLY = ("members", "crop", "series", "epochs", "repeats", "on_card")
 
@@ -62,6 +68,8 @@ NAME_HELP = "The network; 'dicom-node models list --networks' names them all."
 def check_options(ctx: typer.Context, name: str) -> None:
     """Refuse an option that the named network does not know, rather than ignore it."""
     unknown = _NOT_FATSAT if name == FATSAT else _FATSAT_ONLY
+    if name == PATTERN:
+        unknown = (*unknown, *_NOT_PATTERN)
     if name == PIPELINE:
         unknown = (*unknown, "flips")
     for option in unknown:

@@ -40,10 +40,11 @@ def test_flair_is_installed_with_its_settings() -> None:
 def test_digest_changes_with_any_of_the_weights_and_with_no_others(tmp_path: Path) -> None:
     write_card(tmp_path, "joint", "ab12")
     digests = [settings.weights_digest(tmp_path)]
-    for name, digest in (("nnunet", "cd"), ("nnunet-2", "ef"), ("five-slices", "01"), ("joint", "ab13")):
+    others = (("nnunet", "cd"), ("nnunet-2", "ef"), ("five-slices", "01"), ("lesion-pattern", "02"))
+    for name, digest in (*others, ("joint", "ab13")):
         write_card(tmp_path, name, digest)
         digests.append(settings.weights_digest(tmp_path))
-    assert len(set(digests)) == 5
+    assert len(set(digests)) == 6
     write_card(tmp_path, "fatsat", "99")
     assert settings.weights_digest(tmp_path) == digests[-1]
 

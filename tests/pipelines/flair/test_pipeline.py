@@ -19,6 +19,7 @@ from pipelines.flair.differential import MIN_LESIONS, UNCALIBRATED, Calibration,
 from pipelines.flair.five_slices.model import FiveSliceAnswer
 from pipelines.flair.five_slices.slices import Slices
 from pipelines.flair.joint.network import JointNetwork, JointOutput
+from pipelines.flair.pattern.features import NAMES
 from pipelines.flair.pipeline import FlairPipeline, Models, load_flair
 from pipelines.flair.preprocess import Brain
 from pipelines.flair.segmenter import MaskAnswer
@@ -82,6 +83,19 @@ class SecondOpinion:
         per_slice[2, 60:68, 60:68] = 1.0
         logits = np.log(np.array([0.9, 0.1], np.float32))
         return FiveSliceAnswer(logits, "MS", heat, per_slice)
+
+
+class ThirdOpinion:
+    """Gives NMOSD 0.7, and keeps what it was asked."""
+
+    card = replace(CARD, name="lesion-pattern")
+
+    def __init__(self) -> None:
+        self.asked: list[FloatArray] = []
+
+    def __call__(self, features: FloatArray) -> FloatArray:
+        self.asked.append(features)
+        return np.log(np.array([0.3, 0.7], np.float32))
 
 
 @pytest.fixture
@@ -198,6 +212,30 @@ def test_all_three_models_give_mask_two_opinions_and_three_maps(volume: Volume) 
     assert volume_mm3.interval.low < volume_mm3.interval.high
     assert volume_mm3.interval.basis == "over 3 predictions"
     assert all(lesion.probability_interval is not None for lesion in findings.lesions)
+
+
+@pytest.mark.usefixtures("all_is_brain")
+def test_pattern_is_read_from_the_mask_beside_the_other_two(volume: Volume) -> None:
+    joint = JointReader(Spot(), CARD, Calibration(2.0, True))  # type: ignore[arg-type]
+    third = ThirdOpinion()
+    given = Models(
+        joint,
+        Ensemble(),  # type: ignore[arg-type]
+        SecondOpinion(),  # type: ignore[arg-type]
+        pattern=third,  # type: ignore[arg-type]
+        pattern_calibration=Calibration(1.0, True),
+    )
+    findings, _ = analyse(given, volume)
+    assert [card.name for card in findings.models][-2:] == ["five-slices", "lesion-pattern"]
+    said = [h for h in findings.hypotheses if h.model == "lesion-pattern"]
+    assert [h.probability for h in said] == pytest.approx([0.3, 0.7])
+    assert all(h.calibrated for h in said)
+    (features,) = third.asked
+    total_mm3 = sum(lesion.volume_mm3 for lesion in findings.lesions)
+    assert features[NAMES.index("volume")] == pytest.approx(np.log1p(total_mm3 / 50), abs=1e-4)
+    assert features[NAMES.index("number")] == pytest.approx(np.log1p(len(findings.lesions)))
+    # it explains no map: the strongest of the other two still names theirs
+    assert [m.name for m in findings.heatmaps] == ["localisation map", "Grad-CAM", "slice map"]
 
 
 @pytest.mark.usefixtures("all_is_brain")
