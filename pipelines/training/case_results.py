@@ -22,7 +22,9 @@ class CaseResult:
     degraded : dict
         The same by slice thickness in mm.
     nmosd : float or None
-        Probability of NMOSD; None from a network that does not classify.
+        Probability of NMOSD, of a pipeline by its first network; None from a network that does not classify.
+    opinions : dict
+        Of a pipeline, the probability of NMOSD by each of its networks.
     found_ml : float or None
         Volume of the mask.
     refused : str
@@ -39,6 +41,7 @@ class CaseResult:
     found_ml: float | None
     degraded: dict[float, dict[str, float]] = field(default_factory=dict)
     refused: str = ""
+    opinions: dict[str, float] = field(default_factory=dict)
 
     @property
     def heading(self) -> str:
@@ -76,6 +79,8 @@ def _case_figures(result: CaseResult) -> dict[str, object]:
     figures: dict[str, object] = {"label": result.label, **(result.scores or {})}
     if result.nmosd is not None:
         figures["nmosd"] = round(result.nmosd, 4)
+    if result.opinions:
+        figures["opinions"] = {name: round(share, 4) for name, share in result.opinions.items()}
     if result.scores is None and result.found_ml is not None:
         figures["volume_ml"] = round(result.found_ml, 4)
     if result.refused:
@@ -90,7 +95,10 @@ def line_of(result: CaseResult) -> str:
     parts = [f"{result.case} ({result.heading})"]
     if result.refused:
         parts.append(f"not analysed: {result.refused}")
-    if result.nmosd is not None:
+    if result.opinions:
+        said = " and ".join(f"{share:.2f} by {name}" for name, share in result.opinions.items())
+        parts.append(f"NMOSD {said}")
+    elif result.nmosd is not None:
         parts.append(f"NMOSD {result.nmosd:.2f}")
     if result.scores is not None:
         parts += [f"{name} {result.scores[name]:.3f}" for name in _SHOWN]

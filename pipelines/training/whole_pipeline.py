@@ -84,6 +84,7 @@ class PipelineScorer:
                 else:
                     degraded[thickness] = _scored(said, thick, share.array >= HALF)
         found_ml = float(_mask(findings, volume).sum() * volume.voxel_volume_mm3 / 1000)
+        opinions = _opinions(findings)
         return CaseResult(
             case=entry.case,
             patient=entry.patient,
@@ -91,7 +92,8 @@ class PipelineScorer:
             origin=entry.origin,
             seen=entry.patient in self._seen,
             scores=scores,
-            nmosd=_nmosd(findings),
+            nmosd=next(iter(opinions.values()), None),
+            opinions=opinions,
             found_ml=None if findings.reason else found_ml,
             degraded=degraded,
             refused="; ".join(filter(None, refused)),
@@ -159,9 +161,9 @@ def _scored(findings: Findings, volume: Volume, truth: BoolArray) -> dict[str, f
     return score_mask(_mask(findings, volume), truth, volume.spacing_mm).as_dict()
 
 
-def _nmosd(findings: Findings) -> float | None:
-    """Return the probability of NMOSD by the first network that tells one."""
-    return next((said.probability for said in findings.hypotheses if class_name(said) == "NMOSD"), None)
+def _opinions(findings: Findings) -> dict[str, float]:
+    """Return the probability of NMOSD by each network that tells one."""
+    return {said.model: said.probability for said in findings.hypotheses if class_name(said) == "NMOSD"}
 
 
 def _silent(*_: object) -> None:

@@ -31,9 +31,12 @@ def bright_is_lesion(volume: Volume, _: Mapping[str, object], __: Callable[[str,
     if volume.spacing_mm[0] > 5:
         return Findings("unsuitable", "too thick")
     mask = volume.array > 150
-    said = Hypothesis(DISEASES["NMOSD"][0], "NMOSD", 0.3, calibrated=True, model="joint")
+    said = tuple(
+        Hypothesis(DISEASES["NMOSD"][0], "NMOSD", share, calibrated=True, model=model)
+        for model, share in (("joint", 0.3), ("five-slices", 0.6))
+    )
     segments = (Segment("Lesion", "lesion_of_brain", mask),) if mask.any() else ()
-    return Findings("findings" if segments else "none", segments=segments, hypotheses=(said,))
+    return Findings("findings" if segments else "none", segments=segments, hypotheses=said)
 
 
 def write_case(folder: Path, level: float = 200.0, shift: float = 0.0) -> Path:
@@ -81,7 +84,8 @@ def test_what_the_pipeline_draws_is_scored_on_native_voxels(tmp_path: Path) -> N
     assert figures["volume_ml"] == figures["truth_ml"] == pytest.approx(4 * 4 * 8 * 2 / 1000)
     assert figures["nmosd"] == 0.3
     assert figures["degraded"]["4 mm"]["dice"] == 1
-    assert lines[0].startswith("c (real cases), NMOSD 0.30, dice 1.000")
+    assert figures["opinions"] == {"joint": 0.3, "five-slices": 0.6}
+    assert lines[0].startswith("c (real cases), NMOSD 0.30 by joint and 0.60 by five-slices, dice 1.000")
 
 
 @pytest.mark.usefixtures("installed")
