@@ -201,6 +201,8 @@ def train(
         print_line(f"model card: {card}")
         return
     if name == PATTERN:
+        if device != "auto":
+            raise DataSetError(f"--device does not apply to the training of {PATTERN}; leave it out")
         from pipelines.training.pattern import PATTERNS
         from pipelines.training.pattern_training import train_pattern
 

@@ -21,7 +21,7 @@ _NOT_FATSAT = (
 )
 _NOT_PATTERN = (
     *("minutes", "weights_name", "given_share", "pool_size", "fixed_pool", "early_stop", "leave_out", "init"),
-    *("device", "degrade"),
+    "degrade",
 )
 _FATSAT_ONLY = ("members", "crop", "series", "epochs", "repeats", "on_card")
 

@@ -96,7 +96,7 @@ def paint_class(sample: Sample, anatomy: Anatomy, label: Label, rng: np.random.G
     return Sample(normalise(image, brain_of(sample)), share > 0.5, target_of(label))
 
 
-def painted_cases(sample: Sample, seed: int) -> Iterator[Sample]:
+def painted_cases(sample: Sample, seed: int, first: Label = "MS") -> Iterator[Sample]:
     """Yield varied cases of MS and NMOSD in turn, all in one scan, without end; see `mixing.bend` and `mixing.rescan`.
 
     Parameters
@@ -105,6 +105,8 @@ def painted_cases(sample: Sample, seed: int) -> Iterator[Sample]:
         A real scan, its lesions known or drawn by a network.
     seed : int
         The same gives the same cases.
+    first : "MS" or "NMOSD"
+        Which comes first.
     """
     base = without_lesions(sample, np.random.default_rng((seed, 0)))
     anatomy = anatomy_of(base)
@@ -112,5 +114,5 @@ def painted_cases(sample: Sample, seed: int) -> Iterator[Sample]:
     while True:
         number += 1
         rng = np.random.default_rng((seed, number))
-        label: Label = "NMOSD" if number % 2 == 0 else "MS"
+        label: Label = "MS" if (number % 2 == 1) == (first == "MS") else "NMOSD"
         yield rescan(bend(paint_class(base, anatomy, label, rng), rng), rng)

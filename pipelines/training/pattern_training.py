@@ -14,6 +14,7 @@ from pipelines.errors import DataSetError, WeightsError
 from pipelines.flair.calibration import calibrated, fit_temperature
 from pipelines.flair.differential import Calibration
 from pipelines.flair.intensity import normalise
+from pipelines.flair.pattern.features import NAMES
 from pipelines.flair.pattern.model import PatternModel, PatternNetwork
 from pipelines.flair.segmenter import MaskModel
 from pipelines.flair.settings import PATTERN_WEIGHTS as WEIGHTS
@@ -44,6 +45,7 @@ from pipelines.types import FloatArray
 from pipelines.weights import FOLDER, card_details, save_weights
 
 RECIPE = f"{PATTERNS} lesion patterns, each found {VIEWS} times; some 25 min on two cores"
+LEAST_PATTERNS = 20
 KEPT = "patterns.npz"
 KEPT_EVERY = 100
 VALIDATION_SHARE = 0.2
@@ -133,7 +135,7 @@ def train_pattern(
     data : Path, optional
         Folder that may hold ``head_labels/``; without it the MNI152 template is the only head.
     patterns : int
-        How many patients, at least 20.
+        How many patients, at least `LEAST_PATTERNS`.
     workers : int
         Processes that draw.
 
@@ -145,13 +147,19 @@ def train_pattern(
     Raises
     ------
     DataSetError, WeightsError
-        ``out`` has patterns and ``resume`` is not set, or those of another training.
+        There is no folder ``data``; too few patterns are asked for; ``out`` has patterns and ``resume`` is not set, or they are
+        those of another training.
     """
+    if patterns < LEAST_PATTERNS:
+        raise DataSetError(
+            f"{patterns} patterns are too few to learn from; --steps {LEAST_PATTERNS} at least"
+        )
     config = {
         "name": WEIGHTS,
         "seed": seed,
         "data": None if data is None else str(data.resolve()),
         "views": VIEWS,
+        "features": len(NAMES),
     }
     if data is not None and not data.is_dir():
         raise DataSetError(f"no folder {data}")
@@ -184,7 +192,9 @@ def _kept(out: Path, config: dict[str, object]) -> FloatArray:
         return np.zeros((0, VIEWS, 0), np.float32)
     before = read_json(out / CONFIG)
     if any(before.get(key) != value for key, value in config.items()):
-        raise WeightsError(f"the patterns in {out} are of another seed or data; give another folder")
+        raise WeightsError(
+            f"the patterns in {out} are of another seed, data set or version; give another folder"
+        )
     with np.load(out / KEPT) as stored:
         return np.asarray(stored["features"], dtype=np.float32)
 

@@ -78,7 +78,8 @@ def painted_phantoms(
     ----------
     out, seed, progress : see `phantom_cases`
     count : int
-        Cases: MS and NMOSD in turn, from each scan as many as from the others, or one more.
+        Cases: MS and NMOSD in turn, from each scan as many as from the others, or one more. Every other scan begins with NMOSD:
+        both are there however few are asked for.
     on : Path
         A data set; of its cases those whose lesions are known, or were drawn by ``models pseudo-label``.
 
@@ -103,9 +104,8 @@ def painted_phantoms(
         for index, entry in enumerate(entries):
             own = count // len(entries) + (index < count % len(entries))
             sample = load_case(entry).sample("none")
-            for number, case in enumerate(
-                itertools.islice(painted_cases(sample, 10_000 * seed + index), own)
-            ):
+            cases = painted_cases(sample, 10_000 * seed + index, CLASSES[index % 2])  # type: ignore[arg-type]
+            for number, case in enumerate(itertools.islice(cases, own)):
                 arrays = {"flair": signal(case), "brain": brain_of(case), "lesions": case.lesions}
                 name = f"{entry.case}-painted{number:03d}"
                 yield _Phantom(name, entry.patient, CLASSES[case.target], f"scan {entry.case}", arrays)

@@ -85,7 +85,7 @@ def test_data_set_is_painted_into(tmp_path: Path) -> None:
     assert [(e.case, e.patient, e.label, e.origin) for e in entries] == [
         ("phantom0000-painted000", "phantom0000", "MS", "synthetic"),
         ("phantom0000-painted001", "phantom0000", "NMOSD", "synthetic"),
-        ("phantom0001-painted000", "phantom0001", "MS", "synthetic"),
+        ("phantom0001-painted000", "phantom0001", "NMOSD", "synthetic"),
     ]
     assert len(lines) == 3
     with (tmp_path / "out" / "index.csv").open() as file:

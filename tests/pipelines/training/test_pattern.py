@@ -107,7 +107,7 @@ def test_training_goes_on_with_the_patterns_that_are_there(tmp_path: Path) -> No
     train_pattern(None, tmp_path / "parts", patterns=100, progress=str)
     with pytest.raises(WeightsError, match=r"patterns\.npz exists; resume it, or give another folder"):
         train_pattern(None, tmp_path / "parts", patterns=120, progress=str)
-    with pytest.raises(WeightsError, match="are of another seed or data"):
+    with pytest.raises(WeightsError, match="are of another seed, data set or version"):
         train_pattern(None, tmp_path / "parts", patterns=120, seed=1, resume=True, progress=str)
     train_pattern(None, tmp_path / "parts", patterns=120, resume=True, progress=str)
     whole, parts = (
@@ -122,6 +122,10 @@ def test_options_of_images_do_not_apply(tmp_path: Path) -> None:
     )
     assert isinstance(said.exception, DataSetError)
     assert str(said.exception) == "--given-share does not apply to lesion-pattern; leave it out"
+    said = CliRunner().invoke(models, ["train", "lesion-pattern", "--out", str(tmp_path), "--device", "cpu"])
+    assert str(said.exception) == "--device does not apply to the training of lesion-pattern; leave it out"
+    said = CliRunner().invoke(models, ["train", "lesion-pattern", "--out", str(tmp_path), "--steps", "3"])
+    assert str(said.exception) == "3 patterns are too few to learn from; --steps 20 at least"
 
 
 class Masks:
