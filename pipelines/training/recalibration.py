@@ -18,7 +18,7 @@ from pipelines.training.commands import MIN_CALIBRATION_CASES
 from pipelines.training.evaluation import scorer_of
 from pipelines.training.export import INPUTS, NOT_CALIBRATED, readme
 from pipelines.training.metrics import class_scores
-from pipelines.training.options import PATTERN
+from pipelines.training.options import PATTERN, PIPELINE
 from pipelines.training.pattern_training import INPUT
 from pipelines.training.recipes import check_name
 from pipelines.training.sample import CLASSES
@@ -62,6 +62,10 @@ def recalibrate(
         they tell no class.
     """
     folder = weights or FOLDER
+    if name == PIPELINE or (name != PATTERN and check_name(name) == "segmentation"):
+        raise WeightsError(
+            f"{name} is no network that tells classes; joint, five-slices and lesion-pattern are"
+        )
     scorer = scorer_of(name, folder, resolve_device(device), flips=False)
     if len(scorer.weights) != 1:
         raise WeightsError(f"{folder} has {len(scorer.weights)} weights of {name}; calibrate one at a time")

@@ -218,7 +218,7 @@ def test_shipped_card_says_that_its_classes_are_synthetic_and_not_clinical() -> 
     assert card("joint").classes_trained_on == "synthetic"
     assert any("no clinical accuracy" in line for line in details["limitations"])
     headings = [heading.split()[0] for heading in details["figures"]]
-    assert headings == ["real", "synthetic", "synthetic", "real"]
+    assert headings == ["real", "synthetic", "synthetic", "synthetic", "real"]
     assert "no clinical accuracy known" in (FOLDER / "joint.md").read_text()
 
 

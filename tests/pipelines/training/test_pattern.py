@@ -168,6 +168,14 @@ def test_cases_are_scored_behind_the_masks_networks_and_calibrated(
     assert again["before"] == said["temperature"]
 
 
+@pytest.mark.parametrize("name", ["nnunet", "flair"])
+def test_what_tells_no_classes_is_not_calibrated(tmp_path: Path, name: str) -> None:
+    with pytest.raises(
+        WeightsError, match=f"{name} is no network that tells classes; joint, five-slices and"
+    ):
+        recalibrate(name, tmp_path)
+
+
 def test_features_of_a_cube_need_a_brain_and_no_lesions() -> None:
     values = np.full((160, 160, 160), -5, np.float32)
     values[40:120, 30:130, 40:120] = 0.0
