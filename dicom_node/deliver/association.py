@@ -13,7 +13,7 @@ from typing import Any
 
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
@@ -83,8 +83,22 @@ class _Socket(AssociationSocket):  # type: ignore[misc]
             raise
 
 
-class _Requestor(AE):  # type: ignore[misc]
+class Requestor(AE):  # type: ignore[misc]
     """An application entity whose associations have a :class:`_Socket` and a :class:`Checkpoint`."""
+
+    def associate(self, *args: Any, **options: Any) -> Association:
+        """Ask for an association, and take a rejection for one however fast it came.
+
+        When the peer has rejected and closed before pynetdicom looks whether it is connected, pynetdicom takes
+        that for a connection that failed, and leaves the rejection unread.
+        """
+        assoc = super().associate(*args, **options)
+        if assoc.is_aborted and assoc.acceptor.primitive is None:
+            answer = assoc.dul.receive_pdu()
+            if isinstance(answer, A_ASSOCIATE) and answer.result:
+                assoc.acceptor.primitive = answer
+                assoc.is_aborted, assoc.is_rejected = False, True
+        return assoc
 
     def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> _Socket:
         assoc._reactor_checkpoint = Checkpoint(assoc)
@@ -130,7 +144,7 @@ def associate(
     NoContextError
         The peer accepted no presentation context.
     """
-    ae = _Requestor(ae_title)
+    ae = Requestor(ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.connection_timeout, ae.acse_timeout = timeouts.connect_s, timeouts.acse_s
     ae.dimse_timeout = ae.network_timeout = timeouts.dimse_s

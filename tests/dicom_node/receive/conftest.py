@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
-from pynetdicom import AE
 
-from dicom_node.deliver.checkpoint import Checkpoint
+from dicom_node.deliver.association import Requestor
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.association import Association
 from dicom_node.receive.limits import Limits
@@ -163,13 +162,12 @@ def associate() -> Iterator[Callable[..., Any]]:
     def connect(
         port: int, contexts: dict[str, list[str]] | None = None, *, calling: str = "SCU", called: str = "NODE"
     ) -> Any:
-        ae = AE(calling)
+        ae = Requestor(calling)
         for uid, syntaxes in (
             contexts or {MRImageStorage: [ExplicitVRLittleEndian], "1.2.840.10008.1.1": []}
         ).items():
             ae.add_requested_context(uid, syntaxes or None)
         assoc = ae.associate("127.0.0.1", port, ae_title=called)
-        assoc._reactor_checkpoint = Checkpoint(assoc)
         opened.append(assoc)
         if assoc.is_established:
             sockets.append(assoc.dul.socket.socket)
