@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from pydicom import dcmread
@@ -15,7 +16,9 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def storescu():
-    program = shutil.which("storescu")
+    # pynetdicom installs a script of that name, which comes first in an activated environment.
+    found = (shutil.which("storescu", path=folder) for folder in os.get_exec_path())
+    program = next((path for path in found if path and not Path(path).read_bytes().startswith(b"#!")), None)
     if program is None:
         if os.environ.get("CI"):
             pytest.fail("DCMTK's storescu is not installed")
