@@ -88,16 +88,16 @@ class Segment:
 
 @dataclass(frozen=True)
 class Interval:
-    """Between which values a number lies when the analysis is varied, and how it was varied.
+    """Between which values a number lies when the analysis is varied, or the truth lay in cases where it is known.
 
-    Not a confidence interval: no level belongs to it, and the truth may well lie outside. It always holds the number itself.
+    Not a confidence interval for a patient: the truth may well lie outside. It always holds the number itself.
 
     Parameters
     ----------
     low, high : float
         In the unit of the number.
     basis : str
-        What was varied, to stand behind the values ("over 4 predictions").
+        What was varied, or in how many cases it held the truth, to stand behind the values ("over 4 predictions").
     """
 
     low: float

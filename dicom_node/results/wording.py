@@ -18,8 +18,8 @@ LESIONS_LISTED = 50
 """Lesions that the reports list, largest first; the rest are counted only."""
 DIGEST_SHOWN = 12
 INTERVALS = (
-    "An interval tells how far the result moves when the analysis is varied as stated; it is no confidence interval, and the "
-    "truth may lie outside."
+    "An interval tells how far a result moves when the analysis is varied, or where the truth lay in cases with known lesions, "
+    "as is stated beside it; it is no confidence interval, and the truth may lie outside."
 )
 RATING = "A rating rules a lesion neither in nor out, and its probability is not calibrated."
 

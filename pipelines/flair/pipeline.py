@@ -47,6 +47,7 @@ from pipelines.flair.suitability import (
     check_protocol,
 )
 from pipelines.flair.uncertainty import lesions_with_intervals, volume_interval
+from pipelines.flair.volume_calibration import VolumeCalibration
 from pipelines.memory import keep_freed_memory
 from pipelines.stages import Run, Verdict
 from pipelines.types import (
@@ -84,6 +85,8 @@ class Models:
     pattern : PatternModel, optional
         Reads MS and NMOSD from the mask alone.
     pattern_calibration : Calibration
+    volume_calibration : VolumeCalibration, optional
+        Of the ensemble; without it the interval of the volume is the range of the predictions.
     """
 
     joint: JointReader
@@ -92,6 +95,7 @@ class Models:
     five_slices_calibration: Calibration = UNCALIBRATED
     pattern: PatternModel | None = None
     pattern_calibration: Calibration = UNCALIBRATED
+    volume_calibration: VolumeCalibration | None = None
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,7 @@ class FlairPipeline:
         else:
             joint = self.models.joint(cube)
             samples, mean, cards = joint.lesion[None], joint.lesion, (self.models.joint.card,)
+        drawn_by = {card.name: card.digest for card in cards}
         probability = lesion_probability(mean, cube, brain, settings.threshold)
         labels, lesions = find_lesions(probability, brain.whole, SEGMENT_NAME, settings.threshold)
         if lesions and joint is None:
@@ -199,7 +204,12 @@ class FlairPipeline:
         total_mm3 = sum(lesion.volume_mm3 for lesion in lesions)
         said = predictions(samples, cube, brain, settings.threshold)
         voxel_mm3 = brain.whole.voxel_volume_mm3
-        interval = volume_interval(total_mm3, probability, said, voxel_mm3, settings.threshold)
+        interval = None
+        calibration = self.models.volume_calibration
+        if calibration and calibration.applies(drawn_by, settings.threshold, flips=settings.flips):
+            interval = calibration.interval(total_mm3, probability, voxel_mm3)
+        if interval is None:
+            interval = volume_interval(total_mm3, probability, said, voxel_mm3, settings.threshold)
         return _Found(
             labels=labels,
             probability=probability,
@@ -277,10 +287,11 @@ def load_flair(device: str = "auto", folder: Path = FOLDER) -> FlairPipeline:
     """
     device = resolve_device(device)
     used = weights_used(folder)
+    drawing = [name for name in MASK_WEIGHTS if name in used]
     five_slices, pattern = FIVE_SLICES_WEIGHTS in used, PATTERN_WEIGHTS in used
     models = Models(
         joint=_load_joint(device, folder),
-        mask=MaskModel(device, folder) if set(MASK_WEIGHTS) & set(used) else None,
+        mask=MaskModel(device, folder) if drawing else None,
         five_slices=FiveSliceModel(device, folder) if five_slices else None,
         five_slices_calibration=Calibration.of(card_details(FIVE_SLICES_WEIGHTS, folder))
         if five_slices
@@ -289,6 +300,7 @@ def load_flair(device: str = "auto", folder: Path = FOLDER) -> FlairPipeline:
         pattern_calibration=Calibration.of(card_details(PATTERN_WEIGHTS, folder))
         if pattern
         else UNCALIBRATED,
+        volume_calibration=VolumeCalibration.of(card_details(drawing[0], folder)) if drawing else None,
     )
     return FlairPipeline(models, device)
 

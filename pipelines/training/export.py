@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from pipelines.errors import WeightsError
+from pipelines.flair.volume_calibration import CARD_KEY as VOLUME_INTERVAL
 from pipelines.training.patterns import mask_files, patient_of
 from pipelines.training.recipes import JOINT, Kind, ablation_of, check_name
 from pipelines.training.results import CONFIG, read_json
@@ -134,6 +135,12 @@ def readme(details: Mapping[str, Any], read: str) -> str:
     if "temperature" in details:
         lines.append(
             f"- Class logits are divided by {details['temperature']:.3g}, {details['calibrated_on']}"
+        )
+    if VOLUME_INTERVAL in details:
+        told = details[VOLUME_INTERVAL]
+        lines.append(
+            f"- The interval of the total lesion volume is fitted on {told['cases']} {told['origins']} cases: it held "
+            f"{100 * told['held']:.0f} % of the true volumes with their patient left out"
         )
     lines += ["", "## Data", ""]
     lines += [f"- {s['what']}: {s['licence']}. {s['citation']}" for s in details["sources"]]

@@ -17,7 +17,7 @@ from pipelines.training.case_results import CaseResult
 from pipelines.training.cases import PSEUDO_LABELLED, Entry, nifti_values, read_nifti, read_on_grid
 from pipelines.training.cube import lps_affine
 from pipelines.training.export import seen_patients
-from pipelines.training.metrics import score_mask
+from pipelines.training.metrics import NOT_DEFINED, score_mask
 from pipelines.types import BoolArray, Findings, FloatArray, Volume
 from pipelines.weights import FOLDER
 
@@ -158,7 +158,14 @@ def _mask(findings: Findings, volume: Volume) -> BoolArray:
 
 
 def _scored(findings: Findings, volume: Volume, truth: BoolArray) -> dict[str, float]:
-    return score_mask(_mask(findings, volume), truth, volume.spacing_mm).as_dict()
+    """Return the scores of the mask, the ends of the volume's interval, and 1 where it holds the true volume, else 0."""
+    scores = score_mask(_mask(findings, volume), truth, volume.spacing_mm).as_dict()
+    stated = [item.interval for item in findings.measurements if item.code == "volume" and item.interval]
+    low_ml = high_ml = within = NOT_DEFINED
+    for interval in stated:
+        low_ml, high_ml = round(interval.low / 1000, 4), round(interval.high / 1000, 4)
+        within = float(low_ml <= scores["truth_ml"] <= high_ml)
+    return scores | {"interval_low_ml": low_ml, "interval_high_ml": high_ml, "interval_holds_truth": within}
 
 
 def _opinions(findings: Findings) -> dict[str, float]:

@@ -24,9 +24,10 @@ from pipelines.flair.pipeline import FlairPipeline, Models, load_flair
 from pipelines.flair.preprocess import Brain
 from pipelines.flair.segmenter import MaskAnswer
 from pipelines.flair.settings import MASK_WEIGHTS, default_settings, settings_of
+from pipelines.flair.volume_calibration import VolumeCalibration
 from pipelines.phantoms.flair import AXIAL_2D, Acquisition, flair_phantom
 from pipelines.stages import Verdict
-from pipelines.types import Findings, FloatArray, ModelCard, Volume
+from pipelines.types import Findings, FloatArray, Measurement, ModelCard, Volume
 
 CARD = ModelCard("joint", "1", "ab12", "2.25.1", "synthetic", "Lesions on FLAIR")
 FLAIR = {"InversionTime": 2500.0, "EchoTime": 90.0}
@@ -212,6 +213,35 @@ def test_all_three_models_give_mask_two_opinions_and_three_maps(volume: Volume) 
     assert volume_mm3.interval.low < volume_mm3.interval.high
     assert volume_mm3.interval.basis == "over 3 predictions"
     assert all(lesion.probability_interval is not None for lesion in findings.lesions)
+
+
+@pytest.mark.usefixtures("all_is_brain")
+def test_volume_has_the_fitted_interval_where_it_is_asked_as_it_was_fitted(volume: Volume) -> None:
+    fitted = VolumeCalibration(
+        low=(-0.5, 0.0),
+        high=(0.25, 0.0),
+        largest=1.0,
+        level=0.8,
+        held=0.8,
+        cases=60,
+        origins="synthetic",
+        digests={"nnunet": CARD.digest, "nnunet-2": CARD.digest},
+        threshold=0.5,
+        flips=True,
+    )
+    given = models(Spot(), mask=Ensemble(), volume_calibration=fitted)
+
+    def measured(**settings: object) -> Measurement:
+        return analyse(given, volume, **settings)[0].measurements[0]
+
+    found = measured()
+    assert found.interval is not None
+    assert found.interval.low == pytest.approx(found.value * np.exp(-0.5))
+    assert found.interval.high == pytest.approx(found.value * np.exp(0.25))
+    assert found.interval.basis == "that held the truth in 80 % of 60 synthetic cases"
+    for other in (measured(threshold=0.4), measured(members=1), measured(flips=False)):
+        assert other.interval is not None
+        assert other.interval.basis == "over 3 predictions"
 
 
 @pytest.mark.usefixtures("all_is_brain")

@@ -17,7 +17,7 @@ from pipelines.training.cases import read_index
 from pipelines.training.cli import models
 from pipelines.training.evaluation import evaluate
 from pipelines.training.whole_pipeline import PipelineScorer, in_thick_slices
-from pipelines.types import Findings, Hypothesis, Segment, Volume
+from pipelines.types import Findings, Hypothesis, Interval, Measurement, Segment, Volume
 from pipelines.weights import FOLDER
 
 SPACING_XYZ_MM = (2.0, 1.0, 1.0)
@@ -36,7 +36,14 @@ def bright_is_lesion(volume: Volume, _: Mapping[str, object], __: Callable[[str,
         for model, share in (("joint", 0.3), ("five-slices", 0.6))
     )
     segments = (Segment("Lesion", "lesion_of_brain", mask),) if mask.any() else ()
-    return Findings("findings" if segments else "none", segments=segments, hypotheses=said)
+    found_mm3 = float(mask.sum()) * volume.voxel_volume_mm3
+    interval = Interval(0.9 * found_mm3, 1.2 * found_mm3, "of this test")
+    return Findings(
+        "findings" if segments else "none",
+        segments=segments,
+        hypotheses=said,
+        measurements=(Measurement("volume", found_mm3, "mm3", interval=interval),),
+    )
 
 
 def write_case(folder: Path, level: float = 200.0, shift: float = 0.0) -> Path:
@@ -82,6 +89,9 @@ def test_what_the_pipeline_draws_is_scored_on_native_voxels(tmp_path: Path) -> N
     figures = groups["real cases"]["cases"]["c"]
     assert figures["dice"] == 1
     assert figures["volume_ml"] == figures["truth_ml"] == pytest.approx(4 * 4 * 8 * 2 / 1000)
+    assert figures["interval_low_ml"] == pytest.approx(0.9 * figures["volume_ml"], abs=1e-4)
+    assert figures["interval_high_ml"] == pytest.approx(1.2 * figures["volume_ml"], abs=1e-4)
+    assert figures["interval_holds_truth"] == 1
     assert figures["nmosd"] == 0.3
     assert figures["degraded"]["4 mm"]["dice"] == 1
     assert figures["opinions"] == {"joint": 0.3, "five-slices": 0.6}
@@ -97,6 +107,7 @@ def test_thickness_of_its_own_is_left_out_and_nothing_found_scores_0(tmp_path: P
     assert result.scores is not None
     assert result.scores["dice"] == 0
     assert result.found_ml == 0
+    assert result.scores["interval_holds_truth"] == 0
 
 
 @pytest.mark.usefixtures("installed")
