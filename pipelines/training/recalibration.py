@@ -64,7 +64,8 @@ def recalibrate(
     folder = weights or FOLDER
     if name == PIPELINE or (name != PATTERN and check_name(name) == "segmentation"):
         raise WeightsError(
-            f"{name} is no network that tells classes; joint, five-slices and lesion-pattern are"
+            f"{name} is no network that tells classes; joint, five-slices and lesion-pattern are, and {PIPELINE} fits the "
+            "interval of the volume"
         )
     scorer = scorer_of(name, folder, resolve_device(device), flips=False)
     if len(scorer.weights) != 1:

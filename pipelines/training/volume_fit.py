@@ -103,7 +103,8 @@ def calibrate_volume(
     if len(cases) < MIN_CASES or len(set(patients)) < MIN_PATIENTS:
         raise DataSetError(
             f"{data} has {len(cases)} cases of {len(set(patients))} patients that were not learnt from, with "
-            f"{SMALLEST_MM3 / 1000:g} mL of lesions in truth and found; at least {MIN_CASES} of {MIN_PATIENTS} are needed"
+            f"{SMALLEST_MM3 / 1000:g} mL of lesions in truth and found; at least {MIN_CASES} of {MIN_PATIENTS} patients are "
+            "needed"
         )
     u = np.log([max(case.faint, case.reported) / case.reported for case in cases])
     y = np.log([case.truth / case.reported for case in cases])
