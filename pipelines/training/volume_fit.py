@@ -82,7 +82,8 @@ def calibrate_volume(
     seen = {patient for card in cards for patient in seen_patients(card.name, folder)}
     cases = []
     for entry in read_index(data):
-        if entry.lesions is None or entry.origin == PSEUDO_LABELLED or entry.patient in seen:
+        is_known = entry.lesions is not None and entry.ignore is None and entry.origin != PSEUDO_LABELLED
+        if not is_known or entry.patient in seen:
             continue
         sample = load_case(entry).sample("none")
         mean = model(sample.image, members=settings.members, flips=settings.flips).probability

@@ -111,6 +111,7 @@ def test_cases_that_were_learnt_from_or_have_no_truth_do_not_count(folder: Path,
     given += [Entry("case50", "patient07", Path("a"), None, Path("b"), "none")]  # seen by nnunet-2
     given += [Entry("case51", "own1", Path("a"), None, None, "none")]
     given += [Entry("case52", "own1", Path("a"), None, Path("b"), "none", origin="pseudo-labelled")]
+    given += [Entry("case53", "own1", Path("a"), None, Path("b"), "none", ignore=Path("c"))]
     before = json.loads((folder / "nnunet.json").read_text(encoding="utf-8"))
     with pytest.raises(DataSetError, match=r"29 cases of 4 patients .* at least 30 of 3 patients are needed"):
         calibrate_volume(Path("data"), weights=folder, progress=lambda line: None)
