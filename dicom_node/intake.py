@@ -19,9 +19,9 @@ from dicom_node.receive.arrivals import Arrivals
 from dicom_node.receive.association import Association
 from dicom_node.receive.filing import FiledImage, Filer
 from dicom_node.receive.refusals import Refusals
-from dicom_node.receive.spool import Spool
 from dicom_node.series.headers import ImageHeader
 from dicom_node.series.tracker import Tracker
+from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
 

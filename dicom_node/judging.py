@@ -10,16 +10,16 @@ from typing import Any, Protocol
 from dicom_node.config import Settings
 from dicom_node.errors import StateError
 from dicom_node.jobs.rebuild import FOUND
-from dicom_node.jobs.runs import last_run
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store, job_identity, series_identity
 from dicom_node.receive.arrivals import Arrivals
-from dicom_node.receive.spool import Spool
 from dicom_node.routing.match import Decision, decide
 from dicom_node.routing.rules import built_in_rules
 from dicom_node.series.completeness import assess, main_stack
 from dicom_node.series.headers import ImageHeader
+from dicom_node.spool.run_folder import last_run
+from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
 

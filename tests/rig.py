@@ -11,13 +11,13 @@ from typing import Any
 
 from dicom_node.jobs.dispatch import Dispatcher
 from dicom_node.jobs.reconcile import Reconciler
-from dicom_node.jobs.runs import RunFolder
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store, job_identity
-from dicom_node.receive.spool import Spool
 from dicom_node.results.manifest import Manifest
 from dicom_node.series.headers import ImageHeader
+from dicom_node.spool.run_folder import RunFolder
+from dicom_node.spool.spool import Spool
 
 PIPELINE = "flair"
 WAIT_S = 30.0

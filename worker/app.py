@@ -24,7 +24,7 @@ from kombu import Queue
 
 from dicom_node.errors import ConfigError, NodeError
 from dicom_node.jobs.dispatch import TASK, VISIBILITY_TIMEOUT_S
-from dicom_node.jobs.runs import HEARTBEAT_S, LOST, STOPPED, TIMED_OUT, note_death, run_path
+from dicom_node.spool.run_folder import HEARTBEAT_S, LOST, STOPPED, TIMED_OUT, note_death, run_path
 from worker.analyse import fault
 from worker.listening import Listening
 from worker.tasks import Registry, Workplace, run_job

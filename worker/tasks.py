@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dicom_node.errors import SpoolError
-from dicom_node.jobs.runs import HEARTBEAT_S, STAGE, STARTED, RunFolder
 from dicom_node.results.context import ResultContext
+from dicom_node.spool.run_folder import HEARTBEAT_S, STAGE, STARTED, RunFolder
 from pipelines.device import is_gpu_out_of_memory, is_host_out_of_memory, release_gpu_memory
 from pipelines.errors import PipelineError
 from pipelines.types import Findings, Pipeline, PipelineInfo, Progress, Volume

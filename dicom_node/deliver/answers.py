@@ -18,7 +18,7 @@ from dicom_node.deliver.pace import Pace
 from dicom_node.errors import DeliveryError, NodeError
 from dicom_node.receive.commitment import FOLDER, read_request
 from dicom_node.receive.keeper import Keeper
-from dicom_node.receive.spool import Spool
+from dicom_node.spool.spool import Spool
 from dicom_node.standard.commitment import Request
 from dicom_node.worklog.writer import Worklog
 

@@ -20,7 +20,7 @@ from dicom_node.deliver.transactions import Transactions
 from dicom_node.errors import DeliveryError, NodeError, SpoolError
 from dicom_node.jobs.schema import ObjectRow
 from dicom_node.jobs.states import ObjectState
-from dicom_node.receive.spool import Spool
+from dicom_node.spool.spool import Spool
 from dicom_node.standard.status import PROCESSING_FAILURE
 from dicom_node.worklog.writer import Worklog
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from dicom_node.deliver.receipts import Receipt, append_receipts, read_receipts
 from dicom_node.jobs.schema import JobRow, ObjectRow, SeriesRow, TransitionRow
 from dicom_node.jobs.states import ObjectState
 from dicom_node.jobs.store import Store
-from dicom_node.receive.spool import Spool
 from dicom_node.results.manifest import Manifest, ResultObject
+from dicom_node.spool.receipts import Receipt, append_receipts, read_receipts
+from dicom_node.spool.spool import Spool
 
 if TYPE_CHECKING:
     from dicom_node.config import Destination

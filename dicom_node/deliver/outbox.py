@@ -17,8 +17,8 @@ from dicom_node.errors import ResultError, StateError
 from dicom_node.jobs.schema import JobRow, ObjectRow
 from dicom_node.jobs.states import ObjectState
 from dicom_node.jobs.store import Store
-from dicom_node.receive.spool import Spool
 from dicom_node.results.manifest import Manifest
+from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
 
 if TYPE_CHECKING:

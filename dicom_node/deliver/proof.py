@@ -12,8 +12,8 @@ from dicom_node.deliver.ledger import Change, Ledger
 from dicom_node.deliver.pace import Pace
 from dicom_node.jobs.schema import ObjectRow
 from dicom_node.jobs.states import ObjectState
-from dicom_node.receive.spool import Spool
 from dicom_node.results.manifest import Manifest
+from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
 
 

@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dicom_node.errors import BrokerError
-from dicom_node.jobs.runs import run_name
+from dicom_node.spool.run_folder import run_name
 
 if TYPE_CHECKING:
     from celery import Celery

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dicom_node.errors import NodeError
-from dicom_node.jobs.runs import RunFolder
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import ResultObject, manifest_of
+from dicom_node.spool.run_folder import RunFolder
 from pipelines.types import Findings
 
 

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from dicom_node.errors import BrokerError, NodeError
 from dicom_node.jobs.events import Events
-from dicom_node.jobs.runs import run_name
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Pending, Store
+from dicom_node.spool.run_folder import run_name
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from dicom_node.jobs.promises import promised_until
 from dicom_node.jobs.schema import JobRow, ObjectRow, SeriesRow
 from dicom_node.jobs.states import JobState, ObjectState, SeriesState
 from dicom_node.jobs.store import Store
-from dicom_node.receive.spool import Spool
+from dicom_node.spool.promises import promised_until
+from dicom_node.spool.spool import Spool
 
 DAY_S = 86400.0
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.jobs.runs import LEASE
+from dicom_node.spool.run_folder import LEASE
 
 LIMIT_GRACE_S = 60.0
 """A run this much over its limit is given up even if its lease is touched: nobody holds its limit."""

@@ -16,13 +16,13 @@ from sqlalchemy import select
 
 from dicom_node.errors import ResultError, StateError, UnreadableError
 from dicom_node.jobs.record import read_record
-from dicom_node.jobs.runs import finished_path, last_run, run_name
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import CorruptStateError, Store
-from dicom_node.receive.spool import Spool
 from dicom_node.results.manifest import Manifest
 from dicom_node.series.headers import read_header
+from dicom_node.spool.run_folder import finished_path, last_run, run_name
+from dicom_node.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 

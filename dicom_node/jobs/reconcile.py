@@ -17,7 +17,11 @@ from dicom_node.errors import NodeError, ResultError, StateError
 from dicom_node.jobs.events import Events
 from dicom_node.jobs.feed import Feed, Queues
 from dicom_node.jobs.leases import Leases
-from dicom_node.jobs.runs import (
+from dicom_node.jobs.schema import JobRow
+from dicom_node.jobs.states import JobState
+from dicom_node.jobs.store import Pending, Store
+from dicom_node.results.manifest import Manifest
+from dicom_node.spool.run_folder import (
     DEATHS,
     STAGE,
     STARTED,
@@ -30,11 +34,7 @@ from dicom_node.jobs.runs import (
     run_name,
     set_aside,
 )
-from dicom_node.jobs.schema import JobRow
-from dicom_node.jobs.states import JobState
-from dicom_node.jobs.store import Pending, Store
-from dicom_node.receive.spool import Spool
-from dicom_node.results.manifest import Manifest
+from dicom_node.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 

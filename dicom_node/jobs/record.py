@@ -9,7 +9,7 @@ from typing import Any
 
 from dicom_node.errors import StateError
 from dicom_node.jobs.schema import JobRow
-from dicom_node.receive.spool import sync_folder
+from dicom_node.spool.spool import sync_folder
 
 COLUMNS = (
     "id",

@@ -16,12 +16,12 @@ from sqlalchemy import delete, select
 
 from dicom_node.errors import NodeError, SpoolError
 from dicom_node.jobs.keeping import Keeping, Reason
-from dicom_node.jobs.promises import promised_until
-from dicom_node.jobs.runs import last_run
 from dicom_node.jobs.schema import CommitmentRow, ImageRow, JobRow, ObjectRow, SeriesRow, TransitionRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
-from dicom_node.receive.spool import Spool, sync_folder
+from dicom_node.spool.promises import promised_until
+from dicom_node.spool.run_folder import last_run
+from dicom_node.spool.spool import Spool, sync_folder
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from pynetdicom.sop_class import (
 )
 
 from dicom_node.receive.server import ReceiveServer
-from dicom_node.receive.spool import uid_key
+from dicom_node.spool.spool import uid_key
 from dicom_node.standard.status import SUCCESS
 
 PENDING = 0xFF00  # PS3.4 C.4.1.1.4

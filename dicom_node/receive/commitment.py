@@ -23,7 +23,7 @@ from pynetdicom.dsutils import encode
 
 from dicom_node.errors import SpoolError
 from dicom_node.receive.keeper import Keeper
-from dicom_node.receive.spool import Spool, sync_folder
+from dicom_node.spool.spool import Spool, sync_folder
 from dicom_node.standard.commitment import (
     PUSH_MODEL,
     PUSH_MODEL_INSTANCE,

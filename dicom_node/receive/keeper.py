@@ -14,8 +14,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
 from dicom_node.errors import SpoolError
-from dicom_node.jobs.promises import promise
-from dicom_node.receive.spool import Spool, uid_key
+from dicom_node.spool.promises import promise
+from dicom_node.spool.spool import Spool, uid_key
 from dicom_node.standard.commitment import (
     CLASS_INSTANCE_CONFLICT,
     NO_SUCH_INSTANCE,

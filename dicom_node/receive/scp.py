@@ -23,9 +23,9 @@ from dicom_node.receive.commitment import NO_TERMS, Terms
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.server import ReceiveServer
 from dicom_node.receive.services import services
-from dicom_node.receive.spool import Spool
 from dicom_node.receive.storing import Storing
 from dicom_node.receive.tls import explain
+from dicom_node.spool.spool import Spool
 from dicom_node.standard.contexts import IMPLEMENTATION_CLASS_UID, TRANSFER_SYNTAXES, is_storage_class
 
 __all__ = ["Association", "ReceiveEvents", "StorageSCP"]

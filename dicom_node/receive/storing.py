@@ -9,7 +9,7 @@ from dicom_node.receive import dimse
 from dicom_node.receive.association import Association
 from dicom_node.receive.dimse import StoreRequest
 from dicom_node.receive.file_meta import encode_file_meta
-from dicom_node.receive.spool import Spool, SpoolFullError
+from dicom_node.spool.spool import Spool, SpoolFullError
 from dicom_node.standard.status import (
     CANNOT_UNDERSTAND,
     OUT_OF_RESOURCES,

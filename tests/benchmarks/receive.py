@@ -40,7 +40,7 @@ from pathlib import Path
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.pool import Receivers
-from dicom_node.receive.spool import Spool
+from dicom_node.spool.spool import Spool
 
 class Silent:
     def __getattr__(self, name):
@@ -62,7 +62,7 @@ from dicom_node.jobs.store import Store
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.pool import Receivers
-from dicom_node.receive.spool import Spool
+from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
 
 class NoJobs:

@@ -20,9 +20,9 @@ from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.receive.filing import FiledImage
-from dicom_node.receive.spool import Spool
 from dicom_node.results.manifest import Manifest
 from dicom_node.series.headers import read_header
+from dicom_node.spool.spool import Spool
 from dicom_node.worklog.follow import records
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import Findings, Pipeline, PipelineInfo, Progress, Volume

@@ -11,9 +11,9 @@ from factories import mr_series
 from rig import PIPELINE
 
 from dicom_node.errors import SpoolError
-from dicom_node.jobs.runs import read_events
-from dicom_node.receive.spool import Spool
 from dicom_node.results.manifest import Manifest
+from dicom_node.spool.run_folder import read_events
+from dicom_node.spool.spool import Spool
 from pipelines.errors import WeightsError
 from pipelines.types import Findings, Pipeline, PipelineInfo, Progress, Volume
 from worker.tasks import Workplace, run_job

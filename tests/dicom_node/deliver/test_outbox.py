@@ -27,8 +27,8 @@ from dicom_node.errors import ConfigError
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, ObjectState, SeriesState
 from dicom_node.jobs.store import Store, series_identity
-from dicom_node.receive.spool import Spool
 from dicom_node.results.manifest import Manifest, ResultObject
+from dicom_node.spool.spool import Spool
 from dicom_node.worklog.follow import records
 from dicom_node.worklog.writer import Worklog
 

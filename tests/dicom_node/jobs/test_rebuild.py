@@ -10,11 +10,11 @@ from factories import mr_series
 from rig import manifest
 
 from dicom_node.jobs.rebuild import Recovered, rebuild
-from dicom_node.jobs.runs import RunFolder, set_aside
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
-from dicom_node.receive.spool import Spool
 from dicom_node.series.headers import read_header
+from dicom_node.spool.run_folder import RunFolder, set_aside
+from dicom_node.spool.spool import Spool
 
 JOBS = {
     name: f"{number:032x}" for number, name in enumerate(("done", "new", "again", "other", "replaced"), 1)

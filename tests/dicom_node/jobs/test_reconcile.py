@@ -13,11 +13,12 @@ import pytest
 from rig import JobsRig, manifest
 
 from dicom_node.errors import BrokerError, StateError
-from dicom_node.jobs import reconcile, runs
+from dicom_node.jobs import reconcile
 from dicom_node.jobs.reconcile import ACTIVE_S, FREE_STOPS, IDLE_S, TROUBLE_S
-from dicom_node.jobs.runs import RunFolder
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
+from dicom_node.spool import run_folder
+from dicom_node.spool.run_folder import RunFolder
 
 LEASE_S = 30.0
 
@@ -91,7 +92,7 @@ class Bench:
         """Begin a run as a worker does."""
         folder = RunFolder.claim(self.results, self.job_id, run)
         assert folder is not None
-        folder.event(runs.STARTED, worker="host:1")
+        folder.event(run_folder.STARTED, worker="host:1")
         return folder
 
     def publish(self, folder: RunFolder, run: int = 1) -> None:
@@ -112,10 +113,10 @@ def test_new_job_is_sent_and_its_run_followed_to_the_end(bench: Bench) -> None:
     folder = bench.work()
     bench.step()
     assert bench.job.state == JobState.RUNNING
-    folder.event(runs.STAGE, stage="network", seconds=1.5)
+    folder.event(run_folder.STAGE, stage="network", seconds=1.5)
     bench.step()
     bench.step()
-    folder.event(runs.STAGE, stage="objects", seconds=0.5)
+    folder.event(run_folder.STAGE, stage="objects", seconds=0.5)
     bench.publish(folder)
     assert bench.step() == ACTIVE_S
     assert bench.heard == ["queued 1", "running 1", "stage network", "stage objects", "finished 1 none"]
@@ -129,7 +130,7 @@ def test_restarted_node_repeats_nothing(bench: Bench) -> None:
     folder = bench.work()
     bench.step()
     bench.rig.reconciler = bench.rig.another_reconciler()
-    folder.event(runs.STAGE, stage="network", seconds=1.5)
+    folder.event(run_folder.STAGE, stage="network", seconds=1.5)
     bench.step()
     assert bench.heard == ["queued 1", "running 1", "stage network"]
     assert bench.queues.sent == ["run1"]
@@ -148,7 +149,7 @@ def test_lease_that_is_touched_keeps_a_run_alive(bench: Bench) -> None:
     bench.step()
     folder = bench.work()
     for second in range(10):
-        os.utime(folder.path / runs.LEASE, (second, second))  # a host whose clock is wrong
+        os.utime(folder.path / run_folder.LEASE, (second, second))  # a host whose clock is wrong
         bench.step(LEASE_S - 1)
     assert (bench.job.state, bench.job.run) == ("running", 1)
 
@@ -170,7 +171,7 @@ def test_run_over_its_limit_is_given_up_though_its_lease_is_touched(bench: Bench
     bench.step()
     folder = bench.work()
     for second in range(100):
-        os.utime(folder.path / runs.LEASE, (second, second))
+        os.utime(folder.path / run_folder.LEASE, (second, second))
         bench.step(10)
         if bench.job.run == 2:
             break
@@ -181,7 +182,7 @@ def test_run_over_its_limit_is_given_up_though_its_lease_is_touched(bench: Bench
 def test_noted_death_is_acted_upon_at_once(bench: Bench) -> None:
     bench.step()
     folder = bench.work()
-    runs.note_death(folder.path, runs.LOST, "crashed")
+    run_folder.note_death(folder.path, run_folder.LOST, "crashed")
     bench.step()
     assert bench.heard == ["queued 1", "running 1", "lost: crashed", "queued 2"]
 
@@ -189,7 +190,7 @@ def test_noted_death_is_acted_upon_at_once(bench: Bench) -> None:
 def test_job_fails_after_its_last_attempt(bench: Bench) -> None:
     bench.step()
     for run in (1, 2, 3):
-        runs.note_death(bench.work(run).path, runs.LOST, "crashed")
+        run_folder.note_death(bench.work(run).path, run_folder.LOST, "crashed")
         bench.step()
     assert bench.heard[-2:] == ["failed: crashed", "finished 4 failed"]
     assert (bench.job.state, bench.job.outcome, bench.job.run) == ("delivering", "failed", 4)
@@ -201,7 +202,7 @@ def test_failure_that_cannot_be_published_is_tried_again(
 ) -> None:
     bench.step()
     bench.rig.store.update_job(bench.job_id, attempts=3)
-    runs.note_death(bench.work().path, runs.LOST, "crashed")
+    run_folder.note_death(bench.work().path, run_folder.LOST, "crashed")
     publish = bench.rig.heard.job_failed
 
     def refuse(job: JobRow, reason: str) -> None:
@@ -306,7 +307,7 @@ def test_held_job_is_taken_back_from_the_broker(bench: Bench) -> None:
 def test_one_job_in_trouble_does_not_hold_up_others(bench: Bench) -> None:
     bench.step()
     folder = bench.work()
-    (folder.path / runs.MANIFEST).write_text("no manifest")
+    (folder.path / run_folder.MANIFEST).write_text("no manifest")
     folder.publish()
     other = bench.rig.job("1.2.4")
     bench.step()
@@ -429,10 +430,10 @@ def test_old_result_is_not_taken_for_that_of_a_new_request(bench: Bench) -> None
 def test_stopped_worker_costs_no_attempt_and_a_crash_does(bench: Bench) -> None:
     for run in range(1, 6):
         bench.step()
-        runs.note_death(bench.work(run).path, runs.LOST, runs.STOPPED)
+        run_folder.note_death(bench.work(run).path, run_folder.LOST, run_folder.STOPPED)
         bench.step()
         assert (bench.job.state, bench.job.run, bench.job.attempts) == (JobState.QUEUED, run + 1, 1)
-    runs.note_death(bench.work(6).path, runs.LOST, "crashed")
+    run_folder.note_death(bench.work(6).path, run_folder.LOST, "crashed")
     bench.step()
     assert (bench.job.run, bench.job.attempts) == (7, 2)
 
@@ -440,13 +441,13 @@ def test_stopped_worker_costs_no_attempt_and_a_crash_does(bench: Bench) -> None:
 def test_worker_that_is_stopped_again_and_again_fails_the_job_at_last(bench: Bench) -> None:
     for run in range(1, FREE_STOPS + 3):
         bench.step()
-        runs.note_death(bench.work(run).path, runs.LOST, runs.STOPPED)
+        run_folder.note_death(bench.work(run).path, run_folder.LOST, run_folder.STOPPED)
         bench.step()
     assert (bench.job.state, bench.job.attempts) == (JobState.QUEUED, 3)
-    runs.note_death(bench.work(FREE_STOPS + 3).path, runs.LOST, runs.STOPPED)
+    run_folder.note_death(bench.work(FREE_STOPS + 3).path, run_folder.LOST, run_folder.STOPPED)
     bench.step()
     assert bench.job.outcome == "failed"
-    assert f"failed: {runs.STOPPED}" in bench.heard
+    assert f"failed: {run_folder.STOPPED}" in bench.heard
 
 
 def test_results_without_a_manifest_are_set_aside_and_made_again(bench: Bench) -> None:

@@ -14,14 +14,14 @@ from rig import header
 
 from dicom_node.errors import SpoolError
 from dicom_node.jobs.keeping import DAY_S, Reason, survey
-from dicom_node.jobs.promises import promise, promised_until
 from dicom_node.jobs.rebuild import rebuild
 from dicom_node.jobs.retention import Removed, Retention
-from dicom_node.jobs.runs import RunFolder, last_run
 from dicom_node.jobs.schema import ObjectRow
 from dicom_node.jobs.states import JobState, ObjectState, SeriesState
 from dicom_node.jobs.store import Store
-from dicom_node.receive.spool import Spool
+from dicom_node.spool.promises import promise, promised_until
+from dicom_node.spool.run_folder import RunFolder, last_run
+from dicom_node.spool.spool import Spool
 
 NOW = 2_000_000_000.0
 PROVED = {"pacs": True}

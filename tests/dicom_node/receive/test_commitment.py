@@ -19,7 +19,7 @@ from dicom_node.deliver.association import Timeouts, UnreachableError
 from dicom_node.deliver.pace import Pace
 from dicom_node.receive.commitment import Terms, read_request, write_request
 from dicom_node.receive.keeper import Keeper
-from dicom_node.receive.spool import Spool
+from dicom_node.spool.spool import Spool
 from dicom_node.standard.commitment import (
     PUSH_MODEL,
     PUSH_MODEL_INSTANCE,

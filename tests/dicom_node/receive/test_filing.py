@@ -13,9 +13,10 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from dicom_node.errors import StateError
-from dicom_node.receive import filing, placing
+from dicom_node.receive import filing, received_file
 from dicom_node.receive.association import Association
 from dicom_node.receive.filing import Filer
+from dicom_node.spool import series_folder
 
 A = Association(id="aaaaaaaaaaaa", calling_ae="SCU", address="127.0.0.1", called_ae="NODE")
 B = Association(id="bbbbbbbbbbbb", calling_ae="SCU", address="127.0.0.1", called_ae="NODE")
@@ -292,7 +293,7 @@ def test_file_system_without_hard_links_is_served_by_renaming(
     def refuse(*_):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(placing.os, "link", refuse)
+    monkeypatch.setattr(series_folder.os, "link", refuse)
     filer = start_filer()
     filer.put(A, receive(make_image(1)))
     filed = told.next()
@@ -336,7 +337,7 @@ def test_file_that_surprises_the_reader_is_set_aside_and_told(
     def surprised(path):
         raise ZeroDivisionError("SECRET^NAME")
 
-    monkeypatch.setattr(placing, "read_header", surprised)
+    monkeypatch.setattr(received_file, "read_header", surprised)
     path = receive(make_image(1))
     start_filer()
     _, reason, aside = told.next()
@@ -361,17 +362,17 @@ def test_image_is_not_set_aside_because_too_many_files_are_open(
     start_filer, receive, make_image, told, spool, monkeypatch
 ):
     monkeypatch.setattr(filing, "RETRY_S", 0.01)
-    read, refusals = placing.read_header, [OSError(24, "Too many open files"), None]
+    read, refusals = received_file.read_header, [OSError(24, "Too many open files"), None]
 
     def refuse_once(path):
         if error := refusals.pop(0):
             try:
                 raise error
             except OSError as cause:
-                raise placing.UnreadableError(f"{path.name} can't be read") from cause
+                raise received_file.UnreadableError(f"{path.name} can't be read") from cause
         return read(path)
 
-    monkeypatch.setattr(placing, "read_header", refuse_once)
+    monkeypatch.setattr(received_file, "read_header", refuse_once)
     filer = start_filer()
     filer.put(A, receive(make_image()))
     assert told.next().outcome == "new"

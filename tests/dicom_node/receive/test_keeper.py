@@ -11,12 +11,12 @@ from pydicom.uid import ExplicitVRLittleEndian
 from rig import header
 
 from dicom_node.jobs.keeping import DAY_S
-from dicom_node.jobs.promises import promised_until
 from dicom_node.jobs.retention import Removed, Retention
 from dicom_node.jobs.states import SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.receive.keeper import Keeper
-from dicom_node.receive.spool import Spool
+from dicom_node.spool.promises import promised_until
+from dicom_node.spool.spool import Spool
 from dicom_node.standard.commitment import Reference, Request
 
 MR = "1.2.840.10008.5.1.4.1.1.4"

@@ -22,7 +22,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.errors import AddressError, PortTakenError
-from dicom_node.receive.spool import Spool
+from dicom_node.spool.spool import Spool
 from dicom_node.standard.contexts import VERIFICATION
 
 PRIVATE_CLASS = "1.3.12.2.1107.5.9.1"
@@ -231,7 +231,7 @@ from pathlib import Path
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.pool import Receivers
-from dicom_node.receive.spool import Spool
+from dicom_node.spool.spool import Spool
 from dicom_node.standard.contexts import VERIFICATION
 
 class Silent:

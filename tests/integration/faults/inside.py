@@ -26,13 +26,13 @@ from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.pace import Pace
 from dicom_node.deliver.scu import SendResult, send_files
 from dicom_node.errors import NodeError
-from dicom_node.jobs.runs import LOST
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.why import why
 from dicom_node.node import Node
 from dicom_node.results.manifest import Manifest
 from dicom_node.series.headers import read_header
+from dicom_node.spool.run_folder import LOST
 from tests.integration.faults.fake import FakeRegistry, Orders
 from tests.integration.faults.pacs import Pacs
 from worker.app import note_death_of

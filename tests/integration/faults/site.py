@@ -19,9 +19,9 @@ from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
 from dicom_node.jobs.why import why
-from dicom_node.receive.spool import Spool
 from dicom_node.results.manifest import Manifest
 from dicom_node.series.headers import read_header
+from dicom_node.spool.spool import Spool
 from tests.integration.faults.fake import Orders
 from tests.integration.faults.pacs import Pacs
 from tests.integration.systems import RunningNode, wait_until

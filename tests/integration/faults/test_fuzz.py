@@ -24,8 +24,8 @@ from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.receive.association import Association
 from dicom_node.receive.file_meta import encode_file_meta
-from dicom_node.receive.spool import Spool
 from dicom_node.results.manifest import Manifest
+from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
 from tests.integration.faults.fake import FakeRegistry, Orders
 from worker.tasks import Workplace, run_job

@@ -16,7 +16,7 @@ import shutil
 from pathlib import Path
 
 from dicom_node.errors import SpoolError
-from dicom_node.receive.landing import (
+from dicom_node.spool.inbox import (
     FILE_MODE,
     NO_SPACE,
     Landing,

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from dicom_node.errors import SpoolError
-from dicom_node.receive.spool import sync_folder
+from dicom_node.spool.spool import sync_folder
 
 NAME = "kept-until"
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from dicom_node.errors import SpoolError
-from dicom_node.receive.spool import Spool
+from dicom_node.spool.spool import Spool
 
 ID = "0123456789ab"
 
@@ -99,7 +99,7 @@ def test_file_that_is_filed_while_the_inbox_is_read_is_no_error(spool, put, monk
     stays, goes = put(ID, b"x"), put(ID, b"y")
     entries = list(os.scandir(spool.inbox))
     goes.unlink()
-    monkeypatch.setattr("dicom_node.receive.spool.os.scandir", lambda _: entries)
+    monkeypatch.setattr("dicom_node.spool.spool.os.scandir", lambda _: entries)
     assert spool.waiting() == [stays]
 
 

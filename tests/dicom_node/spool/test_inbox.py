@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import SpoolError
-from dicom_node.receive.landing import LARGEST_BATCH, Landing, SpoolFullError, recover
+from dicom_node.spool.inbox import LARGEST_BATCH, Landing, SpoolFullError, recover
 
 HEAD = b"\0" * 128 + b"DICMmeta"
 

@@ -2,8 +2,8 @@ import stat
 
 import pytest
 
-from dicom_node.deliver.receipts import Receipt, append_receipts, read_receipts
 from dicom_node.errors import SpoolError
+from dicom_node.spool.receipts import Receipt, append_receipts, read_receipts
 
 
 def test_last_receipt_of_an_object_holds(tmp_path):
