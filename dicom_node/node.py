@@ -20,7 +20,7 @@ from dicom_node.deliver.address import Address
 from dicom_node.deliver.answers import Commitments
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.errors import NodeError, ResultError, SpoolError
-from dicom_node.intake import Intake
+from dicom_node.intake.intake import Intake
 from dicom_node.jobs.dispatch import Dispatcher, load_celery, redacted
 from dicom_node.jobs.failure import publish_failure
 from dicom_node.jobs.keeping import DAY_S

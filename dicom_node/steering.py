@@ -7,7 +7,7 @@ from typing import Any
 
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.errors import NotFoundError, StateError
-from dicom_node.intake import Intake
+from dicom_node.intake.intake import Intake
 from dicom_node.jobs.reconcile import Reconciler
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState

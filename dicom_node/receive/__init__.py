@@ -1,5 +1,4 @@
-"""What comes in over DICOM: who may call, the bytes they send, and how each image finds its place in the
-spool.
+"""The wire: who may call, and the bytes they send, on the disk of the inbox before Success is answered.
 
-Success is answered only for what lies on disk; nothing that the network says becomes a part of a path.
+Nothing that the network says becomes a part of a path; what happens to a received file later is the intake's.
 """

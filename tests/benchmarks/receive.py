@@ -57,7 +57,7 @@ WHOLE_NODE = """
 import sys
 from pathlib import Path
 from dicom_node.config import load_settings
-from dicom_node.intake import Intake
+from dicom_node.intake.intake import Intake
 from dicom_node.jobs.store import Store
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.limits import Limits

@@ -127,8 +127,8 @@ class InsideNode:
         monkeypatch.setattr("dicom_node.node.LEASE_S", 1.0)
         monkeypatch.setattr("dicom_node.jobs.reconcile.ACTIVE_S", 0.1)
         monkeypatch.setattr("dicom_node.jobs.reconcile.TROUBLE_S", 0.2)
-        monkeypatch.setattr("dicom_node.series.tracker.RETRY_S", 0.2)
-        monkeypatch.setattr("dicom_node.receive.filing.RETRY_S", 0.1)
+        monkeypatch.setattr("dicom_node.intake.tracker.RETRY_S", 0.2)
+        monkeypatch.setattr("dicom_node.intake.filing.RETRY_S", 0.1)
         self.start()
 
     def start(self) -> None:

@@ -18,7 +18,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, 
 from rig import message_of
 
 from dicom_node.config import load_settings
-from dicom_node.intake import Intake
+from dicom_node.intake.intake import Intake
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
@@ -74,7 +74,7 @@ class Desk:
         self.worklog.close()
         self.store.close()
 
-    # What brings jobs on (dicom_node.judging.Jobs)
+    # What brings jobs on (dicom_node.intake.judge.Jobs)
 
     def wake(self) -> None:
         """Have them done by `take`."""

@@ -11,16 +11,16 @@ from typing import Protocol
 
 from dicom_node.config import Settings
 from dicom_node.errors import NodeError
+from dicom_node.intake.arrivals import Arrivals
+from dicom_node.intake.filing import FiledImage, Filer
+from dicom_node.intake.judge import Jobs, Judge
+from dicom_node.intake.refusals import Refusals
+from dicom_node.intake.tracker import Tracker
 from dicom_node.jobs.schema import SeriesRow
 from dicom_node.jobs.states import SeriesState
 from dicom_node.jobs.store import NewImage, Store
-from dicom_node.judging import Jobs, Judge
-from dicom_node.receive.arrivals import Arrivals
 from dicom_node.receive.association import Association
-from dicom_node.receive.filing import FiledImage, Filer
-from dicom_node.receive.refusals import Refusals
 from dicom_node.series.headers import ImageHeader
-from dicom_node.series.tracker import Tracker
 from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo

@@ -10,11 +10,11 @@ import pytest
 from factories import mr_series
 
 from dicom_node.errors import NotFoundError, SpoolError
+from dicom_node.intake import tracker as tracker_module
+from dicom_node.intake.tracker import FORGET_AFTER_S, RETRY_S, Tracker
 from dicom_node.series import completeness
-from dicom_node.series import tracker as tracker_module
 from dicom_node.series.completeness import Assessment
 from dicom_node.series.headers import ImageHeader, read_header
-from dicom_node.series.tracker import FORGET_AFTER_S, RETRY_S, Tracker
 
 GAP = "slice missing between -1.5 and 4.5 mm (1 of 12)"
 

@@ -13,9 +13,9 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from dicom_node.errors import StateError
-from dicom_node.receive import filing, received_file
+from dicom_node.intake import filing, received_file
+from dicom_node.intake.filing import Filer
 from dicom_node.receive.association import Association
-from dicom_node.receive.filing import Filer
 from dicom_node.spool import series_folder
 
 A = Association(id="aaaaaaaaaaaa", calling_ae="SCU", address="127.0.0.1", called_ae="NODE")

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from dicom_node.errors import NodeError, UnreadableError
+from dicom_node.intake.duplicates import same_content
+from dicom_node.intake.received_file import read_received
 from dicom_node.receive.association import Association
-from dicom_node.receive.duplicates import same_content
-from dicom_node.receive.received_file import read_received
 from dicom_node.series.headers import ImageHeader
 from dicom_node.spool.series_folder import link, make_folder, settle
 from dicom_node.spool.spool import Spool

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from dicom_node.config import Settings
 from dicom_node.errors import StateError
+from dicom_node.intake.arrivals import Arrivals
 from dicom_node.jobs.rebuild import FOUND
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store, job_identity, series_identity
-from dicom_node.receive.arrivals import Arrivals
 from dicom_node.routing.match import Decision, decide
 from dicom_node.routing.rules import built_in_rules
 from dicom_node.series.completeness import assess, main_stack
@@ -56,7 +56,7 @@ class Judge:
     arrivals : Arrivals
         Tells what came of a series before its verdict is told.
     guard : context manager
-        See `dicom_node.intake.Intake`; `route` and `hold` are called with it held.
+        See `dicom_node.intake.intake.Intake`; `route` and `hold` are called with it held.
     """
 
     def __init__(

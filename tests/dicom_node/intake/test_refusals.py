@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dicom_node.receive import refusals
+from dicom_node.intake import refusals
+from dicom_node.intake.refusals import Refusals
 from dicom_node.receive.association import Association
-from dicom_node.receive.refusals import Refusals
 
 
 class Lines:

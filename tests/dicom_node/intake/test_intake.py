@@ -15,11 +15,11 @@ from rig import JobsRig, message_of
 
 from dicom_node.config import load_settings
 from dicom_node.errors import StateError
-from dicom_node.intake import BEHIND, CAUGHT_UP, Intake
+from dicom_node.intake.filing import FiledImage
+from dicom_node.intake.intake import BEHIND, CAUGHT_UP, Intake
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
-from dicom_node.receive.filing import FiledImage
 from dicom_node.results.manifest import Manifest
 from dicom_node.series.headers import read_header
 from dicom_node.spool.spool import Spool
