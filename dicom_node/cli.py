@@ -95,7 +95,7 @@ def serve(config: ConfigOption = None) -> None:
 
 
 def _run_node(config: Path | None, *, with_worker: bool, parent: int = 0) -> None:
-    from dicom_node.supervise import run, stop_on_signals, stop_without
+    from dicom_node.node.supervise import run, stop_on_signals, stop_without
     from pipelines.registry import installed
     from pipelines.weights import verify
 
@@ -125,7 +125,7 @@ def worker(
     parent: ParentOption = 0,
 ) -> None:
     """Run a worker: it takes jobs from the broker and writes results into the spool."""
-    from dicom_node.jobs.broker import read_url
+    from dicom_node.node.embedded_broker import read_url
     from pipelines.registry import installed
     from pipelines.weights import verify
     from worker.app import run_worker

@@ -15,7 +15,7 @@ from pipelines.errors import PipelineError
 
 def check(config: ConfigOption = None) -> None:
     """Check configuration, disk, broker, weights, device and destinations; status 1 when something is wrong."""
-    from dicom_node.check import check_node
+    from dicom_node.node.probes import check_node
     from pipelines.device import describe_device
     from pipelines.registry import installed
     from pipelines.weights import verify

@@ -54,7 +54,7 @@ def why(identifier: IdArgument, config: ConfigOption = None) -> None:
 def _steer(
     verb: str, identifier: str, config: Path | None, given: Mapping[str, object] | None = None
 ) -> None:
-    from dicom_node.control import ask
+    from dicom_node.node.control_socket import ask
 
     out.print(ask(settings_of(config).node.data, verb, identifier, given))
 

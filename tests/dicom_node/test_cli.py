@@ -9,7 +9,7 @@ import pytest
 from factories import mr_series
 
 from dicom_node import cli
-from dicom_node.check import Verdict
+from dicom_node.node.probes import Verdict
 
 
 def said(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -75,7 +75,7 @@ def test_check_shows_the_names_of_sections(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "dicom_node.check.check_node", lambda *_: [Verdict(False, "[accept] tls", "set [node] data")]
+        "dicom_node.node.probes.check_node", lambda *_: [Verdict(False, "[accept] tls", "set [node] data")]
     )
     monkeypatch.setattr(sys, "argv", ["dicom-node", "check"])
     with pytest.raises(SystemExit):
@@ -111,7 +111,7 @@ def test_file_of_the_broker_that_is_not_there_stops_the_start(
     config = tmp_path / "node.toml"
     config.write_text('[broker]\nurl = "rediss://127.0.0.1:1/0"\ntls = { ca = "none.pem" }\n')
     monkeypatch.setattr("pipelines.weights.verify", lambda: "")
-    monkeypatch.setattr("dicom_node.supervise.Node", None)
+    monkeypatch.setattr("dicom_node.node.supervise.Node", None)
     monkeypatch.setattr("worker.app.run_worker", None)
     line = said(monkeypatch, capfd, command, "--config", config)
     assert (

@@ -11,8 +11,8 @@ from factories import mr_series
 from typer.testing import CliRunner
 
 from dicom_node.cli import app
-from dicom_node.control import ControlServer
 from dicom_node.errors import NotFoundError, UnreadableError
+from dicom_node.node.control_socket import ControlServer
 
 
 def retry(tmp_path: Path, content: str) -> Any:

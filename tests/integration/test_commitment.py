@@ -17,7 +17,7 @@ from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import DEFAULT_TIMEOUTS
 from dicom_node.deliver.scu import send_files
 from dicom_node.jobs.states import JobState, ObjectState
-from dicom_node.node import Node
+from dicom_node.node.node import Node
 from dicom_node.spool.promises import promised_until
 from tests.dicom_node.deliver.conftest import read_dataset_bytes, write_object
 from tests.dicom_node.deliver.test_outbox import JOB, Bench

@@ -15,9 +15,9 @@ import pytest
 from rig import PIPELINE, JobsRig, WorkerProcess, dispatcher, message_of
 
 from dicom_node.errors import ConfigError
-from dicom_node.jobs.broker import EmbeddedBroker
 from dicom_node.jobs.dispatch import TASK, connect
 from dicom_node.jobs.states import JobState
+from dicom_node.node.embedded_broker import EmbeddedBroker
 from worker.app import run_worker
 
 pytestmark = pytest.mark.integration

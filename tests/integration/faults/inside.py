@@ -29,7 +29,7 @@ from dicom_node.errors import NodeError
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.why import why
-from dicom_node.node import Node
+from dicom_node.node.node import Node
 from dicom_node.results.manifest import Manifest
 from dicom_node.series.headers import read_header
 from dicom_node.spool.run_folder import LOST
@@ -122,9 +122,9 @@ class InsideNode:
         }
         self.settings = load_settings(None, settings)
         outbox = partial(Outbox, pace=PACE, timeouts=timeouts, clock=lambda: time.time() + self.clock_shift_s)
-        monkeypatch.setattr("dicom_node.node.Outbox", outbox)
-        monkeypatch.setattr("dicom_node.node.Dispatcher", lambda url, node_id: self.queues)
-        monkeypatch.setattr("dicom_node.node.LEASE_S", 1.0)
+        monkeypatch.setattr("dicom_node.node.node.Outbox", outbox)
+        monkeypatch.setattr("dicom_node.node.node.Dispatcher", lambda url, node_id: self.queues)
+        monkeypatch.setattr("dicom_node.node.node.LEASE_S", 1.0)
         monkeypatch.setattr("dicom_node.jobs.reconcile.ACTIVE_S", 0.1)
         monkeypatch.setattr("dicom_node.jobs.reconcile.TROUBLE_S", 0.2)
         monkeypatch.setattr("dicom_node.intake.tracker.RETRY_S", 0.2)

@@ -18,8 +18,8 @@ sys.path[0] = str(Path(__file__).parents[3])  # beside this file's folders lies 
 from kombu.transport import redis as kombu_redis  # noqa: E402
 
 import dicom_node.cli  # noqa: E402
-import dicom_node.node  # noqa: E402
-import dicom_node.supervise  # noqa: E402
+import dicom_node.node.node  # noqa: E402
+import dicom_node.node.supervise  # noqa: E402
 import worker.app  # noqa: E402
 import worker.listening  # noqa: E402
 from dicom_node.deliver.outbox import Outbox  # noqa: E402
@@ -33,7 +33,7 @@ HEARTBEAT_S = 0.3
 LEASE_S = float(os.environ.get("FAULTS_LEASE_S", "3"))
 
 
-class OurWorker(dicom_node.supervise.WorkerProcess):
+class OurWorker(dicom_node.node.supervise.WorkerProcess):
     """A worker that is this program too."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -67,13 +67,13 @@ def main() -> None:
     """Run the command line."""
     fake = FakeRegistry(ORDERS)
     registry.installed, registry.load, weights.verify = fake.installed, fake.load, lambda: ""
-    dicom_node.node.LEASE_S = LEASE_S
-    dicom_node.node.Outbox = partial(
+    dicom_node.node.node.LEASE_S = LEASE_S
+    dicom_node.node.node.Outbox = partial(
         Outbox, pace=Pace(first_s=0.2, cap_s=1, look_first_s=0.1, look_cap_s=0.5)
     )
-    dicom_node.supervise.WorkerProcess = OurWorker
-    dicom_node.supervise.LOOK_S = 0.1
-    dicom_node.supervise.RESTART_WAIT_S = (0.1,)
+    dicom_node.node.supervise.WorkerProcess = OurWorker
+    dicom_node.node.supervise.LOOK_S = 0.1
+    dicom_node.node.supervise.RESTART_WAIT_S = (0.1,)
     reconcile.ACTIVE_S = 0.1
     feed.PING_S, feed.LONGEST_PAUSE_S = 1.0, 1.0
     worker.listening.LOOK_S = 1.0

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.jobs.broker import read_url
 from dicom_node.jobs.dispatch import connect
 from dicom_node.jobs.states import JobState
+from dicom_node.node.embedded_broker import read_url
 from tests.integration.faults.conftest import Make
 from tests.integration.faults.fake import INFO
 from tests.integration.faults.site import Site

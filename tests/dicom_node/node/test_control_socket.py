@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.control import ControlServer, ask
 from dicom_node.errors import NodeError, NotFoundError
+from dicom_node.node.control_socket import ControlServer, ask
 
 
 def test_command_reaches_the_node_and_its_answer_comes_back(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_node_that_stumbles_still_answers(tmp_path: Path) -> None:
 def test_node_that_takes_too_long_is_not_said_to_be_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dicom_node.control.ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("dicom_node.node.control_socket.ANSWER_TIMEOUT_S", 0.1)
     asked = threading.Event()
     server = ControlServer(tmp_path, lambda verb, identifier, given: str(asked.wait(10)))
     server.start()
@@ -78,6 +78,6 @@ def test_user_without_rights_is_told_so(tmp_path: Path, monkeypatch: pytest.Monk
     def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("dicom_node.control.os.open", refuse)
+    monkeypatch.setattr("dicom_node.node.control_socket.os.open", refuse)
     with pytest.raises(NodeError, match="only the user that runs the node may steer it"):
         ask(tmp_path, "hold", "abcd")

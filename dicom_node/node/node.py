@@ -15,7 +15,6 @@ from typing import Any
 
 from dicom_node import __version__
 from dicom_node.config import Settings
-from dicom_node.control import ControlServer
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.answers import Commitments
 from dicom_node.deliver.outbox import Outbox
@@ -30,6 +29,8 @@ from dicom_node.jobs.retention import Removed, Retention
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
+from dicom_node.node.control_socket import ControlServer
+from dicom_node.node.steering import Steering
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.commitment import Terms
 from dicom_node.receive.limits import Limits
@@ -38,7 +39,6 @@ from dicom_node.receive.tls import ServerTls
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest
 from dicom_node.spool.spool import Spool, sync_folder
-from dicom_node.steering import Steering
 from dicom_node.worklog.metrics import Metrics
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo

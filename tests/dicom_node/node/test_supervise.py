@@ -4,11 +4,11 @@ import subprocess
 import sys
 import threading
 
-from dicom_node.supervise import stop_without
+from dicom_node.node.supervise import stop_without
 
 CHILD = """
 import sys, threading
-from dicom_node.supervise import stop_without
+from dicom_node.node.supervise import stop_without
 
 stop = threading.Event()
 stop_without(int(sys.argv[1]), stop)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from dicom_node.config import ENV_PREFIX, Settings
 from dicom_node.errors import BrokerError
-from dicom_node.jobs.broker import EmbeddedBroker
-from dicom_node.node import Node
+from dicom_node.node.embedded_broker import EmbeddedBroker
+from dicom_node.node.node import Node
 from dicom_node.spool.spool import Spool
 from dicom_node.worklog.records import Record
 from dicom_node.worklog.writer import Worklog

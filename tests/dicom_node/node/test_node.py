@@ -12,15 +12,15 @@ import pytest
 from factories import mr_series
 
 from dicom_node.config import load_settings
-from dicom_node.control import ask
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.scu import send_files
 from dicom_node.errors import NodeError, NotFoundError, PortTakenError, SpoolError
-from dicom_node.jobs.broker import EmbeddedBroker
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.jobs.why import why
-from dicom_node.node import Node
+from dicom_node.node.control_socket import ask
+from dicom_node.node.embedded_broker import EmbeddedBroker
+from dicom_node.node.node import Node
 from dicom_node.results.manifest import Manifest, ResultObject
 from pipelines.types import PipelineInfo
 

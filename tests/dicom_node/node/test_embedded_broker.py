@@ -14,8 +14,8 @@ import pytest
 from kombu import Connection
 
 from dicom_node.errors import BrokerError
-from dicom_node.jobs.broker import EmbeddedBroker, read_url
 from dicom_node.jobs.dispatch import Dispatcher, connect, redacted
+from dicom_node.node.embedded_broker import EmbeddedBroker, read_url
 
 pytestmark = pytest.mark.integration
 
@@ -108,7 +108,7 @@ def test_second_owner_is_refused_and_leaves_the_server_alone(broker: EmbeddedBro
 OWNER = """
 import os, sys
 from pathlib import Path
-from dicom_node.jobs.broker import EmbeddedBroker
+from dicom_node.node.embedded_broker import EmbeddedBroker
 broker = EmbeddedBroker(Path(sys.argv[1]))
 broker.start()
 os.kill(os.getpid(), 9)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rig import header
 
-from dicom_node.check import check_node
 from dicom_node.config import Settings
 from dicom_node.jobs.keeping import DAY_S
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
+from dicom_node.node.probes import check_node
 from dicom_node.spool.promises import promise
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.commitment import PUSH_MODEL
