@@ -158,8 +158,8 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Which phantom.")] = 7,
 ) -> None:
     """Show the whole way on this machine: phantom studies go in over DICOM, results come back to a small PACS."""
-    from dicom_node.demo import Demo, scratch_folder
-    from dicom_node.demo_studies import Study
+    from dicom_node.demo.demonstration import Demo, scratch_folder
+    from dicom_node.demo.studies import Study
     from pipelines.phantoms.flair import flair_phantom
     from pipelines.phantoms.orbits import geometric_orbits
     from pipelines.registry import installed

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.receive.archive import Archive
+from dicom_node.demo.archive import Archive
 from tests.integration.systems import Orthanc
 
 

@@ -13,7 +13,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.filebase import DicomBytesIO
 
-from dicom_node.demo_studies import sides_judged
+from dicom_node.demo.studies import sides_judged
 from dicom_node.series.writer import write_series
 from pipelines.phantoms.orbits import geometric_orbits
 from pipelines.types import Laterality, Volume

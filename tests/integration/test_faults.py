@@ -10,7 +10,7 @@ from pydicom import dcmread
 
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.scu import send_files
-from dicom_node.receive.archive import Archive
+from dicom_node.demo.archive import Archive
 from dicom_node.series.writer import write_series
 from pipelines.phantoms.flair import flair_phantom
 from tests.integration.systems import RunningNode, wait_until

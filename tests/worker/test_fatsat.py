@@ -13,7 +13,7 @@ import pytest
 import torch
 from pydicom import Dataset, dcmread
 
-from dicom_node.demo_studies import sides_judged
+from dicom_node.demo.studies import sides_judged
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest
 from dicom_node.results.preview import mask_frames

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from factories import volume
 
-from dicom_node.demo_studies import HEATMAP, Study, sides_judged
+from dicom_node.demo.studies import HEATMAP, Study, sides_judged
 from dicom_node.results.build import build_results
 from dicom_node.results.context import ResultContext
 from dicom_node.series.volume import load_series

@@ -23,9 +23,9 @@ from rich.text import Text
 
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.scu import echo, send_files
-from dicom_node.demo_studies import EXPECTED, Study
+from dicom_node.demo.archive import Archive
+from dicom_node.demo.studies import EXPECTED, Study
 from dicom_node.errors import DeliveryError, NodeError
-from dicom_node.receive.archive import Archive
 from dicom_node.worklog.follow import records
 from dicom_node.worklog.records import Record
 
