@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dicom_node import __version__
-from dicom_node.config import ResultsSection
+from dicom_node.config.sections import ResultsSection
 from dicom_node.errors import ResultError
 from dicom_node.jobs.store import job_identity
 from dicom_node.results.context import ResultContext

@@ -13,7 +13,7 @@ from dicom_node.errors import UnreadableError
 from pipelines.errors import PipelineError
 
 if TYPE_CHECKING:
-    from dicom_node.config import Settings
+    from dicom_node.config.settings import Settings
     from dicom_node.worklog.records import Record
 
 # Without markup: what is printed may come from files and peers, and "[node] port" is meant as it is.
@@ -43,7 +43,7 @@ PointsOption = Annotated[
 
 def settings_of(config: Path | None) -> Settings:
     """Return the configuration of ``--config``, or the defaults."""
-    from dicom_node.config import load_settings
+    from dicom_node.config.settings import load_settings
 
     return load_settings(config)
 

@@ -19,7 +19,7 @@ from dicom_node.commands.console import (
 from dicom_node.errors import NotFoundError, UnreadableError
 
 if TYPE_CHECKING:
-    from dicom_node.config import Settings
+    from dicom_node.config.settings import Settings
     from dicom_node.results.manifest import Manifest
     from dicom_node.series.headers import ImageHeader
 

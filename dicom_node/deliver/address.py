@@ -11,7 +11,7 @@ from dicom_node.errors import AddressError, ConfigError
 from dicom_node.standard.titles import fault_of_title
 
 if TYPE_CHECKING:
-    from dicom_node.config import Destination
+    from dicom_node.config.sections import Destination
 
 FORM = "AET@HOST:PORT, for example ORTHANC@pacs.example.org:4242"
 LAST_PORT = 65535

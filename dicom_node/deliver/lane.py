@@ -25,7 +25,7 @@ from dicom_node.standard.status import PROCESSING_FAILURE
 from dicom_node.worklog.writer import Worklog
 
 if TYPE_CHECKING:
-    from dicom_node.config import Destination
+    from dicom_node.config.sections import Destination
 
 LONGEST_SLEEP_S = 3600.0
 CLOCK_STEP_S = 1.0

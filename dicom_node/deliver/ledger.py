@@ -18,7 +18,7 @@ from dicom_node.spool.receipts import Receipt, append_receipts, read_receipts
 from dicom_node.spool.spool import Spool
 
 if TYPE_CHECKING:
-    from dicom_node.config import Destination
+    from dicom_node.config.sections import Destination
 
 ORDER = (
     "seg",

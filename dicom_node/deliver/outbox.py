@@ -22,7 +22,7 @@ from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
 
 if TYPE_CHECKING:
-    from dicom_node.config import Destination
+    from dicom_node.config.sections import Destination
 
 STOP_TIMEOUT_S = 10.0
 DEFAULT_PACE = Pace()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from dicom_node.config import Settings
+from dicom_node.config.settings import Settings
 from dicom_node.errors import NodeError
 from dicom_node.intake.arrivals import Arrivals
 from dicom_node.intake.filing import FiledImage, Filer

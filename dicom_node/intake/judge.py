@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from dicom_node.config import Settings
+from dicom_node.config.settings import Settings
 from dicom_node.errors import StateError
 from dicom_node.intake.arrivals import Arrivals
 from dicom_node.jobs.rebuild import FOUND

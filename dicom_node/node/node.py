@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node import __version__
-from dicom_node.config import Settings
+from dicom_node.config.settings import Settings
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.answers import Commitments
 from dicom_node.deliver.outbox import Outbox

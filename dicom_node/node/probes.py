@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import redis
 
-from dicom_node.config import Settings
+from dicom_node.config.settings import Settings
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.commitment import offer
 from dicom_node.deliver.scu import echo

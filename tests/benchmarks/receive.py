@@ -56,7 +56,7 @@ sys.stdin.read()
 WHOLE_NODE = """
 import sys
 from pathlib import Path
-from dicom_node.config import load_settings
+from dicom_node.config.settings import load_settings
 from dicom_node.intake.intake import Intake
 from dicom_node.jobs.store import Store
 from dicom_node.receive.admission import Admission, Gate

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trustme
 
-from dicom_node.config import Settings
+from dicom_node.config.settings import Settings
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import DEFAULT_TIMEOUTS
 from dicom_node.deliver.scu import send_files

@@ -17,7 +17,7 @@ from pynetdicom.sop_class import (
     SegmentationStorage,
 )
 
-from dicom_node.config import Destination
+from dicom_node.config.sections import Destination
 from dicom_node.deliver.ledger import Change, Ledger
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.pace import Pace

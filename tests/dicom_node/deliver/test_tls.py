@@ -6,7 +6,7 @@ import ssl
 import pytest
 import trustme
 
-from dicom_node.config import Destination
+from dicom_node.config.sections import Destination
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import TlsError, UnreachableError
 from dicom_node.deliver.confirm import Instance, c_find_missing

@@ -13,7 +13,7 @@ from factories import mr_series
 from pydicom import dcmread
 from rig import JobsRig, message_of
 
-from dicom_node.config import load_settings
+from dicom_node.config.settings import load_settings
 from dicom_node.errors import StateError
 from dicom_node.intake.filing import FiledImage
 from dicom_node.intake.intake import BEHIND, CAUGHT_UP, Intake

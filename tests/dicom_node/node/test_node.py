@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from factories import mr_series
 
-from dicom_node.config import load_settings
+from dicom_node.config.settings import load_settings
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.scu import send_files
 from dicom_node.errors import NodeError, NotFoundError, PortTakenError, SpoolError

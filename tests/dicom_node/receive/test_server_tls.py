@@ -11,7 +11,7 @@ import trustme
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE
 
-from dicom_node.config import load_settings
+from dicom_node.config.settings import load_settings
 from dicom_node.errors import ConfigError
 from dicom_node.node.probes import check_node
 from dicom_node.receive.tls import ServerTls

@@ -19,7 +19,7 @@ import pytest
 from pydicom import dcmread
 from pynetdicom.sop_class import BasicTextSRStorage
 
-from dicom_node.config import load_settings
+from dicom_node.config.settings import load_settings
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import Timeouts
 from dicom_node.deliver.outbox import Outbox

@@ -17,7 +17,7 @@ from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 from rig import message_of
 
-from dicom_node.config import load_settings
+from dicom_node.config.settings import load_settings
 from dicom_node.intake.intake import Intake
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState, SeriesState

@@ -4,7 +4,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from dicom_node.config import load_settings
+from dicom_node.config.settings import load_settings
 from dicom_node.errors import ConfigError
 from pipelines.fatsat.settings import default_settings as fatsat_defaults
 from pipelines.flair.settings import default_settings
