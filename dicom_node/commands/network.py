@@ -94,7 +94,7 @@ def _peer(
 ) -> Address:
     """Return the address that a person gave, and how to speak to it."""
     from dicom_node.deliver.address import Address
-    from dicom_node.deliver.tls import Tls
+    from dicom_node.tls import ClientTls
 
-    files = Tls(ca, certificate, key, name) if tls or ca or certificate or key or name else None
+    files = ClientTls(ca, certificate, key, name) if tls or ca or certificate or key or name else None
     return Address.parse(text, files)

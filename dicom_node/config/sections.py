@@ -10,8 +10,8 @@ from urllib.parse import urlencode, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dicom_node.deliver.tls import check_files
 from dicom_node.standard.titles import fault_of_title
+from dicom_node.tls import check_files
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 

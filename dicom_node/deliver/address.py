@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dicom_node.deliver.tls import Tls
 from dicom_node.errors import AddressError, ConfigError
 from dicom_node.standard.titles import fault_of_title
+from dicom_node.tls import ClientTls
 
 if TYPE_CHECKING:
     from dicom_node.config.sections import Destination
@@ -31,7 +31,7 @@ class Address:
     ae_title: str
     host: str
     port: int
-    tls: Tls | None = field(default=None, repr=False)
+    tls: ClientTls | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if reason := fault_of_title(self.ae_title):
@@ -57,11 +57,11 @@ class Address:
     def of(cls, destination: Destination) -> Address:
         """Return the address of a ``[[destination]]``."""
         files = destination.tls
-        tls = Tls(files.ca, files.certificate, files.key, files.name) if files else None
+        tls = ClientTls(files.ca, files.certificate, files.key, files.name) if files else None
         return cls(destination.ae_title, destination.host, destination.port, tls)
 
     @classmethod
-    def parse(cls, text: str, tls: Tls | None = None) -> Address:
+    def parse(cls, text: str, tls: ClientTls | None = None) -> Address:
         """Read ``AET@HOST:PORT``; an IPv6 address stands in brackets.
 
         Raises

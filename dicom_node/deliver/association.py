@@ -19,10 +19,10 @@ from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.checkpoint import Checkpoint
-from dicom_node.deliver.tls import explain
 from dicom_node.errors import ConfigError, DeliveryError
 from dicom_node.standard.contexts import IMPLEMENTATION_CLASS_UID
 from dicom_node.standard.status import CALLED_AE_NOT_RECOGNISED, CALLING_AE_NOT_RECOGNISED
+from dicom_node.tls import explain_peer
 
 MAX_PDU = 131072
 RUN_LOOP_DELAY_S = 0.0002
@@ -191,7 +191,7 @@ def _connection_open(event: evt.Event) -> None:
 
 def _connection_error(address: Address, failure: OSError, timeouts: Timeouts) -> DeliveryError:
     if isinstance(failure, ssl.SSLError) and address.tls is not None:
-        return TlsError(f"{address}: {explain(failure, address.tls, address.host)}")
+        return TlsError(f"{address}: {explain_peer(failure, address.tls, address.host)}")
     if isinstance(failure, ConnectionRefusedError):
         return UnreachableError(
             f"{address}: connection refused; nothing listens on that port, or a firewall refuses it"

@@ -35,10 +35,10 @@ from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.commitment import Terms
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.pool import Receivers
-from dicom_node.receive.tls import ServerTls
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest
 from dicom_node.spool.spool import Spool, sync_folder
+from dicom_node.tls import ServerTls
 from dicom_node.worklog.metrics import Metrics
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo

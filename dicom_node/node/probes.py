@@ -23,8 +23,8 @@ from dicom_node.jobs.dispatch import connect, redacted
 from dicom_node.jobs.keeping import Reason, survey
 from dicom_node.jobs.store import Store
 from dicom_node.node.embedded_broker import read_url
-from dicom_node.receive.tls import ServerTls
 from dicom_node.spool.spool import Spool
+from dicom_node.tls import ServerTls
 
 
 @dataclass(frozen=True)

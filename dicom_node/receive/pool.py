@@ -20,8 +20,8 @@ from dicom_node.receive.commitment import NO_TERMS, Terms
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.listener import listen
 from dicom_node.receive.scp import STOP_WAIT_S, StorageSCP
-from dicom_node.receive.tls import ServerTls
 from dicom_node.spool.spool import Spool
+from dicom_node.tls import ServerTls
 
 LOGGER = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from dicom_node.receive.channel import Channel
 from dicom_node.receive.commitment import Terms
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.scp import StorageSCP
-from dicom_node.receive.tls import ServerTls
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.status import Rejection
+from dicom_node.tls import ServerTls
 
 
 class RemoteGate:

@@ -24,9 +24,9 @@ from dicom_node.receive.limits import Limits
 from dicom_node.receive.server import ReceiveServer
 from dicom_node.receive.services import services
 from dicom_node.receive.storing import Storing
-from dicom_node.receive.tls import explain
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.contexts import IMPLEMENTATION_CLASS_UID, TRANSFER_SYNTAXES, is_storage_class
+from dicom_node.tls import explain_caller
 
 __all__ = ["Association", "ReceiveEvents", "StorageSCP"]
 
@@ -183,7 +183,7 @@ class StorageSCP:
             self._changed.notify_all()
 
     def _on_unsecured(self, address: str, error: OSError) -> None:
-        self._refuse_stranger(address, f"TLS: {explain(error)}")
+        self._refuse_stranger(address, f"TLS: {explain_caller(error)}")
 
     def _refuse_stranger(self, address: str, reason: str) -> None:
         """Report a caller that never got as far as a request."""

@@ -14,7 +14,7 @@ from pynetdicom import AE
 from dicom_node.config.settings import load_settings
 from dicom_node.errors import ConfigError
 from dicom_node.node.probes import check_node
-from dicom_node.receive.tls import ServerTls
+from dicom_node.tls import ServerTls
 
 
 @pytest.fixture(scope="module")

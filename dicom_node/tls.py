@@ -1,4 +1,4 @@
-"""TLS towards a peer: what is offered, what is asked of its certificate, and what went wrong in one line.
+"""TLS both ways, towards peers and for those who call: contexts, and the fault of a handshake in one line.
 
 References
 ----------
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from dicom_node.errors import ConfigError
 
@@ -21,7 +22,7 @@ _NOT_YET_VALID, _EXPIRED = 9, 10
 _NOT_TRUSTED = frozenset({2, 18, 19, 20, 21})
 _OTHER_NAME = frozenset({62, 64})
 
-_REASONS = {
+_REASONS_OF_PEERS = {
     "WRONG_VERSION_NUMBER": "does not speak TLS on that port",
     "HTTP_REQUEST": "does not speak TLS on that port",
     "RECORD_LAYER_FAILURE": "does not speak TLS on that port",
@@ -36,9 +37,21 @@ _REASONS = {
     "TLSV1_ALERT_DECRYPT_ERROR": "refuses our certificate",
 }
 
+_REASONS_OF_CALLERS = {
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "no client certificate was shown",
+    "WRONG_VERSION_NUMBER": "it does not speak TLS",
+    "HTTP_REQUEST": "it does not speak TLS",
+    "UNSUPPORTED_PROTOCOL": "it offers neither TLS 1.2 nor 1.3",
+    "NO_SHARED_CIPHER": "it has no cipher in common with us",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not know who signed our certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it refuses our certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it refuses our certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it refuses our certificate, which has expired",
+}
+
 
 @dataclass(frozen=True)
-class Tls:
+class ClientTls:
     """How a peer is spoken to over TLS.
 
     Attributes
@@ -82,7 +95,7 @@ class Tls:
 def check_files(where: str, ca: Path | None, certificate: Path | None, key: Path | None) -> None:
     """Raise ConfigError when a file of a ``tls`` table can't be used; the message begins with `where`."""
     try:
-        Tls(ca, certificate, key).context()
+        ClientTls(ca, certificate, key).context()
     except ConfigError as error:
         raise ConfigError(f"{where} {error}") from error
 
@@ -128,16 +141,16 @@ def _no_password() -> bytes:
     raise ConfigError("tls key: it is protected by a password; give one without, readable by this user only")
 
 
-def explain(error: ssl.SSLError, tls: Tls, host: str) -> str:
+def explain_peer(error: ssl.SSLError, tls: ClientTls, host: str) -> str:
     """Say what is wrong between a peer and us, and the way out, to follow the peer's address."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate {_fault(error, tls, host)}"
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return "broke off in the TLS handshake; does that port speak TLS?"
-    return _REASONS.get(error.reason or "", f"TLS fails: {error.reason or 'no reason given'}")
+    return _REASONS_OF_PEERS.get(error.reason or "", f"TLS fails: {error.reason or 'no reason given'}")
 
 
-def _fault(error: ssl.SSLCertVerificationError, tls: Tls, host: str) -> str:
+def _fault(error: ssl.SSLCertVerificationError, tls: ClientTls, host: str) -> str:
     code = error.verify_code
     if code == _EXPIRED:
         return "has expired: it must be renewed there"
@@ -149,3 +162,77 @@ def _fault(error: ssl.SSLCertVerificationError, tls: Tls, host: str) -> str:
         who = f"an authority in {tls.ca}" if tls.ca else "an authority that this system knows"
         return f"is not trusted: {who} must have signed it; set tls ca"
     return f"is not accepted: {error.verify_message}"
+
+
+class ServerFiles(Protocol):
+    """``[accept] tls``."""
+
+    @property
+    def certificate(self) -> Path:
+        """PEM file."""
+
+    @property
+    def key(self) -> Path | None:
+        """PEM file."""
+
+    @property
+    def ca(self) -> Path | None:
+        """PEM file."""
+
+
+@dataclass(frozen=True)
+class ServerTls:
+    """How the node is called over TLS.
+
+    Attributes
+    ----------
+    certificate : Path
+        PEM file of the node's certificate, with its chain.
+    key : Path or None
+        PEM file of its key; None: it is in the certificate's file.
+    ca : Path or None
+        PEM file of the authorities one of which must have signed the callers' certificates; None: callers
+        need none.
+    """
+
+    certificate: Path
+    key: Path | None = None
+    ca: Path | None = None
+
+    @classmethod
+    def of(cls, files: ServerFiles | None) -> ServerTls | None:
+        """Return what the configuration says, if it does."""
+        return cls(files.certificate, files.key, files.ca) if files else None
+
+    def context(self) -> ssl.SSLContext:
+        """Return what connections are accepted with.
+
+        Raises
+        ------
+        ConfigError
+            A file can't be read, or is not what it should be.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(CIPHERS)
+        try:
+            load_certificate(context, self.certificate, self.key)
+            if self.ca is not None:
+                load_authorities(context, self.ca)
+                context.verify_mode = ssl.CERT_REQUIRED
+        except ConfigError as error:
+            raise ConfigError(f"[accept] {error}") from error
+        return context
+
+
+def explain_caller(error: OSError) -> str:
+    """Say why a caller did not get through the handshake."""
+    if isinstance(error, TimeoutError):
+        return "the handshake took too long"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return _REASONS_OF_CALLERS.get(
+            error.reason or "", f"the handshake failed: {error.reason or 'no reason given'}"
+        )
+    return "it broke off in the handshake"

@@ -11,8 +11,8 @@ from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import TlsError, UnreachableError
 from dicom_node.deliver.confirm import Instance, c_find_missing
 from dicom_node.deliver.scu import echo, send_files
-from dicom_node.deliver.tls import Tls
 from dicom_node.errors import ConfigError
+from dicom_node.tls import ClientTls
 
 YESTERDAY = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
 
@@ -46,7 +46,7 @@ def tls_pacs(make_pacs, authority):
 
 
 def address_of(pacs, **tls):
-    return Address("PACS", "127.0.0.1", pacs.port, Tls(**tls))
+    return Address("PACS", "127.0.0.1", pacs.port, ClientTls(**tls))
 
 
 def client_files(authority, folder):
@@ -107,7 +107,7 @@ def test_certificate_of_another_host(tls_pacs, authority, ca, quick):
 
 
 def test_old_versions_are_not_offered(tls_pacs, ca, quick):
-    context = Tls(ca=ca).context()
+    context = ClientTls(ca=ca).context()
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED
@@ -137,12 +137,12 @@ def test_files_that_can_not_be_used(authority, ca, tmp_path, closed_port):
     (tmp_path / "other").mkdir()
     other = client_files(authority, tmp_path / "other")
     for tls, message in (
-        (Tls(ca=tmp_path / "none.pem"), "tls ca .*none.pem: can't be read: No such file"),
-        (Tls(ca=tmp_path / "text.pem"), "no PEM file of certificates"),
-        (Tls(ca=ca, certificate=tmp_path / "none.pem"), "tls certificate .*: can't be read"),
-        (Tls(ca=ca, certificate=tmp_path / "text.pem"), "are no PEM files"),
-        (Tls(ca=ca, certificate=files["certificate"], key=other["key"]), "don't belong together"),
-        (Tls(ca=ca, key=files["key"]), "there is no tls certificate"),
+        (ClientTls(ca=tmp_path / "none.pem"), "tls ca .*none.pem: can't be read: No such file"),
+        (ClientTls(ca=tmp_path / "text.pem"), "no PEM file of certificates"),
+        (ClientTls(ca=ca, certificate=tmp_path / "none.pem"), "tls certificate .*: can't be read"),
+        (ClientTls(ca=ca, certificate=tmp_path / "text.pem"), "are no PEM files"),
+        (ClientTls(ca=ca, certificate=files["certificate"], key=other["key"]), "don't belong together"),
+        (ClientTls(ca=ca, key=files["key"]), "there is no tls certificate"),
     ):
         with pytest.raises(ConfigError, match=message):
             Address("PACS", "h", 1, tls).check_tls()
@@ -160,12 +160,14 @@ def test_protected_key_is_refused_and_nobody_is_asked_for_its_password(authority
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encrypted)
     )
     with pytest.raises(ConfigError, match="protected by a password"):
-        Tls(ca=ca, **files).context()
+        ClientTls(ca=ca, **files).context()
 
 
 def test_address_of_a_destination(tmp_path):
     destination = Destination(
         name="pacs", ae_title="PACS", host="h", port=104, tls={"ca": tmp_path / "ca.pem", "name": "pacs"}
     )
-    assert Address.of(destination) == Address("PACS", "h", 104, Tls(ca=tmp_path / "ca.pem", name="pacs"))
+    assert Address.of(destination) == Address(
+        "PACS", "h", 104, ClientTls(ca=tmp_path / "ca.pem", name="pacs")
+    )
     assert str(Address.of(destination)) == "PACS@h:104"
