@@ -52,7 +52,7 @@ def send(
     """Send DICOM files or folders by C-STORE."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from dicom_node.deliver.scu import send_files
+    from dicom_node.deliver.c_store import send_files
 
     address = _peer(to, tls, tls_ca, tls_cert, tls_key, tls_name)
     files = files_in(paths)
@@ -83,7 +83,7 @@ def echo(
     tls_name: TlsNameOption = "",
 ) -> None:
     """Ask a peer for C-ECHO."""
-    from dicom_node.deliver.scu import echo as c_echo
+    from dicom_node.deliver.c_echo import echo as c_echo
 
     address = _peer(peer, tls, tls_ca, tls_cert, tls_key, tls_name)
     out.print(f"{address} answers in {c_echo(address, calling) * 1000:.0f} ms")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from dicom_node.config.sections import Destination
 from dicom_node.errors import AddressError, ConfigError
 from dicom_node.standard.titles import fault_of_title
 from dicom_node.tls import ClientTls
-
-if TYPE_CHECKING:
-    from dicom_node.config.sections import Destination
 
 FORM = "AET@HOST:PORT, for example ORTHANC@pacs.example.org:4242"
 LAST_PORT = 65535

@@ -18,7 +18,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicom_node.deliver.address import Address
-from dicom_node.deliver.checkpoint import Checkpoint
+from dicom_node.deliver.reactor_pause import ReactorPause
 from dicom_node.errors import ConfigError, DeliveryError
 from dicom_node.standard.contexts import IMPLEMENTATION_CLASS_UID
 from dicom_node.standard.status import CALLED_AE_NOT_RECOGNISED, CALLING_AE_NOT_RECOGNISED
@@ -84,7 +84,7 @@ class _Socket(AssociationSocket):  # type: ignore[misc]
 
 
 class Requestor(AE):  # type: ignore[misc]
-    """An application entity whose associations have a :class:`_Socket` and a :class:`Checkpoint`."""
+    """An application entity whose associations have a :class:`_Socket` and a :class:`ReactorPause`."""
 
     def associate(self, *args: Any, **options: Any) -> Association:
         """Ask for an association, and take a rejection for one however fast it came.
@@ -101,7 +101,7 @@ class Requestor(AE):  # type: ignore[misc]
         return assoc
 
     def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> _Socket:
-        assoc._reactor_checkpoint = Checkpoint(assoc)
+        assoc._reactor_checkpoint = ReactorPause(assoc)
         sock = _Socket(assoc, address=address)
         sock.tls_args = tls_args
         return sock

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from dicom_node.config.sections import Destination
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import DEFAULT_TIMEOUTS, Timeouts
-from dicom_node.deliver.lane import Lane
-from dicom_node.deliver.ledger import SUBSTITUTES, Change, Ledger, is_settled
-from dicom_node.deliver.pace import Pace
-from dicom_node.deliver.transactions import Transactions
+from dicom_node.deliver.backoff import Backoff
+from dicom_node.deliver.commitment_requests import CommitmentRequests
+from dicom_node.deliver.destination_sender import DestinationSender
+from dicom_node.deliver.object_states import SUBSTITUTES, Change, ObjectStates, is_settled
 from dicom_node.errors import ResultError, StateError
 from dicom_node.jobs.schema import JobRow, ObjectRow
 from dicom_node.jobs.states import ObjectState
@@ -21,15 +21,12 @@ from dicom_node.results.manifest import Manifest
 from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
 
-if TYPE_CHECKING:
-    from dicom_node.config.sections import Destination
-
 STOP_TIMEOUT_S = 10.0
-DEFAULT_PACE = Pace()
+DEFAULT_BACKOFF = Backoff()
 
 
 class Outbox:
-    """The node's deliveries: one :class:`~dicom_node.deliver.lane.Lane` for each destination.
+    """The node's deliveries: one :class:`~dicom_node.deliver.destination_sender.DestinationSender` for each destination.
 
     Parameters
     ----------
@@ -46,7 +43,7 @@ class Outbox:
     on_settled : callable
         Called with a job's ID, and whether nothing of it failed, once nothing more will be done for it; on
         the thread that settled it.
-    pace : Pace, optional
+    backoff : Backoff, optional
         Waits between tries.
     timeouts : Timeouts, optional
         Of connections, associations and answers.
@@ -66,13 +63,13 @@ class Outbox:
         ae_title: str,
         worklog: Worklog,
         on_settled: Callable[[str, bool], None],
-        pace: Pace = DEFAULT_PACE,
+        backoff: Backoff = DEFAULT_BACKOFF,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._spool = store, spool
-        self._ledger = Ledger(store, spool, clock)
-        self._transactions = Transactions(store, clock)
+        self._states = ObjectStates(store, spool, clock)
+        self._requests = CommitmentRequests(store, clock)
         self._worklog = worklog
         self._on_settled = on_settled
         self._clock = clock
@@ -82,16 +79,16 @@ class Outbox:
         )  # (job, run, destination), destination "" for the whole job
         for destination in destinations:
             Address.of(destination).check_tls()
-        self._lanes = {
-            destination.name: Lane(
+        self._senders = {
+            destination.name: DestinationSender(
                 destination,
-                ledger=self._ledger,
-                transactions=self._transactions,
+                states=self._states,
+                requests=self._requests,
                 spool=spool,
                 worklog=worklog,
                 ae_title=ae_title,
                 on_change=self._look,
-                pace=pace,
+                backoff=backoff,
                 timeouts=timeouts,
                 clock=clock,
             )
@@ -100,16 +97,16 @@ class Outbox:
 
     def start(self) -> None:
         """Start sending what is due."""
-        for lane in self._lanes.values():
-            lane.start()
+        for sender in self._senders.values():
+            sender.start()
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Stop after the objects that are on their way; what is left is sent after the next start."""
-        for lane in self._lanes.values():
-            lane.stop(0.0)
+        for sender in self._senders.values():
+            sender.stop(0.0)
         deadline = time.monotonic() + timeout_s
-        for lane in self._lanes.values():
-            lane.stop(max(0.0, deadline - time.monotonic()))
+        for sender in self._senders.values():
+            sender.stop(max(0.0, deadline - time.monotonic()))
 
     def add(self, job: JobRow, manifest: Manifest) -> None:
         """Take a finished job: one row for each object that a destination wants.
@@ -123,39 +120,39 @@ class Outbox:
             The database, or a receipt, can't be used.
         """
         expected = 0
-        for lane in self._lanes.values():
-            wanted = set(lane.destination.objects)
+        for sender in self._senders.values():
+            wanted = set(sender.destination.objects)
             objects = [item for item in manifest.objects if item.role in wanted]
             expected += len(objects)
             # The job's run, which is a later one when a run that was given up published after all.
-            self._ledger.enter(job.id, job.run, objects, lane.destination)
-        rows = self._ledger.rows(job.id)
+            self._states.enter(job.id, job.run, objects, sender.destination)
+        rows = self._states.rows(job.id)
         if expected and not rows:
             raise StateError(f"job {job.id[:8]} has moved on from run {job.run}: nothing of it is sent")
         for row in rows:
             if (
                 row.state == ObjectState.REFUSED
                 and row.role in SUBSTITUTES
-                and row.destination in self._lanes
+                and row.destination in self._senders
             ):
-                self._ledger.substitute(row, self._lanes[row.destination].destination)
+                self._states.substitute(row, self._senders[row.destination].destination)
         with self._lock:
             for name, at_destination in _by_destination(rows).items():
                 if all(map(is_settled, at_destination)):
                     self._told.add((job.id, job.run, name))  # its line was written before the restart
         self._look(job.id, run=job.run)
-        for lane in self._lanes.values():
-            lane.notice()
+        for sender in self._senders.values():
+            sender.notice()
 
     def again(self, job_id: str) -> None:
         """Send again what was refused or failed; what a destination holds is not touched."""
-        rows = self._ledger.rows(job_id)
+        rows = self._states.rows(job_id)
         now = self._clock()
         with self._lock:
             self._told = {told for told in self._told if told[0] != job_id}
         for at_destination in _by_destination(rows).values():
             redo = [row for row in at_destination if row.state in (ObjectState.FAILED, ObjectState.REFUSED)]
-            self._ledger.record(
+            self._states.record(
                 [Change(row, ObjectState.PENDING, "asked for by a person", now, 0) for row in redo]
             )
         job = self._store.job(job_id)
@@ -168,8 +165,8 @@ class Outbox:
 
     def wake(self) -> None:
         """Try everything that waits at once, as when a destination is known to be back."""
-        for lane in self._lanes.values():
-            lane.wake()
+        for sender in self._senders.values():
+            sender.wake()
 
     def commitment_reported(
         self, transaction_uid: str, committed: Sequence[str], failed: Mapping[str, int]
@@ -190,21 +187,21 @@ class Outbox:
         bool
             False when there was no such request.
         """
-        destination = self._transactions.answer(transaction_uid, committed, failed)
-        if destination in self._lanes:
-            self._lanes[destination].hear()
+        destination = self._requests.answer(transaction_uid, committed, failed)
+        if destination in self._senders:
+            self._senders[destination].hear()
         return destination is not None
 
     def depths(self) -> Mapping[str, int]:
         """Objects that are not settled, by destination."""
-        return {name: self._ledger.depth(name) for name in self._lanes}
+        return {name: self._states.depth(name) for name in self._senders}
 
     def _look(self, job_id: str, run: int | None = None) -> None:
         """Say once that a job is settled at a destination, and once that it is settled at all of them.
 
         A destination that is no longer configured holds nothing up.
         """
-        rows = [row for row in self._ledger.rows(job_id) if row.destination in self._lanes]
+        rows = [row for row in self._states.rows(job_id) if row.destination in self._senders]
         if rows:
             run = rows[0].run
         if run is None:
@@ -236,7 +233,7 @@ class Outbox:
                 "undelivered", job_id, destination=destination, objects=len(failed), reason=failed[0].reason
             )
             return
-        last_at = self._ledger.last_image_at(job_id)
+        last_at = self._states.last_image_at(job_id)
         self._worklog.write(
             "delivered",
             job_id,

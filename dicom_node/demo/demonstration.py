@@ -22,7 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom_node.deliver.address import Address
-from dicom_node.deliver.scu import echo, send_files
+from dicom_node.deliver.c_echo import echo
+from dicom_node.deliver.c_store import send_files
 from dicom_node.demo.archive import Archive
 from dicom_node.demo.studies import EXPECTED, Study
 from dicom_node.errors import DeliveryError, NodeError

@@ -13,7 +13,7 @@ SeriesOf = Callable[[str], SeriesRow]
 
 
 @dataclass
-class Tally:
+class Untold:
     """Images of one series that no line has told of yet; times are UTC seconds since the epoch."""
 
     images: int = 0
@@ -35,17 +35,17 @@ class Arrivals:
         self._worklog = worklog
         self._series_of = series_of
         self._lock = threading.Lock()
-        self._new: dict[str, Tally] = {}  # by series
+        self._new: dict[str, Untold] = {}  # by series
         self._known: dict[str, tuple[int, int]] = {}  # by association: duplicates, conflicts
         self._brought: dict[str, set[str]] = {}  # by association: series
 
     def count_new(self, association_id: str, series_uid: str, calling_ae: str, at: float) -> None:
         """Count an image that was filed; the association's ID is "" for one found after a restart."""
         with self._lock:
-            tally = self._new.setdefault(series_uid, Tally(first_at=at))
-            tally.images += 1
-            tally.last_at = at
-            tally.calling_ae = calling_ae or tally.calling_ae
+            untold = self._new.setdefault(series_uid, Untold(first_at=at))
+            untold.images += 1
+            untold.last_at = at
+            untold.calling_ae = calling_ae or untold.calling_ae
             if association_id:
                 self._brought.setdefault(association_id, set()).add(series_uid)
 
@@ -72,17 +72,17 @@ class Arrivals:
     def tell_series(self, series_uid: str) -> None:
         """Write what came of a series since the last line about it."""
         with self._lock:
-            tally = self._new.pop(series_uid, None)
-        if tally is None:
+            untold = self._new.pop(series_uid, None)
+        if untold is None:
             return
         series = self._series_of(series_uid)
         self._worklog.write(
             "received",
             series.id,
-            images=tally.images,
-            calling_ae=tally.calling_ae or None,
+            images=untold.images,
+            calling_ae=untold.calling_ae or None,
             series_number=series.series_number,
-            seconds=max(0.0, tally.last_at - tally.first_at),
+            seconds=max(0.0, untold.last_at - untold.first_at),
         )
 
     def _tell_known(self, association_id: str, calling_ae: str) -> None:

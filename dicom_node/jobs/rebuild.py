@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from dicom_node.errors import ResultError, StateError, UnreadableError
-from dicom_node.jobs.record import read_record
+from dicom_node.jobs.job_file import read_record
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import CorruptStateError, Store

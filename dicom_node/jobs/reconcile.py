@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.errors import NodeError, ResultError, StateError
-from dicom_node.jobs.events import Events
-from dicom_node.jobs.feed import Feed, Queues
+from dicom_node.jobs.enqueue import Enqueuer, Queues
 from dicom_node.jobs.leases import Leases
+from dicom_node.jobs.reconciler_events import Events
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Pending, Store
@@ -81,7 +81,7 @@ class Reconciler:
         self._events = events
         self._max_runs = max_runs
         self._clock = clock
-        self._feed = Feed(
+        self._enqueuer = Enqueuer(
             store, dispatcher, message_of=message_of, events=events, lease_s=lease_s, clock=clock
         )
         self._leases = Leases(lease_s, time_limit_s, clock)
@@ -139,7 +139,7 @@ class Reconciler:
         """Hold or abandon a job and take its messages back; a run at work is left to end."""
         with self._stepping:
             job = self._store.move_job(job_id, to, reason, enqueued_at=0.0)
-            self._feed.forget(job)
+            self._enqueuer.forget(job)
         return job
 
     def _work(self) -> None:
@@ -170,8 +170,8 @@ class Reconciler:
             waiting += [job for job in touched.values() if self._bring_on(job.id)]
             for job_id in self._untold.keys() - touched.keys():
                 self._bring_on(job_id)
-            self._feed.step(waiting)
-            return ACTIVE_S if pending or self._untold or self._feed.is_down else IDLE_S
+            self._enqueuer.step(waiting)
+            return ACTIVE_S if pending or self._untold or self._enqueuer.is_down else IDLE_S
 
     def _bring_on(self, job_id: str) -> bool:
         """Look at one job; return True when no worker has begun it. Whatever is wrong with it is only logged."""
@@ -298,11 +298,11 @@ class Reconciler:
                 enqueued_at=0.0,
                 events_read=0,
             )
-            self._feed.forget(job)
+            self._enqueuer.forget(job)
             self._events.job_lost(job, reason)
-            self._feed.step([Pending(job.id, job.pipeline, job.state, job.run, job.enqueued_at)])
+            self._enqueuer.step([Pending(job.id, job.pipeline, job.state, job.run, job.enqueued_at)])
             return
-        self._feed.forget(job)
+        self._enqueuer.forget(job)
         job.run = (
             run  # not yet in the database: until its result is there, the job is given up anew after a crash
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import delete, select
 
 from dicom_node.errors import NodeError, SpoolError
-from dicom_node.jobs.keeping import Keeping, Reason
+from dicom_node.jobs.retention_reasons import Keeping, Reason
 from dicom_node.jobs.schema import CommitmentRow, ImageRow, JobRow, ObjectRow, SeriesRow, TransitionRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store

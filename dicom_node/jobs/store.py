@@ -21,7 +21,7 @@ from dicom_node.errors import NotFoundError, StateError
 from dicom_node.jobs import lookup
 from dicom_node.jobs.database import MADE_AGAIN, CorruptStateError, open_engine, open_session
 from dicom_node.jobs.indexing import NewImage, insert_images, known_images, series_identity
-from dicom_node.jobs.record import write_record
+from dicom_node.jobs.job_file import write_record
 from dicom_node.jobs.schema import Base, ImageRow, JobRow, SeriesRow, TransitionRow
 from dicom_node.jobs.states import (
     JOB_ENDED,

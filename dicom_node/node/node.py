@@ -16,25 +16,25 @@ from typing import Any
 from dicom_node import __version__
 from dicom_node.config.settings import Settings
 from dicom_node.deliver.address import Address
-from dicom_node.deliver.answers import Commitments
+from dicom_node.deliver.commitment_reporter import CommitmentReporter
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.errors import NodeError, ResultError, SpoolError
 from dicom_node.intake.intake import Intake
 from dicom_node.jobs.dispatch import Dispatcher, load_celery, redacted
-from dicom_node.jobs.failure import publish_failure
-from dicom_node.jobs.keeping import DAY_S
+from dicom_node.jobs.failure_report import publish_failure
 from dicom_node.jobs.rebuild import rebuild
 from dicom_node.jobs.reconcile import Reconciler
 from dicom_node.jobs.retention import Removed, Retention
+from dicom_node.jobs.retention_reasons import DAY_S
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
 from dicom_node.node.control_socket import ControlServer
 from dicom_node.node.steering import Steering
 from dicom_node.receive.admission import Admission, Gate
-from dicom_node.receive.commitment import Terms
+from dicom_node.receive.commitment_scp import Terms
 from dicom_node.receive.limits import Limits
-from dicom_node.receive.pool import Receivers
+from dicom_node.receive.receiver_processes import Receivers
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest
 from dicom_node.spool.spool import Spool, sync_folder
@@ -95,7 +95,7 @@ class Node:
             on_settled=self._on_settled,
         )
         keep_s = settings.storage.keep_days * DAY_S
-        self.commitments = Commitments(
+        self.commitments = CommitmentReporter(
             self.spool,
             keep_s,
             map(Address.of, settings.destination),

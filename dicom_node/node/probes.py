@@ -16,11 +16,11 @@ import redis
 
 from dicom_node.config.settings import Settings
 from dicom_node.deliver.address import Address
-from dicom_node.deliver.commitment import offer
-from dicom_node.deliver.scu import echo
+from dicom_node.deliver.c_echo import echo
+from dicom_node.deliver.commitment_scu import offer
 from dicom_node.errors import BrokerError, NodeError, SpoolError
 from dicom_node.jobs.dispatch import connect, redacted
-from dicom_node.jobs.keeping import Reason, survey
+from dicom_node.jobs.retention_reasons import Reason, survey
 from dicom_node.jobs.store import Store
 from dicom_node.node.embedded_broker import read_url
 from dicom_node.spool.spool import Spool

@@ -20,7 +20,7 @@ from pynetdicom.pdu import A_ABORT_RQ
 
 from dicom_node.receive.dimse import ProtocolError
 from dicom_node.receive.limits import Limits
-from dicom_node.receive.messages import Messages, Taker
+from dicom_node.receive.messages import Messages, StoreHandler
 from dicom_node.receive.wire import ClosedError, LateError, Wire
 
 LOGGER = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class SteppedDUL(DULServiceProvider):  # type: ignore[misc]
     def step(self) -> None:
         """Wait for a PDU that pynetdicom has to do something about, and have that done.
 
-        What comes before it, and is the taker's alone, is taken.
+        What comes before it, and is the handler's alone, is taken.
         """
         try:
             if self.state_machine.current_state == CLOSING:
@@ -181,7 +181,7 @@ class SteppedAssociation(PynetdicomAssociation):  # type: ignore[misc]
     def __init__(self, ae: Any, mode: str, limits: Limits) -> None:
         super().__init__(ae, mode)
         self.limits = limits
-        self.taker: Taker | None = None
+        self.store_handler: StoreHandler | None = None
         self.afterwards: list[Callable[[], None]] = []  # to be done once the message at work is answered
         self.dul = SteppedDUL(self)
         self.connection: Any = None

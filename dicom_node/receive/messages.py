@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from pynetdicom.pdu_primitives import P_DATA
 
 from dicom_node.receive import dimse
 from dicom_node.receive.dimse import ProtocolError, StoreRequest
+from dicom_node.receive.limits import Limits
 from dicom_node.receive.wire import LateError
-
-if TYPE_CHECKING:
-    from dicom_node.receive.connection import SteppedAssociation
 
 OTHER_MESSAGE_LIMIT = 16 << 20
 """Bytes that a message other than a C-STORE may have; it is held in memory."""
@@ -21,7 +19,7 @@ COMMAND_LIMIT = 1 << 16
 """Bytes that a command set may have."""
 
 
-class Taker(Protocol):
+class StoreHandler(Protocol):
     """Takes the data sets of an association, fragment by fragment."""
 
     def begin(self, request: StoreRequest) -> None:
@@ -34,10 +32,23 @@ class Taker(Protocol):
         """Return the PDU that answers: the object is on the disk, or it is refused."""
 
 
-class Messages:
-    """Puts P-DATA together: C-STORE goes to the association's taker, everything else to pynetdicom."""
+class MessageAssociation(Protocol):
+    """The association whose messages come in: pynetdicom's parts of it, and ours."""
 
-    def __init__(self, assoc: SteppedAssociation) -> None:
+    limits: Limits
+    store_handler: StoreHandler | None
+    dul: Any
+    """pynetdicom's upper layer: its socket answers, its event queue says whether it has work."""
+    dimse: Any
+    """pynetdicom's DIMSE provider: it gets every message but C-STORE."""
+    _accepted_cx: Any
+    """Presentation contexts that were accepted, by their IDs."""
+
+
+class Messages:
+    """Puts P-DATA together: C-STORE goes to the association's handler, everything else to pynetdicom."""
+
+    def __init__(self, assoc: MessageAssociation) -> None:
         self._assoc = assoc
         self._command = bytearray()
         self._request: StoreRequest | None = None
@@ -45,7 +56,7 @@ class Messages:
         self._others = -1  # bytes of the message that pynetdicom is given; -1: none has begun
 
     def take(self, pdu: memoryview) -> bool:
-        """Take the content of a P-DATA-TF PDU, and tell whether all of it was the taker's.
+        """Take the content of a P-DATA-TF PDU, and tell whether all of it was the handler's.
 
         Raises
         ------
@@ -77,27 +88,27 @@ class Messages:
         if context_id not in self._assoc._accepted_cx:
             raise ProtocolError("a message in a presentation context that was not accepted")
         elements = dimse.read_command(command)
-        taker = self._assoc.taker
-        if taker is None or dimse.command_field(elements) != dimse.C_STORE_RQ:
+        handler = self._assoc.store_handler
+        if handler is None or dimse.command_field(elements) != dimse.C_STORE_RQ:
             self._others = 0
             self._pass_on(context_id, control, memoryview(command))
             return
         request = dimse.store_request(context_id, elements)
-        taker.begin(request)
+        handler.begin(request)
         if request.has_data_set:
             self._request = request
         else:
-            self._assoc.dul.socket.send(taker.finish())
+            self._assoc.dul.socket.send(handler.finish())
 
     def _take_data(self, context_id: int, control: int, fragment: memoryview) -> None:
-        taker, request = self._assoc.taker, self._request
-        assert taker is not None and request is not None
+        handler, request = self._assoc.store_handler, self._request
+        assert handler is not None and request is not None
         if context_id != request.context_id:
             raise ProtocolError("a data set in another presentation context than its command")
-        taker.write(fragment)
+        handler.write(fragment)
         if control & dimse.IS_LAST:
             self._request = None
-            self._assoc.dul.socket.send(taker.finish())
+            self._assoc.dul.socket.send(handler.finish())
         else:
             self._check_time("an object")
 

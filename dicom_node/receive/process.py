@@ -3,7 +3,7 @@
 Receiving needs little of the processor but needs it often, at the mercy of Python's global lock; beside the
 filing of images and the deliveries it would wait for that longer than for the disk.
 
-Run by :mod:`dicom_node.receive.pool` as ``python -m dicom_node.receive.process LISTENER CHANNEL``, two
+Run by :mod:`dicom_node.receive.receiver_processes` as ``python -m dicom_node.receive.process LISTENER CHANNEL``, two
 descriptors. It ends with the node, however that ends.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 from dicom_node.receive.admission import Refusal
 from dicom_node.receive.association import Association
 from dicom_node.receive.channel import Channel
-from dicom_node.receive.commitment import Terms
+from dicom_node.receive.commitment_scp import Terms
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.scp import StorageSCP
 from dicom_node.spool.spool import Spool

@@ -19,11 +19,11 @@ from pynetdicom.presentation import PresentationContext
 from dicom_node import __version__
 from dicom_node.receive.admission import Gatekeeper
 from dicom_node.receive.association import Association, ReceiveEvents
-from dicom_node.receive.commitment import NO_TERMS, Terms
+from dicom_node.receive.c_store import CStoreProvider
+from dicom_node.receive.commitment_scp import NO_TERMS, Terms
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.server import ReceiveServer
 from dicom_node.receive.services import services
-from dicom_node.receive.storing import Storing
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.contexts import IMPLEMENTATION_CLASS_UID, TRANSFER_SYNTAXES, is_storage_class
 from dicom_node.tls import explain_caller
@@ -45,7 +45,7 @@ class _Session:
     association: Association
     started: float = field(default_factory=time.monotonic)
     opened: bool = False
-    storing: Storing | None = None
+    c_store: CStoreProvider | None = None
 
 
 class StorageSCP:
@@ -159,7 +159,7 @@ class StorageSCP:
             for cx in assoc.accepted_contexts
             if is_storage_class(cx.abstract_syntax)
         }
-        session.storing = assoc.taker = Storing(
+        session.c_store = assoc.store_handler = CStoreProvider(
             session.association, self.spool, accepted, self.limits.max_object, self._tell
         )
         self._tell("association_opened", session.association)
@@ -174,7 +174,7 @@ class StorageSCP:
         if session.opened:
             if assoc.why_cut_off:
                 self._tell("association_cut", session.association, assoc.why_cut_off)
-            images = session.storing.close() if session.storing else 0
+            images = session.c_store.close() if session.c_store else 0
             seconds = time.monotonic() - session.started
             self._tell("association_ended", session.association, images, seconds)
         self.gate.leave(session.association)

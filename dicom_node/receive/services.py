@@ -8,7 +8,7 @@ from typing import Any
 
 from pynetdicom import evt
 
-from dicom_node.receive.commitment import CommitmentService, Terms
+from dicom_node.receive.commitment_scp import CommitmentService, Terms
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.commitment import PUSH_MODEL
 from dicom_node.standard.contexts import VERIFICATION

@@ -41,7 +41,7 @@ class SpoolFullError(SpoolError):
     """No space is left for what should be written."""
 
 
-class Landing:
+class InboxWriter:
     """The place in the inbox for what one association sends. Used by one thread, one object at a time.
 
     Parameters

@@ -19,14 +19,14 @@ from dicom_node.errors import SpoolError
 from dicom_node.spool.inbox import (
     FILE_MODE,
     NO_SPACE,
-    Landing,
+    InboxWriter,
     SpoolFullError,
     recover,
     sync_folder,
     write_all,
 )
 
-__all__ = ["Landing", "Spool", "SpoolFullError", "sync_folder", "uid_key"]
+__all__ = ["InboxWriter", "Spool", "SpoolFullError", "sync_folder", "uid_key"]
 
 FOLDER_MODE = 0o700
 KEY_LENGTH = 32
@@ -88,7 +88,7 @@ class Spool:
             raise SpoolError(f"{self.root}: can't be used: {error.strerror}") from error
         return usage.used / max(1, usage.used + usage.free) <= self.high_water
 
-    def land(self, association: str) -> Landing:
+    def inbox_writer(self, association: str) -> InboxWriter:
         """Return the place in the inbox for what an association sends.
 
         Parameters
@@ -98,7 +98,7 @@ class Spool:
         """
         if not _OUR_ID.fullmatch(association):
             raise ValueError(f"association ID {association!r}: letters and digits only")
-        return Landing(self.inbox, association)
+        return InboxWriter(self.inbox, association)
 
     def series_folder(self, series_uid: str) -> Path:
         """Return the folder of a series (it need not exist)."""

@@ -39,7 +39,7 @@ import sys
 from pathlib import Path
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.limits import Limits
-from dicom_node.receive.pool import Receivers
+from dicom_node.receive.receiver_processes import Receivers
 from dicom_node.spool.spool import Spool
 
 class Silent:
@@ -61,7 +61,7 @@ from dicom_node.intake.intake import Intake
 from dicom_node.jobs.store import Store
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.limits import Limits
-from dicom_node.receive.pool import Receivers
+from dicom_node.receive.receiver_processes import Receivers
 from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dicom_node.deliver.address import Address
-from dicom_node.deliver.scu import send_files
+from dicom_node.deliver.c_store import send_files
 from dicom_node.demo.archive import Archive
 from dicom_node.series.writer import volume_from_nifti, write_series
 from pipelines.phantoms.flair import AXIAL_2D, Acquisition, flair_phantom

@@ -97,7 +97,7 @@ def test_route_shows_a_description_as_it_is(
 def test_address_is_shown_as_it_was_given(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("dicom_node.deliver.scu.echo", lambda *_: 0.001)
+    monkeypatch.setattr("dicom_node.deliver.c_echo.echo", lambda *_: 0.001)
     monkeypatch.setattr(sys, "argv", ["dicom-node", "echo", "[/A]@localhost:104"])
     with pytest.raises(SystemExit):
         cli.main()

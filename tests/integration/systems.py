@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from dicom_node.deliver.address import Address
-from dicom_node.deliver.scu import echo
+from dicom_node.deliver.c_echo import echo
 from dicom_node.errors import DeliveryError
 
 DICOMWEB_PLUGINS = (

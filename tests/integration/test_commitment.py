@@ -15,7 +15,7 @@ import trustme
 from dicom_node.config.settings import Settings
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import DEFAULT_TIMEOUTS
-from dicom_node.deliver.scu import send_files
+from dicom_node.deliver.c_store import send_files
 from dicom_node.jobs.states import JobState, ObjectState
 from dicom_node.node.node import Node
 from dicom_node.spool.promises import promised_until
@@ -124,7 +124,7 @@ def test_both_commit_to_each_other_over_tls(tmp_path: Path, secure_orthanc: Secu
     try:
         # the node asks, and Orthanc reports on an association of its own
         wait_until(lambda: node.store.job(JOB).state == JobState.DELIVERED, 60, "the job is delivered")
-        rows = node.outbox._ledger.rows(JOB)
+        rows = node.outbox._states.rows(JOB)
         assert [row.state for row in rows] == [ObjectState.CONFIRMED] * 3
 
         # Orthanc asks, and the node reports on an association of its own

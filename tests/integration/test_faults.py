@@ -9,7 +9,7 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.deliver.address import Address
-from dicom_node.deliver.scu import send_files
+from dicom_node.deliver.c_store import send_files
 from dicom_node.demo.archive import Archive
 from dicom_node.series.writer import write_series
 from pipelines.phantoms.flair import flair_phantom

@@ -10,10 +10,10 @@ from pynetdicom.sop_class import SegmentationStorage
 
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import Timeouts, UnreachableError
-from dicom_node.deliver.commitment import CommitmentRefusedError, ask, report_to
+from dicom_node.deliver.commitment_scu import CommitmentRefusedError, ask, report_to
 from dicom_node.errors import DeliveryError
 from dicom_node.jobs.why import why
-from dicom_node.receive.commitment import CommitmentService, Terms
+from dicom_node.receive.commitment_scp import CommitmentService, Terms
 from dicom_node.standard.commitment import (
     PUSH_MODEL,
     PUSH_MODEL_INSTANCE,
@@ -162,13 +162,13 @@ def listening():
 
 
 def states(outbox):
-    return {str(row.state) for row in outbox._ledger.rows(JOB)}
+    return {str(row.state) for row in outbox._states.rows(JOB)}
 
 
 def test_report_on_the_same_association_confirms(bench, committing):
     pacs = committing("same")
     job, manifest = bench.finished_job(["seg", "sr", "text-sr"])
-    outbox = bench.outbox(pacs, confirm="commitment", pace=QUICK_ANSWERS)
+    outbox = bench.outbox(pacs, confirm="commitment", backoff=QUICK_ANSWERS)
     outbox.add(job, manifest)
     bench.wait_settled((JOB, True))
     assert states(outbox) == {"confirmed"}
@@ -230,7 +230,7 @@ def test_answer_that_does_not_come_is_asked_for_again_and_an_answer_to_the_first
     impatient, committing, listening
 ):
     pacs = committing("never")
-    outbox = impatient.outbox(pacs, confirm="commitment", pace=replace(QUICK_ANSWERS, requests=1000))
+    outbox = impatient.outbox(pacs, confirm="commitment", backoff=replace(QUICK_ANSWERS, requests=1000))
     listening(outbox, pacs)
     outbox.add(*impatient.finished_job(["seg", "sr"]))
     pacs.wait(lambda: len(pacs.asked) > 2)
@@ -242,7 +242,7 @@ def test_answer_that_does_not_come_is_asked_for_again_and_an_answer_to_the_first
 
 def test_pacs_that_never_answers_leaves_its_status_and_no_proof(impatient, committing):
     pacs = committing("never")
-    outbox = impatient.outbox(pacs, confirm="commitment", pace=QUICK_ANSWERS)
+    outbox = impatient.outbox(pacs, confirm="commitment", backoff=QUICK_ANSWERS)
     outbox.add(*impatient.finished_job(["seg"]))
     impatient.wait_settled((JOB, True))
     assert states(outbox) == {"sent"}
@@ -260,7 +260,7 @@ def test_object_that_the_pacs_has_not_kept_is_sent_again(bench, committing):
     pacs.judge = lambda uid, nth: 0x0112 if nth == 1 and uid == lost else 0
     job, manifest = bench.finished_job(["seg", "sr"])
     lost = manifest.objects[0].sop_instance_uid
-    outbox = bench.outbox(pacs, confirm="commitment", pace=QUICK_ANSWERS)
+    outbox = bench.outbox(pacs, confirm="commitment", backoff=QUICK_ANSWERS)
     outbox.add(job, manifest)
     bench.wait_settled((JOB, True))
     assert states(outbox) == {"confirmed"}
@@ -274,10 +274,10 @@ def test_object_that_the_pacs_has_not_kept_is_sent_again(bench, committing):
 def test_object_that_is_never_kept_is_given_up_by_name(bench, committing):
     pacs = committing("same")
     pacs.judge = lambda uid, nth: 0x0112
-    outbox = bench.outbox(pacs, confirm="commitment", pace=QUICK_ANSWERS)
+    outbox = bench.outbox(pacs, confirm="commitment", backoff=QUICK_ANSWERS)
     outbox.add(*bench.finished_job(["seg"]))
     bench.wait_settled((JOB, False))
-    (row,) = outbox._ledger.rows(JOB)
+    (row,) = outbox._states.rows(JOB)
     assert (row.state, row.reason) == ("failed", "no commitment: 0112 no such SOP instance")
     assert len(pacs.received) == FAST.sends
 
@@ -288,10 +288,10 @@ def test_reason_that_no_sending_mends_fails_at_once(bench, committing, reason):
     job, manifest = bench.finished_job(["seg", "sr"])
     seg = next(item.sop_instance_uid for item in manifest.objects if item.role == "seg")
     pacs.judge = lambda uid, nth: reason if uid == seg else 0
-    outbox = bench.outbox(pacs, confirm="commitment", pace=QUICK_ANSWERS)
+    outbox = bench.outbox(pacs, confirm="commitment", backoff=QUICK_ANSWERS)
     outbox.add(job, manifest)
     bench.wait_settled((JOB, False))
-    assert {row.role: str(row.state) for row in outbox._ledger.rows(JOB)} == {
+    assert {row.role: str(row.state) for row in outbox._states.rows(JOB)} == {
         "seg": "failed",
         "sr": "confirmed",
     }
@@ -303,7 +303,7 @@ def test_reason_that_no_sending_mends_fails_at_once(bench, committing, reason):
 def test_reason_of_the_moment_is_asked_about_again(bench, committing, reason):
     pacs = committing("same")
     pacs.judge = lambda uid, nth: reason if nth < 3 else 0
-    outbox = bench.outbox(pacs, confirm="commitment", pace=QUICK_ANSWERS)
+    outbox = bench.outbox(pacs, confirm="commitment", backoff=QUICK_ANSWERS)
     outbox.add(*bench.finished_job(["seg"]))
     bench.wait_settled((JOB, True))
     assert states(outbox) == {"confirmed"}
@@ -322,7 +322,7 @@ def test_pacs_without_commitment_counts_as_delivered_without_proof(bench, make_p
 def test_request_that_is_not_taken_now_is_made_again(bench, committing):
     pacs = committing("same")
     pacs.action_status = 0x0213
-    outbox = bench.outbox(pacs, confirm="commitment", pace=replace(QUICK_ANSWERS, requests=1000))
+    outbox = bench.outbox(pacs, confirm="commitment", backoff=replace(QUICK_ANSWERS, requests=1000))
     outbox.add(*bench.finished_job(["seg"]))
     pacs.wait(lambda: len(pacs.asked) > 1)
     pacs.action_status = 0
@@ -345,7 +345,7 @@ def test_dead_pacs_is_tried_again(bench, committing):
     pacs = committing("same")
     job, manifest = bench.finished_job(["seg"])
     pacs.before_store = lambda event: setattr(pacs, "action_status", 0)
-    outbox = bench.outbox(pacs, confirm="commitment", pace=QUICK_ANSWERS)
+    outbox = bench.outbox(pacs, confirm="commitment", backoff=QUICK_ANSWERS)
     pacs.stop()
     outbox.add(job, manifest)
     bench.wait_event("delivery-retry")
@@ -364,9 +364,9 @@ def test_pacs_that_is_away_after_it_took_the_objects_has_not_been_asked(bench, c
             raise UnreachableError(f"{address}: away")
         ask(address, *arguments, **options)
 
-    monkeypatch.setattr("dicom_node.deliver.pledge.ask", ask_in_vain)
+    monkeypatch.setattr("dicom_node.deliver.commitment_prover.ask", ask_in_vain)
     job, manifest = bench.finished_job(["seg"])
-    bench.outbox(pacs, confirm="commitment", pace=QUICK_ANSWERS).add(job, manifest)
+    bench.outbox(pacs, confirm="commitment", backoff=QUICK_ANSWERS).add(job, manifest)
     bench.wait_settled((JOB, True))
     assert bench.events("unproven") == []
     assert len(pacs.asked) == 1

@@ -18,11 +18,11 @@ from pynetdicom.sop_class import (
 )
 
 from dicom_node.config.sections import Destination
-from dicom_node.deliver.ledger import Change, Ledger
+from dicom_node.deliver.backoff import Backoff
+from dicom_node.deliver.c_store import send_files
+from dicom_node.deliver.commitment_requests import CommitmentRequests
+from dicom_node.deliver.object_states import Change, ObjectStates
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.deliver.pace import Pace
-from dicom_node.deliver.scu import send_files
-from dicom_node.deliver.transactions import Transactions
 from dicom_node.errors import ConfigError
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, ObjectState, SeriesState
@@ -34,10 +34,10 @@ from dicom_node.worklog.writer import Worklog
 
 JOB = "ab12cd34" * 4
 STUDY = "1.2.3"
-FAST = Pace(
+FAST = Backoff(
     first_s=0.02, cap_s=0.05, look_first_s=0.02, look_cap_s=0.05, resend_after_s=0.2, uncertain_tries=3
 )
-PATIENT = Pace(first_s=600, cap_s=600, look_first_s=600, look_cap_s=600)
+PATIENT = Backoff(first_s=600, cap_s=600, look_first_s=600, look_cap_s=600)
 CLASSES = {
     "heatmap": SecondaryCaptureImageStorage,
     "text-sr": BasicTextSRStorage,
@@ -99,7 +99,7 @@ class Bench:
             session.add(job)
         return job, manifest
 
-    def outbox(self, *pacs, pace=FAST, start=True, clock=time.time, **options):
+    def outbox(self, *pacs, backoff=FAST, start=True, clock=time.time, **options):
         destinations = [
             Destination(
                 name=f"pacs{number}",
@@ -117,7 +117,7 @@ class Bench:
             ae_title="NODE",
             worklog=self.worklog,
             on_settled=self._settle,
-            pace=pace,
+            backoff=backoff,
             timeouts=self.timeouts,
             clock=clock,
         )
@@ -147,7 +147,7 @@ class Bench:
         return self.events(name)
 
     def states(self, outbox):
-        return {(row.role, row.destination): str(row.state) for row in outbox._ledger.rows(JOB)}
+        return {(row.role, row.destination): str(row.state) for row in outbox._states.rows(JOB)}
 
     def receipts(self, destination="pacs0", job_id=JOB):
         path = self.spool.results / job_id / "delivered" / f"{destination}.jsonl"
@@ -202,7 +202,7 @@ def test_objects_arrive_in_order_with_the_bytes_on_disk_and_are_confirmed(bench,
 def test_dead_destination_delays_no_other(bench, make_pacs, closed_port):
     pacs = make_pacs()
     job, manifest = bench.finished_job()
-    outbox = bench.outbox(closed_port, pacs, pace=PATIENT)
+    outbox = bench.outbox(closed_port, pacs, backoff=PATIENT)
     outbox.add(job, manifest)
     [delivered] = bench.wait_event("delivered")
     assert delivered["destination"] == "pacs1"
@@ -218,7 +218,7 @@ def test_destination_that_comes_back_gets_everything_after_wake(bench, make_pacs
     live, late = make_pacs(), make_pacs()
     late.stop()
     job, manifest = bench.finished_job()
-    outbox = bench.outbox(live, late, pace=PATIENT)
+    outbox = bench.outbox(live, late, backoff=PATIENT)
     outbox.add(job, manifest)
     bench.wait_event("delivery-retry")
     late.start()
@@ -229,7 +229,7 @@ def test_destination_that_comes_back_gets_everything_after_wake(bench, make_pacs
 
 def test_silent_host_is_named_and_tried_again(bench, silent_port):
     job, manifest = bench.finished_job(["text-sr"])
-    bench.outbox(silent_port, pace=PATIENT).add(job, manifest)
+    bench.outbox(silent_port, backoff=PATIENT).add(job, manifest)
     [retry] = bench.wait_event("delivery-retry")
     assert "answered no association within 1 s" in retry["reason"]
 
@@ -349,7 +349,7 @@ def test_object_that_shows_up_late_is_waited_for(bench, make_pacs):
     pacs = make_pacs()
     pacs.visible = lambda uid: pacs.finds >= 6
     job, manifest = bench.finished_job(["text-sr"])
-    bench.outbox(pacs, pace=Pace(look_first_s=0.02, look_cap_s=0.02)).add(job, manifest)
+    bench.outbox(pacs, backoff=Backoff(look_first_s=0.02, look_cap_s=0.02)).add(job, manifest)
     bench.wait_settled((JOB, True))
     assert len(pacs.received) == 1
 
@@ -389,7 +389,7 @@ def test_restart_in_the_middle_sends_nothing_confirmed_twice(bench, make_pacs):
     job, manifest = bench.finished_job()
     heatmaps = uids(manifest, "heatmap")
     pacs.status = lambda uid, sop_class, nth: 0xA700 if uid in heatmaps else 0
-    first = bench.outbox(pacs, pace=PATIENT)
+    first = bench.outbox(pacs, backoff=PATIENT)
     first.add(job, manifest)
     bench.wait_event("confirmed")
     first.stop()
@@ -423,7 +423,7 @@ def test_stop_in_the_middle_of_an_association_leaves_the_rest_for_the_next_start
     assert reached.wait(10)
     stopper = threading.Thread(target=first.stop)
     stopper.start()
-    while not first._lanes["pacs0"]._stopping:
+    while not first._senders["pacs0"]._stopping:
         stopper.join(0.01)
     go_on.set()
     stopper.join()
@@ -439,7 +439,7 @@ def test_receipts_replace_a_lost_database(bench, make_pacs, make_object, dataset
     pacs = make_pacs()
     pacs.visible = lambda uid: pacs.held[uid][1] != f"{STUDY}.0"  # the archive has not filed the heatmaps yet
     job, manifest = bench.finished_job()
-    first = bench.outbox(pacs, pace=PATIENT)
+    first = bench.outbox(pacs, backoff=PATIENT)
     first.add(job, manifest)
     bench.wait_event("confirmed")
     first.stop()
@@ -491,7 +491,7 @@ def test_object_that_makes_the_pacs_break_off_holds_up_no_other(bench, make_pacs
     pacs.before_store = lambda event: (
         event.assoc.abort() if event.request.AffectedSOPInstanceUID == poison else None
     )
-    outbox = bench.outbox(pacs, pace=Pace(first_s=600))
+    outbox = bench.outbox(pacs, backoff=Backoff(first_s=600))
     outbox.add(job, manifest)
     bench.wait_event("confirmed")
     assert set(uids(manifest, "sr", "text-sr")) <= set(pacs.held)
@@ -523,7 +523,7 @@ def test_job_that_no_library_can_send_holds_up_no_other(bench, make_pacs, monkey
             raise TypeError("of the file's bytes")
         return send_files(address, paths, *arguments, **options)
 
-    monkeypatch.setattr("dicom_node.deliver.lane.send_files", send)
+    monkeypatch.setattr("dicom_node.deliver.destination_sender.send_files", send)
     outbox = bench.outbox(pacs, start=False)
     outbox.add(job, manifest)
     outbox.add(good_job, good_manifest)
@@ -535,7 +535,7 @@ def test_job_that_no_library_can_send_holds_up_no_other(bench, make_pacs, monkey
 def test_new_run_takes_the_place_of_the_old_one(bench, make_pacs, closed_port):
     pacs = make_pacs()
     job, manifest = bench.finished_job(["text-sr"])
-    bench.outbox(closed_port, pace=PATIENT, start=False).add(job, manifest)
+    bench.outbox(closed_port, backoff=PATIENT, start=False).add(job, manifest)
     bench.spool.results.joinpath(JOB).rename(bench.spool.results / f"{JOB}.was1")
     with bench.store.session() as session:
         session.get(JobRow, JOB).run = 2
@@ -590,9 +590,9 @@ def test_history_names_every_step_and_the_log_no_patient(bench, make_pacs):
 
 
 def test_waits_double_up_to_a_cap():
-    pace = Pace(first_s=5, cap_s=600, jitter=0)
-    assert [pace.wait_s(n) for n in (1, 2, 3, 7, 8, 1000)] == [5, 10, 20, 320, 600, 600]
-    assert [pace.look_again_s(s) for s in (0, 10, 1000)] == [2, 5, 60]
+    backoff = Backoff(first_s=5, cap_s=600, jitter=0)
+    assert [backoff.wait_s(n) for n in (1, 2, 3, 7, 8, 1000)] == [5, 10, 20, 320, 600, 600]
+    assert [backoff.look_again_s(s) for s in (0, 10, 1000)] == [2, 5, 60]
 
 
 def test_certificate_that_is_not_trusted_waits_for_a_person_and_then_goes_on(bench, make_pacs, tmp_path):
@@ -601,15 +601,15 @@ def test_certificate_that_is_not_trusted_waits_for_a_person_and_then_goes_on(ben
     authority.issue_cert("127.0.0.1").configure_cert(server)
     pacs = make_pacs(tls=server)
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
-    outbox = bench.outbox(pacs, pace=PATIENT, tls={"ca": tmp_path / "ca.pem"})
+    outbox = bench.outbox(pacs, backoff=PATIENT, tls={"ca": tmp_path / "ca.pem"})
     outbox.add(*bench.finished_job(["seg", "sr"]))
     assert "its certificate is not trusted" in bench.wait_event("delivery-retry")[0]["reason"]
-    rows = outbox._ledger.rows(JOB)
+    rows = outbox._states.rows(JOB)
     assert {(row.state, "not trusted" in row.reason) for row in rows} == {("pending", True)}
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     outbox.wake()
     bench.wait_settled((JOB, True))
-    assert {(row.state, row.reason) for row in outbox._ledger.rows(JOB)} == {("confirmed", "")}
+    assert {(row.state, row.reason) for row in outbox._states.rows(JOB)} == {("confirmed", "")}
 
 
 def test_file_of_a_destination_that_is_missing_is_said_at_the_start(bench, make_pacs, tmp_path):
@@ -619,18 +619,18 @@ def test_file_of_a_destination_that_is_missing_is_said_at_the_start(bench, make_
 
 def test_clock_that_was_set_back_leaves_nothing_sent_in_the_future(bench):
     now = [time.time()]
-    ledger = Ledger(bench.store, bench.spool, lambda: now[0])
-    transactions = Transactions(bench.store, lambda: now[0])
+    states = ObjectStates(bench.store, bench.spool, lambda: now[0])
+    requests = CommitmentRequests(bench.store, lambda: now[0])
     job, manifest = bench.finished_job(roles=("sr",))
     destination = Destination(name="pacs", ae_title="PACS", host="localhost", port=104, confirm="commitment")
-    ledger.enter(job.id, 1, manifest.objects, destination)
-    ledger.record([Change(row, ObjectState.SENT, "", now[0]) for row in ledger.rows(job.id)])
+    states.enter(job.id, 1, manifest.objects, destination)
+    states.record([Change(row, ObjectState.SENT, "", now[0]) for row in states.rows(job.id)])
     now[0] -= 365 * 86400.0
-    ledger.hurry("pacs")
-    transactions.enter("1.9", "pacs", job.id, [manifest.objects[0].sop_instance_uid])
-    (row,) = ledger.rows(job.id)
+    states.hurry("pacs")
+    requests.enter("1.9", "pacs", job.id, [manifest.objects[0].sop_instance_uid])
+    (row,) = states.rows(job.id)
     assert row.sent_at == now[0]
-    assert transactions.requests(row) == 1, "a request of now follows what was sent"
+    assert requests.times_asked(row) == 1, "a request of now follows what was sent"
 
 
 def test_clock_that_is_set_back_in_the_middle_of_a_try_makes_the_next_no_later(bench, closed_port):

@@ -9,8 +9,9 @@ import trustme
 from dicom_node.config.sections import Destination
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import TlsError, UnreachableError
-from dicom_node.deliver.confirm import Instance, c_find_missing
-from dicom_node.deliver.scu import echo, send_files
+from dicom_node.deliver.c_echo import echo
+from dicom_node.deliver.c_find import Instance, c_find_missing
+from dicom_node.deliver.c_store import send_files
 from dicom_node.errors import ConfigError
 from dicom_node.tls import ClientTls
 

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from dicom_node.deliver.address import Address
-from dicom_node.deliver.scu import Outcome, SendResult
+from dicom_node.deliver.c_store import Outcome, SendResult
 from dicom_node.demo import demonstration as demo
 from dicom_node.errors import NodeError
 from dicom_node.worklog.writer import Worklog

@@ -349,7 +349,7 @@ def test_files_of_a_crash_are_filed_when_they_were_complete_and_go_when_not(
     start_filer, receive, make_image, told, spool
 ):
     (spool.inbox / "ba9876543210-000007.part").write_bytes(b"half")
-    landing = spool.land("ba9876543210")
+    landing = spool.inbox_writer("ba9876543210")
     landing.begin(_with_preamble(make_image(1)))
     path = landing.finish()
     path.rename(path.with_suffix(".part"))

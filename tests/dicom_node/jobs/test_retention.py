@@ -13,9 +13,9 @@ import pytest
 from rig import header
 
 from dicom_node.errors import SpoolError
-from dicom_node.jobs.keeping import DAY_S, Reason, survey
 from dicom_node.jobs.rebuild import rebuild
 from dicom_node.jobs.retention import Removed, Retention
+from dicom_node.jobs.retention_reasons import DAY_S, Reason, survey
 from dicom_node.jobs.schema import ObjectRow
 from dicom_node.jobs.states import JobState, ObjectState, SeriesState
 from dicom_node.jobs.store import Store

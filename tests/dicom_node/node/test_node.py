@@ -13,7 +13,7 @@ from factories import mr_series
 
 from dicom_node.config.settings import load_settings
 from dicom_node.deliver.address import Address
-from dicom_node.deliver.scu import send_files
+from dicom_node.deliver.c_store import send_files
 from dicom_node.errors import NodeError, NotFoundError, PortTakenError, SpoolError
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store

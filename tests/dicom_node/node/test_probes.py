@@ -10,7 +10,7 @@ import pytest
 from rig import header
 
 from dicom_node.config.settings import Settings
-from dicom_node.jobs.keeping import DAY_S
+from dicom_node.jobs.retention_reasons import DAY_S
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.node.probes import check_node

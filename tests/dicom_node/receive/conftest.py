@@ -14,7 +14,7 @@ from dicom_node.deliver.association import Requestor
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.association import Association
 from dicom_node.receive.limits import Limits
-from dicom_node.receive.pool import Receivers
+from dicom_node.receive.receiver_processes import Receivers
 from dicom_node.spool.spool import Spool
 
 WAIT_S = 20.0

@@ -14,11 +14,11 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context, build_role, evt
 
 from dicom_node.deliver.address import Address
-from dicom_node.deliver.answers import Commitments
 from dicom_node.deliver.association import Timeouts, UnreachableError
-from dicom_node.deliver.pace import Pace
-from dicom_node.receive.commitment import Terms, read_request, write_request
-from dicom_node.receive.keeper import Keeper
+from dicom_node.deliver.backoff import Backoff
+from dicom_node.deliver.commitment_reporter import CommitmentReporter
+from dicom_node.receive.commitment_provider import CommitmentProvider
+from dicom_node.receive.commitment_scp import Terms, read_request, write_request
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.commitment import (
     PUSH_MODEL,
@@ -138,7 +138,7 @@ def test_stranger_has_the_response_once_the_report_is_ready(
 def test_stranger_is_not_kept_waiting_for_the_response_by_a_full_inbox(
     start_scp: Any, asker: Asker, kept: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dicom_node.receive.commitment.PROMPT_S", 0.1)
+    monkeypatch.setattr("dicom_node.receive.commitment_scp.PROMPT_S", 0.1)
     waiting = spool.inbox / "abc-000001.dcm"
     kept.rename(waiting)
     assoc = asker.associate(start_scp(terms=Terms(14 * 86400.0)).port)
@@ -236,23 +236,25 @@ def test_report_without_uids_is_refused(start_scp: Any, recorder: Any, asker: As
     assert recorder.of("commitment_reported") == []
 
 
-QUICK = Pace(first_s=0.05, cap_s=0.1)
+QUICK = Backoff(first_s=0.05, cap_s=0.1)
 
 
 class Answering:
     """The node's side that answers on associations of its own."""
 
-    def __init__(self, spool: Spool, address: Address, reported: Any = None, pace: Pace = QUICK) -> None:
+    def __init__(
+        self, spool: Spool, address: Address, reported: Any = None, backoff: Backoff = QUICK
+    ) -> None:
         self.spool = spool
         self.worklog = Worklog(spool.root)
-        self.commitments = Commitments(
+        self.commitments = CommitmentReporter(
             spool,
             14 * 86400.0,
             [address],
             ae_title="NODE",
             worklog=self.worklog,
             reported=reported or (lambda *_: False),
-            pace=pace,
+            backoff=backoff,
             timeouts=Timeouts(2, 2, 2),
         )
 
@@ -312,7 +314,7 @@ def test_asker_that_is_away_is_tried_again(asker: Asker, kept: Path, spool: Spoo
 def test_asker_that_never_comes_back_is_named(
     asker: Asker, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dicom_node.deliver.answers.TRIES", 2)
+    monkeypatch.setattr("dicom_node.deliver.commitment_reporter.TRIES", 2)
     asker.status = 0x0110
     node = Answering(spool, asker.address)
     write_request(spool, "ASKER", REQUEST)
@@ -334,8 +336,8 @@ def test_asker_that_is_away_is_called_once_for_all_its_requests_and_not_before_i
         calls.append(address.ae_title)
         raise UnreachableError("away")
 
-    monkeypatch.setattr("dicom_node.deliver.answers.report_to", call)
-    node = Answering(spool, asker.address, pace=Pace(first_s=3600.0, cap_s=3600.0))
+    monkeypatch.setattr("dicom_node.deliver.commitment_reporter.report_to", call)
+    node = Answering(spool, asker.address, backoff=Backoff(first_s=3600.0, cap_s=3600.0))
     for _ in range(3):
         write_request(spool, "ASKER", REQUEST)
     for _ in range(20):  # as when others ask again and again
@@ -348,15 +350,15 @@ def test_asker_that_is_away_is_called_once_for_all_its_requests_and_not_before_i
 def test_request_that_can_not_be_answered_keeps_no_other_waiting(
     asker: Asker, kept: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit = Keeper.commit
+    commit = CommitmentProvider.commit
 
-    def stumble(keeper: Keeper, request: Request) -> Report:
+    def stumble(provider: CommitmentProvider, request: Request) -> Report:
         if request.transaction_uid == "1.9.2":
             raise RuntimeError
-        return commit(keeper, request)
+        return commit(provider, request)
 
-    monkeypatch.setattr(Keeper, "commit", stumble)
-    monkeypatch.setattr("dicom_node.receive.commitment.secrets.token_hex", lambda _: next(names))
+    monkeypatch.setattr(CommitmentProvider, "commit", stumble)
+    monkeypatch.setattr("dicom_node.receive.commitment_scp.secrets.token_hex", lambda _: next(names))
     names = iter("ab")
     node = Answering(spool, asker.address)
     write_request(spool, "ASKER", Request("1.9.2", (HERE,)))

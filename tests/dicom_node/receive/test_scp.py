@@ -230,7 +230,7 @@ import sys
 from pathlib import Path
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.limits import Limits
-from dicom_node.receive.pool import Receivers
+from dicom_node.receive.receiver_processes import Receivers
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.contexts import VERIFICATION
 

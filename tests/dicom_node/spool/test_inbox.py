@@ -9,23 +9,23 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import SpoolError
-from dicom_node.spool.inbox import LARGEST_BATCH, Landing, SpoolFullError, recover
+from dicom_node.spool.inbox import LARGEST_BATCH, InboxWriter, SpoolFullError, recover
 
 HEAD = b"\0" * 128 + b"DICMmeta"
 
 
 @pytest.fixture
-def landing(tmp_path):
-    landing = Landing(tmp_path, "0123456789ab")
-    yield landing
-    landing.close()
+def writer(tmp_path):
+    writer = InboxWriter(tmp_path, "0123456789ab")
+    yield writer
+    writer.close()
 
 
-def land(landing, *pieces):
-    landing.begin(HEAD)
+def land(writer, *pieces):
+    writer.begin(HEAD)
     for piece in pieces:
-        landing.write(memoryview(piece))
-    return landing.finish()
+        writer.write(memoryview(piece))
+    return writer.finish()
 
 
 def names(folder):
@@ -47,40 +47,40 @@ def synchronised(monkeypatch):
     return seen
 
 
-def test_finished_file_holds_head_and_data_for_its_owner_only(landing, tmp_path):
-    path = land(landing, b"da", b"ta")
+def test_finished_file_holds_head_and_data_for_its_owner_only(writer, tmp_path):
+    path = land(writer, b"da", b"ta")
     assert path.read_bytes()[128:] == b"DICMmetadata"
     assert path.stat().st_mode & 0o777 == 0o600
-    landing.close()
+    writer.close()
     assert names(tmp_path) == [path.name]
 
 
-def test_name_is_on_the_disk_before_the_content_and_both_before_the_end(landing, synchronised):
-    land(landing, b"data")
+def test_name_is_on_the_disk_before_the_content_and_both_before_the_end(writer, synchronised):
+    land(writer, b"data")
     folder, (name, content) = synchronised
     assert folder == [name] == ["0123456789ab-000001.part"]
     assert content[128:] == b"DICMmetadata"
 
 
-def test_many_files_wait_once_each_and_their_folder_seldom(landing, synchronised):
+def test_many_files_wait_once_each_and_their_folder_seldom(writer, synchronised):
     for _ in range(200):
-        land(landing, b"data")
+        land(writer, b"data")
     folders = [seen for seen in synchronised if isinstance(seen, list)]
     assert len(synchronised) - len(folders) == 200
     assert len(folders) == 9  # for 1, 2, 4, 8, 16, 32 and 64 names, then 64 each
     assert LARGEST_BATCH == 64
 
 
-def test_names_that_were_not_needed_go(landing, tmp_path):
-    paths = [land(landing, b"data") for _ in range(5)]
+def test_names_that_were_not_needed_go(writer, tmp_path):
+    paths = [land(writer, b"data") for _ in range(5)]
     assert len(names(tmp_path)) == 7
-    landing.begin(HEAD)
-    landing.close()
+    writer.begin(HEAD)
+    writer.close()
     assert names(tmp_path) == [path.name for path in paths]
 
 
-def test_file_of_a_power_cut_is_kept_when_it_was_complete(landing, tmp_path):
-    path = land(landing, b"data")
+def test_file_of_a_power_cut_is_kept_when_it_was_complete(writer, tmp_path):
+    path = land(writer, b"data")
     path.rename(path.with_suffix(".part"))  # the rename was not on the disk yet
     assert recover(tmp_path) == (1, 0)
     assert names(tmp_path) == [path.name]
@@ -97,8 +97,8 @@ def test_file_of_a_power_cut_is_kept_when_it_was_complete(landing, tmp_path):
     ],
     ids=["cut off", "too long", "a page not written", "no record", "in the preamble"],
 )
-def test_file_of_a_power_cut_goes_when_it_was_not(damage, landing, tmp_path):
-    path = land(landing, b"data")
+def test_file_of_a_power_cut_goes_when_it_was_not(damage, writer, tmp_path):
+    path = land(writer, b"data")
     path.rename(path.with_suffix(".part"))
     path.with_suffix(".part").write_bytes(damage(path.with_suffix(".part").read_bytes()))
     assert recover(tmp_path) == (0, 1)
@@ -106,26 +106,26 @@ def test_file_of_a_power_cut_goes_when_it_was_not(damage, landing, tmp_path):
 
 
 def test_names_made_ahead_go_after_a_crash_and_are_not_counted(tmp_path):
-    landing = Landing(tmp_path, "0123456789ab")
+    writer = InboxWriter(tmp_path, "0123456789ab")
     for _ in range(3):
-        land(landing, b"data")
-    landing.begin(HEAD)
+        land(writer, b"data")
+    writer.begin(HEAD)
     assert recover(tmp_path) == (0, 1)
     assert [name.endswith(".dcm") for name in names(tmp_path)] == [True] * 3
 
 
 @pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, SpoolFullError), (errno.EIO, SpoolError)])
 @pytest.mark.parametrize("call", ["fsync", "pwrite", "write", "open"])
-def test_failure_leaves_nothing_and_the_next_file_lands(landing, tmp_path, monkeypatch, call, number, kind):
+def test_failure_leaves_nothing_and_the_next_file_lands(writer, tmp_path, monkeypatch, call, number, kind):
     def fail(*arguments, **keywords):
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
         with pytest.raises(SpoolError) as caught:
-            land(landing, b"data")
+            land(writer, b"data")
     assert type(caught.value) is kind
     assert [path for path in tmp_path.iterdir() if path.stat().st_size] == []
-    path = land(landing, b"data")
-    landing.close()
+    path = land(writer, b"data")
+    writer.close()
     assert names(tmp_path) == [path.name]

@@ -36,7 +36,7 @@ def test_root_that_is_a_file_is_one_clear_error(tmp_path):
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "a-b", "a" * 65])
 def test_association_id_that_is_not_ours_is_refused(spool, name):
     with pytest.raises(ValueError, match="letters and digits"):
-        spool.land(name)
+        spool.inbox_writer(name)
 
 
 def test_high_water_decides_on_room(tmp_path):

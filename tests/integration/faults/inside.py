@@ -22,9 +22,9 @@ from pynetdicom.sop_class import BasicTextSRStorage
 from dicom_node.config.settings import load_settings
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import Timeouts
+from dicom_node.deliver.backoff import Backoff
+from dicom_node.deliver.c_store import SendResult, send_files
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.deliver.pace import Pace
-from dicom_node.deliver.scu import SendResult, send_files
 from dicom_node.errors import NodeError
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
@@ -38,7 +38,7 @@ from tests.integration.faults.pacs import Pacs
 from worker.app import note_death_of
 from worker.tasks import Workplace, run_job
 
-PACE = Pace(
+BACKOFF = Backoff(
     first_s=0.1,
     cap_s=0.2,
     look_first_s=0.05,
@@ -121,7 +121,9 @@ class InsideNode:
             **tables,
         }
         self.settings = load_settings(None, settings)
-        outbox = partial(Outbox, pace=PACE, timeouts=timeouts, clock=lambda: time.time() + self.clock_shift_s)
+        outbox = partial(
+            Outbox, pace=BACKOFF, timeouts=timeouts, clock=lambda: time.time() + self.clock_shift_s
+        )
         monkeypatch.setattr("dicom_node.node.node.Outbox", outbox)
         monkeypatch.setattr("dicom_node.node.node.Dispatcher", lambda url, node_id: self.queues)
         monkeypatch.setattr("dicom_node.node.node.LEASE_S", 1.0)

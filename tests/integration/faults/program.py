@@ -22,9 +22,9 @@ import dicom_node.node.node  # noqa: E402
 import dicom_node.node.supervise  # noqa: E402
 import worker.app  # noqa: E402
 import worker.listening  # noqa: E402
+from dicom_node.deliver.backoff import Backoff  # noqa: E402
 from dicom_node.deliver.outbox import Outbox  # noqa: E402
-from dicom_node.deliver.pace import Pace  # noqa: E402
-from dicom_node.jobs import feed, reconcile  # noqa: E402
+from dicom_node.jobs import enqueue, reconcile  # noqa: E402
 from pipelines import registry, weights  # noqa: E402
 from tests.integration.faults.fake import FakeRegistry, Orders  # noqa: E402
 
@@ -69,13 +69,13 @@ def main() -> None:
     registry.installed, registry.load, weights.verify = fake.installed, fake.load, lambda: ""
     dicom_node.node.node.LEASE_S = LEASE_S
     dicom_node.node.node.Outbox = partial(
-        Outbox, pace=Pace(first_s=0.2, cap_s=1, look_first_s=0.1, look_cap_s=0.5)
+        Outbox, backoff=Backoff(first_s=0.2, cap_s=1, look_first_s=0.1, look_cap_s=0.5)
     )
     dicom_node.node.supervise.WorkerProcess = OurWorker
     dicom_node.node.supervise.LOOK_S = 0.1
     dicom_node.node.supervise.RESTART_WAIT_S = (0.1,)
     reconcile.ACTIVE_S = 0.1
-    feed.PING_S, feed.LONGEST_PAUSE_S = 1.0, 1.0
+    enqueue.PING_S, enqueue.LONGEST_PAUSE_S = 1.0, 1.0
     worker.listening.LOOK_S = 1.0
     worker.app.run_job = count_deliveries
     worker.app.run_worker = partial(worker.app.run_worker, heartbeat_s=HEARTBEAT_S)

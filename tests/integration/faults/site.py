@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from dicom_node.deliver.address import Address
-from dicom_node.deliver.scu import SendResult, send_files
+from dicom_node.deliver.c_store import SendResult, send_files
 from dicom_node.errors import DeliveryError, NotFoundError
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState

@@ -10,10 +10,10 @@ from pydicom.uid import generate_uid
 
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import Timeouts, UnreachableError
-from dicom_node.deliver.commitment import CommitmentBrokenError, CommitmentRefusedError, ask
-from dicom_node.deliver.ledger import Change, Ledger
-from dicom_node.deliver.pace import Pace
-from dicom_node.deliver.transactions import Transactions
+from dicom_node.deliver.backoff import Backoff
+from dicom_node.deliver.commitment_requests import CommitmentRequests
+from dicom_node.deliver.commitment_scu import CommitmentBrokenError, CommitmentRefusedError, ask
+from dicom_node.deliver.object_states import Change, ObjectStates
 from dicom_node.jobs.schema import CommitmentRow, ObjectRow
 from dicom_node.jobs.states import ObjectState
 from dicom_node.standard.commitment import (
@@ -43,7 +43,7 @@ FOLLOWING: dict[int, Following] = {
 """What is done about a failure reason (PS3.3 C.14.1.1); about one that is not here, "send again"."""
 
 
-class PledgeProver:
+class CommitmentProver:
     """Asks one destination to commit to what it took."""
 
     def __init__(
@@ -51,17 +51,17 @@ class PledgeProver:
         destination: str,
         address: Address,
         *,
-        ledger: Ledger,
-        transactions: Transactions,
+        states: ObjectStates,
+        requests: CommitmentRequests,
         worklog: Worklog,
         ae_title: str,
-        pace: Pace,
+        backoff: Backoff,
         timeouts: Timeouts,
         clock: Callable[[], float],
     ) -> None:
         self._destination, self._address = destination, address
-        self._ledger, self._transactions, self._worklog = ledger, transactions, worklog
-        self._ae_title, self._pace, self._timeouts, self._clock = ae_title, pace, timeouts, clock
+        self._states, self._requests, self._worklog = states, requests, worklog
+        self._ae_title, self._backoff, self._timeouts, self._clock = ae_title, backoff, timeouts, clock
         self._heard = threading.Event()
 
     def hear(self) -> None:
@@ -76,19 +76,19 @@ class PledgeProver:
         UnreachableError
             The destination can't be reached; nothing is recorded.
         """
-        requests = {row.sop_instance_uid: self._transactions.requests(row) for row in rows}
-        silent = [row for row in rows if requests[row.sop_instance_uid] >= self._pace.requests]
+        requests = {row.sop_instance_uid: self._requests.times_asked(row) for row in rows}
+        silent = [row for row in rows if requests[row.sop_instance_uid] >= self._backoff.requests]
         if silent:
             self._give_up_proof(
-                job_id, silent, f"it gave no answer to {self._pace.requests} requests for commitment"
+                job_id, silent, f"it gave no answer to {self._backoff.requests} requests for commitment"
             )
-        rows = [row for row in rows if requests[row.sop_instance_uid] < self._pace.requests]
+        rows = [row for row in rows if requests[row.sop_instance_uid] < self._backoff.requests]
         if not rows:
             return
         request = Request(
             str(generate_uid()), tuple(Reference(row.sop_class_uid, row.sop_instance_uid) for row in rows)
         )
-        self._transactions.enter(request.transaction_uid, self._destination, job_id, requests)
+        self._requests.enter(request.transaction_uid, self._destination, job_id, requests)
         reason = ""
         try:
             ask(
@@ -100,7 +100,7 @@ class PledgeProver:
                 timeouts=self._timeouts,
             )
         except UnreachableError:  # it was not asked: this must not count as a request without an answer
-            self._transactions.withdraw(request.transaction_uid)
+            self._requests.withdraw(request.transaction_uid)
             raise
         except CommitmentRefusedError as error:
             self._give_up_proof(job_id, rows, str(error))
@@ -108,13 +108,13 @@ class PledgeProver:
         except CommitmentBrokenError as error:
             reason = str(error)
         now = self._clock()
-        self._ledger.record(
+        self._states.record(
             [
                 Change(
                     row,
                     ObjectState.SENT,
                     reason or row.reason,
-                    now + self._pace.answer_s(requests[row.sop_instance_uid] + 1),
+                    now + self._backoff.answer_s(requests[row.sop_instance_uid] + 1),
                 )
                 for row in rows
             ]
@@ -123,14 +123,14 @@ class PledgeProver:
     def settle(self) -> list[str]:
         """Record what follows from the answers that came, and return the jobs that they are about."""
         jobs = []
-        for answer in self._transactions.answered(self._destination):
+        for answer in self._requests.answered(self._destination):
             self._follow(answer)
-            self._transactions.settle(answer.transaction_uid)
+            self._requests.settle(answer.transaction_uid)
             jobs.append(answer.job_id)
         return jobs
 
     def _take(self, report: Report) -> None:
-        self._transactions.answer(
+        self._requests.answer(
             report.transaction_uid,
             [one.sop_instance_uid for one in report.committed],
             {one.sop_instance_uid: reason for one, reason in report.failed.items()},
@@ -139,7 +139,7 @@ class PledgeProver:
     def _follow(self, answer: CommitmentRow) -> None:
         waiting = {
             row.sop_instance_uid: row
-            for row in self._ledger.rows(answer.job_id)
+            for row in self._states.rows(answer.job_id)
             if row.destination == self._destination
             and row.state == ObjectState.SENT
             and row.sop_instance_uid in answer.objects
@@ -150,7 +150,7 @@ class PledgeProver:
         refused = [
             self._change(waiting[uid], reason) for uid, reason in answer.failed.items() if uid in waiting
         ]
-        self._ledger.record(changes + refused)
+        self._states.record(changes + refused)
         if confirmed:
             self._worklog.write(
                 "confirmed", answer.job_id, destination=self._destination, objects=len(confirmed)
@@ -170,16 +170,16 @@ class PledgeProver:
         reason = f"no commitment: {describe(code)}"
         following = FOLLOWING.get(code, "send again")
         if following == "ask again":
-            next_at = now + self._pace.answer_s(max(1, self._transactions.requests(row)))
+            next_at = now + self._backoff.answer_s(max(1, self._requests.times_asked(row)))
             return Change(row, ObjectState.SENT, reason, next_at)
-        times = self._ledger.times_sent(row)
-        if following == "send again" and times < self._pace.sends:
-            return Change(row, ObjectState.PENDING, reason, now + self._pace.wait_s(times), 0)
+        times = self._states.times_sent(row)
+        if following == "send again" and times < self._backoff.sends:
+            return Change(row, ObjectState.PENDING, reason, now + self._backoff.wait_s(times), 0)
         return Change(row, ObjectState.FAILED, reason)
 
     def _give_up_proof(self, job_id: str, rows: list[ObjectRow], why: str) -> None:
         reason = f"{why}: no proof; allow storage commitment for {self._ae_title} there"
-        self._ledger.record([Change(row, ObjectState.SENT, reason) for row in rows])
+        self._states.record([Change(row, ObjectState.SENT, reason) for row in rows])
         self._worklog.write(
             "unproven", job_id, destination=self._destination, objects=len(rows), reason=reason
         )

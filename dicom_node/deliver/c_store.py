@@ -1,13 +1,12 @@
-"""The node as C-STORE and C-ECHO user.
+"""C-STORE towards a peer: files sent as they lie on the disk, and what became of each.
 
 References
 ----------
-DICOM PS3.4 B (storage), PS3.7 9.1.1 (C-STORE) and 9.1.5 (C-ECHO)
+DICOM PS3.4 B (storage), PS3.7 9.1.1 (C-STORE)
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.uid import UID
-from pynetdicom import _config, build_context
+from pynetdicom import _config
 from pynetdicom.association import Association
 
 from dicom_node.deliver.address import Address
@@ -24,12 +23,10 @@ from dicom_node.deliver.association import (
     MAX_PDU,
     NoContextError,
     Timeouts,
-    UnreachableError,
     associate,
 )
 from dicom_node.deliver.payload import Payload, batches, inspect
 from dicom_node.errors import DeliveryError, UnreadableError
-from dicom_node.standard.contexts import VERIFICATION
 from dicom_node.standard.status import (
     PROCESSING_FAILURE,
     SOP_CLASS_NOT_SUPPORTED,
@@ -85,24 +82,6 @@ def outcome_of(status: int) -> Outcome:
     if is_temporary(status) or status == PROCESSING_FAILURE:
         return Outcome.RETRY
     return Outcome.FAILED
-
-
-def echo(address: Address, ae_title: str, *, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> float:
-    """Ask a peer with C-ECHO whether it is there, and return the seconds from connecting to its answer.
-
-    Raises
-    ------
-    DeliveryError
-        It is not, or it does not talk to us; the message says why.
-    """
-    started = time.monotonic()
-    with associate(address, ae_title, [build_context(VERIFICATION)], timeouts=timeouts) as assoc:
-        status = assoc.send_c_echo()
-        if "Status" not in status:
-            raise UnreachableError(f"{address}: took the association and did not answer C-ECHO")
-        if status.Status != 0:
-            raise UnreachableError(f"{address}: answered C-ECHO with {describe(status.Status)}")
-        return time.monotonic() - started
 
 
 def send_files(

@@ -31,7 +31,7 @@ LOOK_S = 0.05
 FOR_EVER = float("inf")
 
 
-class Keeper:
+class CommitmentProvider:
     """Answers requests for commitment.
 
     Parameters

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import Timeouts
-from dicom_node.deliver.confirm import FindBrokenError, FindRefusedError, Instance, c_find_missing
-from dicom_node.deliver.ledger import Change, Ledger
-from dicom_node.deliver.pace import Pace
+from dicom_node.deliver.backoff import Backoff
+from dicom_node.deliver.c_find import FindBrokenError, FindRefusedError, Instance, c_find_missing
+from dicom_node.deliver.object_states import Change, ObjectStates
 from dicom_node.jobs.schema import ObjectRow
 from dicom_node.jobs.states import ObjectState
 from dicom_node.results.manifest import Manifest
@@ -25,17 +25,17 @@ class Prover:
         destination: str,
         address: Address,
         *,
-        ledger: Ledger,
+        states: ObjectStates,
         spool: Spool,
         worklog: Worklog,
         ae_title: str,
-        pace: Pace,
+        backoff: Backoff,
         timeouts: Timeouts,
         clock: Callable[[], float],
     ) -> None:
         self._destination, self._address = destination, address
-        self._ledger, self._spool, self._worklog = ledger, spool, worklog
-        self._ae_title, self._pace, self._timeouts, self._clock = ae_title, pace, timeouts, clock
+        self._states, self._spool, self._worklog = states, spool, worklog
+        self._ae_title, self._backoff, self._timeouts, self._clock = ae_title, backoff, timeouts, clock
         self._broken_finds: Counter[str] = Counter()  # by job
 
     def prove(self, job_id: str, rows: list[ObjectRow]) -> None:
@@ -60,15 +60,15 @@ class Prover:
             return
         except FindBrokenError as error:
             self._broken_finds[job_id] += 1
-            if self._broken_finds[job_id] >= self._pace.find_tries:
+            if self._broken_finds[job_id] >= self._backoff.find_tries:
                 self._give_up_proof(job_id, rows, str(error))
             else:
-                next_at = self._clock() + self._pace.wait_s(self._broken_finds[job_id])
-                self._ledger.record([Change(row, ObjectState.SENT, row.reason, next_at) for row in rows])
+                next_at = self._clock() + self._backoff.wait_s(self._broken_finds[job_id])
+                self._states.record([Change(row, ObjectState.SENT, row.reason, next_at) for row in rows])
             return
         del self._broken_finds[job_id]
         shown = [row for row in rows if row.sop_instance_uid not in missing]
-        self._ledger.record([Change(row, ObjectState.CONFIRMED, row.reason) for row in shown])
+        self._states.record([Change(row, ObjectState.CONFIRMED, row.reason) for row in shown])
         if shown:
             self._worklog.write("confirmed", job_id, destination=self._destination, objects=len(shown))
         self._look_again(job_id, [row for row in rows if row.sop_instance_uid in missing])
@@ -82,7 +82,7 @@ class Prover:
 
     def _give_up_proof(self, job_id: str, rows: list[ObjectRow], why: str) -> None:
         reason = f"{why}: no proof; allow queries by {self._ae_title} there"
-        self._ledger.record([Change(row, ObjectState.SENT, reason) for row in rows])
+        self._states.record([Change(row, ObjectState.SENT, reason) for row in rows])
         self._worklog.write(
             "unproven", job_id, destination=self._destination, objects=len(rows), reason=reason
         )
@@ -95,14 +95,14 @@ class Prover:
         late = []
         for row in missing:
             since_s = now - row.sent_at
-            if since_s < self._pace.resend_after_s:
-                next_at = now + self._pace.look_again_s(since_s)
+            if since_s < self._backoff.resend_after_s:
+                next_at = now + self._backoff.look_again_s(since_s)
                 changes.append(Change(row, ObjectState.SENT, row.reason, next_at))
-            elif (times := self._ledger.times_sent(row)) < self._pace.sends:
+            elif (times := self._states.times_sent(row)) < self._backoff.sends:
                 late.append(Change(row, ObjectState.PENDING, "taken and not shown by C-FIND", now, 0))
             else:
                 late.append(Change(row, ObjectState.FAILED, f"taken {times} times and never shown by C-FIND"))
-        self._ledger.record(changes + late)
+        self._states.record(changes + late)
         if late:
             self._worklog.write(
                 "missing",

@@ -6,17 +6,18 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dicom_node.config.sections import Destination
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import Timeouts, UnreachableError
-from dicom_node.deliver.ledger import NOTHING_OUTSTANDING, Change, Ledger
-from dicom_node.deliver.pace import Pace
-from dicom_node.deliver.pledge import PledgeProver
-from dicom_node.deliver.proof import Prover
-from dicom_node.deliver.scu import Outcome, SendResult, send_files
-from dicom_node.deliver.tally import Tally
-from dicom_node.deliver.transactions import Transactions
+from dicom_node.deliver.backoff import Backoff
+from dicom_node.deliver.c_store import Outcome, SendResult, send_files
+from dicom_node.deliver.commitment_prover import CommitmentProver
+from dicom_node.deliver.commitment_requests import CommitmentRequests
+from dicom_node.deliver.object_states import NOTHING_OUTSTANDING, Change, ObjectStates
+from dicom_node.deliver.prover import Prover
+from dicom_node.deliver.send_summary import SendSummary
 from dicom_node.errors import DeliveryError, NodeError, SpoolError
 from dicom_node.jobs.schema import ObjectRow
 from dicom_node.jobs.states import ObjectState
@@ -24,15 +25,12 @@ from dicom_node.spool.spool import Spool
 from dicom_node.standard.status import PROCESSING_FAILURE
 from dicom_node.worklog.writer import Worklog
 
-if TYPE_CHECKING:
-    from dicom_node.config.sections import Destination
-
 LONGEST_SLEEP_S = 3600.0
 CLOCK_STEP_S = 1.0
 """A clock that goes back by more was set back: times that were noted before lie too far ahead."""
 
 
-class Lane:
+class DestinationSender:
     """Everything that goes to one destination, in one thread, so that a dead destination delays no other.
 
     Parameters
@@ -45,21 +43,21 @@ class Lane:
         self,
         destination: Destination,
         *,
-        ledger: Ledger,
-        transactions: Transactions,
+        states: ObjectStates,
+        requests: CommitmentRequests,
         spool: Spool,
         worklog: Worklog,
         ae_title: str,
         on_change: Callable[[str], None],
-        pace: Pace,
+        backoff: Backoff,
         timeouts: Timeouts,
         clock: Callable[[], float],
     ) -> None:
         self.destination = destination
         self.address = Address.of(destination)
-        self._ledger, self._spool, self._worklog = ledger, spool, worklog
+        self._states, self._spool, self._worklog = states, spool, worklog
         self._ae_title, self._on_change = ae_title, on_change
-        self._pace, self._timeouts, self._clock = pace, timeouts, clock
+        self._backoff, self._timeouts, self._clock = backoff, timeouts, clock
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -70,16 +68,16 @@ class Lane:
         self._failures = 0  # of the destination as a whole, in a row
         self._blocked_until = 0.0
         common: dict[str, Any] = {
-            "ledger": ledger,
+            "states": states,
             "worklog": worklog,
             "ae_title": ae_title,
-            "pace": pace,
+            "backoff": backoff,
             "timeouts": timeouts,
             "clock": clock,
         }
-        self._prover: Prover | PledgeProver
+        self._prover: Prover | CommitmentProver
         if destination.confirm == "commitment":
-            self._prover = PledgeProver(destination.name, self.address, transactions=transactions, **common)
+            self._prover = CommitmentProver(destination.name, self.address, requests=requests, **common)
         else:
             self._prover = Prover(destination.name, self.address, spool=spool, **common)
 
@@ -123,13 +121,13 @@ class Lane:
             try:
                 if hurry:
                     self._blocked_until = 0.0
-                    self._ledger.hurry(self.destination.name)
+                    self._states.hurry(self.destination.name)
                 sleep_s = self._step()
             except Exception as error:  # noqa: BLE001 - the thread's outermost frame: one bad object must not end it
                 self._worklog.write(
                     "warning", name=f"delivery to {self.destination.name}", reason=_said(error)
                 )
-                sleep_s = self._pace.wait_s(4)
+                sleep_s = self._backoff.wait_s(4)
             with self._condition:
                 if not (self._stopping or self._hurry or self._something_new):
                     self._condition.wait(sleep_s)
@@ -140,19 +138,19 @@ class Lane:
         now = self._clock()
         if now < self._latest - CLOCK_STEP_S:
             self._blocked_until = 0.0
-            self._ledger.hurry(name)
+            self._states.hurry(name)
         self._latest = now
         self._unsaid.update(self._prover.settle())
         if self._clock() >= self._blocked_until:
-            for job_id in dict.fromkeys([*self._ledger.due_jobs(name), *self._unsaid]):
+            for job_id in dict.fromkeys([*self._states.due_jobs(name), *self._unsaid]):
                 if self._stopping:
                     break
                 self._deliver(job_id)
                 if self._clock() < self._blocked_until:
                     break
-        next_at = self._ledger.next_at(name)
+        next_at = self._states.next_at(name)
         if self._unsaid:
-            return self._pace.wait_s(1)
+            return self._backoff.wait_s(1)
         if next_at is None:
             return LONGEST_SLEEP_S
         now = self._clock()
@@ -168,8 +166,8 @@ class Lane:
             self._on_change(job_id)
             self._unsaid.discard(job_id)
         except Exception as error:  # noqa: BLE001 - a job whose files were meddled with holds up no other
-            wait_s = self._pace.cap_s
-            self._ledger.postpone(self.destination.name, job_id, self._clock() + wait_s)
+            wait_s = self._backoff.cap_s
+            self._states.postpone(self.destination.name, job_id, self._clock() + wait_s)
             self._worklog.write(
                 "delivery-retry",
                 job_id,
@@ -183,7 +181,7 @@ class Lane:
     def _send(self, job_id: str) -> bool:
         """Send what is due of a job; False when the destination can't be reached."""
         broke_twice = False
-        while rows := self._ledger.due(self.destination.name, job_id, ObjectState.PENDING):
+        while rows := self._states.due(self.destination.name, job_id, ObjectState.PENDING):
             if self._stopping:
                 return False
             done = self._send_once(job_id, rows)
@@ -199,7 +197,7 @@ class Lane:
     def _send_once(self, job_id: str, rows: list[ObjectRow]) -> int | None:
         """Send rows in one association and return how many had their turn; None if there was none."""
         by_path: dict[Path, ObjectRow] = {}
-        tally = Tally()
+        summary = SendSummary()
         done = 0
         for row in rows:
             try:
@@ -207,15 +205,15 @@ class Lane:
             except SpoolError:
                 done += 1
                 reason = "its path leads out of the data folder"
-                tally.failed[row.role, reason] += 1
-                self._ledger.record([Change(row, ObjectState.FAILED, reason)])
+                summary.failed[row.role, reason] += 1
+                self._states.record([Change(row, ObjectState.FAILED, reason)])
 
         def record(result: SendResult) -> None:
             nonlocal done
             if result.outcome is Outcome.RETRY and not result.attempted:
                 return
             done += 1
-            self._record(by_path[result.path], result, tally)
+            self._record(by_path[result.path], result, summary)
 
         started = time.monotonic()
         try:
@@ -231,42 +229,42 @@ class Lane:
             self._block(job_id, str(error), len(rows))
             return None
         finally:
-            tally.write(self._worklog, job_id, self.destination.name, time.monotonic() - started)
+            summary.write(self._worklog, job_id, self.destination.name, time.monotonic() - started)
         if not self._stopping:
             self._failures = 0
         return len(rows) if self._stopping else done
 
-    def _record(self, row: ObjectRow, result: SendResult, tally: Tally) -> None:
+    def _record(self, row: ObjectRow, result: SendResult, summary: SendSummary) -> None:
         """Write down what became of one object, at once: it must not be sent again after a crash."""
         attempts = row.attempts + 1
         outcome = result.outcome
         uncertain = result.status == PROCESSING_FAILURE
-        if outcome is Outcome.RETRY and uncertain and attempts >= self._pace.uncertain_tries:
+        if outcome is Outcome.RETRY and uncertain and attempts >= self._backoff.uncertain_tries:
             outcome = Outcome.FAILED
         if outcome.stored:
             now = self._clock()
             next_at = now if self.destination.confirm != "none" else NOTHING_OUTSTANDING
             change = Change(row, ObjectState.SENT, result.reason, next_at, attempts)
-            tally.stored += 1
+            summary.stored += 1
             if outcome is Outcome.WARNING:
-                tally.warnings[row.role, result.reason] += 1
+                summary.warnings[row.role, result.reason] += 1
         elif outcome is Outcome.RETRY:
-            wait_s = self._pace.wait_s(attempts)
+            wait_s = self._backoff.wait_s(attempts)
             change = Change(row, ObjectState.PENDING, result.reason, self._clock() + wait_s, attempts)
-            tally.waiting[result.reason] += 1
-            tally.wait_s = wait_s
+            summary.waiting[result.reason] += 1
+            summary.wait_s = wait_s
         elif outcome is Outcome.CLASS_REFUSED:
             change = Change(row, ObjectState.REFUSED, result.reason, attempts=attempts)
-            tally.refused[row.role, result.reason] += 1
+            summary.refused[row.role, result.reason] += 1
             # First, so that the job is not settled between the two.
-            self._ledger.substitute(row, self.destination)
+            self._states.substitute(row, self.destination)
         else:
             change = Change(row, ObjectState.FAILED, result.reason, attempts=attempts)
-            tally.failed[row.role, result.reason] += 1
-        self._ledger.record([change])
+            summary.failed[row.role, result.reason] += 1
+        self._states.record([change])
 
     def _prove(self, job_id: str) -> None:
-        rows = self._ledger.due(self.destination.name, job_id, ObjectState.SENT)
+        rows = self._states.due(self.destination.name, job_id, ObjectState.SENT)
         if not rows:
             return
         try:
@@ -278,10 +276,10 @@ class Lane:
     def _block(self, job_id: str, reason: str, objects: int) -> None:
         """Leave the destination alone for a while."""
         self._failures += 1
-        wait_s = self._pace.wait_s(self._failures)
+        wait_s = self._backoff.wait_s(self._failures)
         self._latest = max(self._latest, self._clock())
         self._blocked_until = self._latest + wait_s
-        self._ledger.say_why(self.destination.name, reason)
+        self._states.say_why(self.destination.name, reason)
         self._worklog.write(
             "delivery-retry",
             job_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from dicom_node.deliver.checkpoint import Checkpoint
+from dicom_node.deliver.reactor_pause import ReactorPause
 
 
 class Reactor(threading.Thread):
@@ -12,7 +12,7 @@ class Reactor(threading.Thread):
 
     def __init__(self):
         super().__init__(daemon=True)
-        self.checkpoint = Checkpoint(self)
+        self.checkpoint = ReactorPause(self)
         self.is_between = False
         self.is_asked_to_end = False
 

@@ -11,7 +11,7 @@ from dicom_node.jobs.schema import CommitmentRow, ObjectRow
 from dicom_node.jobs.store import Store
 
 
-class Transactions:
+class CommitmentRequests:
     """The commitments table; every method may be called from any thread."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
@@ -35,7 +35,7 @@ class Transactions:
         with self._store.session() as session:
             session.execute(delete(CommitmentRow).where(CommitmentRow.transaction_uid == transaction_uid))
 
-    def requests(self, row: ObjectRow) -> int:
+    def times_asked(self, row: ObjectRow) -> int:
         """How often commitment to an object was asked for since it was sent the last time."""
         query = select(CommitmentRow.objects).where(
             CommitmentRow.job_id == row.job_id,

@@ -16,7 +16,7 @@ LOOK_S = 0.5
 """How often it is seen whether the thread that should come to the checkpoint has ended."""
 
 
-class Checkpoint(threading.Event):
+class ReactorPause(threading.Event):
     """Takes the place of an association's ``_reactor_checkpoint``: clearing it waits until the reactor is there.
 
     Parameters

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Pace:
+class Backoff:
     """Waits between tries of sending and of looking; all of them end early when somebody wakes the outbox.
 
     Attributes

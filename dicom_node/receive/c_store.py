@@ -19,8 +19,8 @@ from dicom_node.standard.status import (
 )
 
 
-class Storing:
-    """Takes an association's objects (:class:`dicom_node.receive.messages.Taker`), on its thread.
+class CStoreProvider:
+    """Takes an association's objects (:class:`dicom_node.receive.messages.StoreHandler`), on its thread.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Storing:
         self._contexts = contexts
         self._max_object = max_object
         self._tell = tell
-        self._landing = spool.land(association.id)
+        self._writer = spool.inbox_writer(association.id)
         self._request: StoreRequest | None = None
         self._refusal: tuple[int, str] | None = None
         self._comment = ""
@@ -73,7 +73,7 @@ class Storing:
             if not self._spool.has_room():
                 self._refuse(OUT_OF_RESOURCES, f"the disk is over {self._spool.high_water:.0%} full")
                 return
-            self._landing.begin(head)
+            self._writer.begin(head)
         except SpoolError as error:
             self._fail(error)
 
@@ -83,14 +83,14 @@ class Storing:
         if self._refusal is not None:
             return
         if self._length > self._max_object:
-            self._landing.cancel()
+            self._writer.cancel()
             self._refuse(
                 OUT_OF_RESOURCES,
                 f"an object of more than the {self._max_object / 1e6:g} MB of [accept] max_object_mb",
             )
             return
         try:
-            self._landing.write(fragment)
+            self._writer.write(fragment)
         except SpoolError as error:
             self._fail(error)
 
@@ -99,11 +99,11 @@ class Storing:
         request = self._request
         assert request is not None, "begin() comes first"
         if self._refusal is None and not self._length:
-            self._landing.cancel()
+            self._writer.cancel()
             self._refuse(CANNOT_UNDERSTAND, "a C-STORE without a data set")
         if self._refusal is None:
             try:
-                path = self._landing.finish()
+                path = self._writer.finish()
             except SpoolError as error:
                 self._fail(error)
         if self._refusal is not None:
@@ -116,7 +116,7 @@ class Storing:
 
     def close(self) -> int:
         """Remove what is not complete, and return how many images were stored."""
-        self._landing.close()
+        self._writer.close()
         return self._images
 
     def _refuse(self, status: int, reason: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from dicom_node.receive.admission import Gatekeeper
 from dicom_node.receive.association import Association, ReceiveEvents
 from dicom_node.receive.channel import Channel, pair
-from dicom_node.receive.commitment import NO_TERMS, Terms
+from dicom_node.receive.commitment_scp import NO_TERMS, Terms
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.listener import listen
 from dicom_node.receive.scp import STOP_WAIT_S, StorageSCP

@@ -10,11 +10,11 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from rig import header
 
-from dicom_node.jobs.keeping import DAY_S
 from dicom_node.jobs.retention import Removed, Retention
+from dicom_node.jobs.retention_reasons import DAY_S
 from dicom_node.jobs.states import SeriesState
 from dicom_node.jobs.store import Store
-from dicom_node.receive.keeper import Keeper
+from dicom_node.receive.commitment_provider import CommitmentProvider
 from dicom_node.spool.promises import promised_until
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.commitment import Reference, Request
@@ -42,8 +42,8 @@ def spool(tmp_path: Path) -> Spool:
     return spool
 
 
-def keeper(spool: Spool, keep_s: float = 14 * DAY_S, filing_s: float = 10.0) -> Keeper:
-    return Keeper(spool, keep_s, clock=lambda: NOW, filing_s=filing_s)
+def provider(spool: Spool, keep_s: float = 14 * DAY_S, filing_s: float = 10.0) -> CommitmentProvider:
+    return CommitmentProvider(spool, keep_s, clock=lambda: NOW, filing_s=filing_s)
 
 
 def request(*uids: str, sop_class: str = MR) -> Request:
@@ -55,7 +55,7 @@ def failed(report: object) -> dict[str, int]:
 
 
 def test_what_is_there_is_committed_to_and_promised(spool: Spool) -> None:
-    report = keeper(spool).commit(request("1.2.3.1", "1.2.4.1", "1.2.3.1"))
+    report = provider(spool).commit(request("1.2.3.1", "1.2.4.1", "1.2.3.1"))
     assert report.transaction_uid == "1.9.9"
     assert [one.sop_instance_uid for one in report.committed] == ["1.2.3.1", "1.2.4.1"]
     assert (report.failed, report.event_type) == ({}, 1)
@@ -65,26 +65,26 @@ def test_what_is_there_is_committed_to_and_promised(spool: Spool) -> None:
 
 def test_what_is_not_there_is_said_so(spool: Spool) -> None:
     spool.image_path("1.2.3", "1.2.3.2").write_bytes(b"damaged")
-    report = keeper(spool).commit(request("1.2.3.1", "1.2.3.9", "1.2.3.2"))
+    report = provider(spool).commit(request("1.2.3.1", "1.2.3.9", "1.2.3.2"))
     assert [one.sop_instance_uid for one in report.committed] == ["1.2.3.1"]
     assert failed(report) == {"1.2.3.9": 0x0112, "1.2.3.2": 0x0110}
     assert report.event_type == 2
 
 
 def test_other_class_than_the_image_has_is_a_conflict(spool: Spool) -> None:
-    report = keeper(spool).commit(request("1.2.4.1", sop_class="1.2.840.10008.5.1.4.1.1.7"))
+    report = provider(spool).commit(request("1.2.4.1", sop_class="1.2.840.10008.5.1.4.1.1.7"))
     assert failed(report) == {"1.2.4.1": 0x0119}
     assert promised_until(spool.series_folder("1.2.4")) == 0.0
 
 
 def test_kept_for_ever_is_promised_so(spool: Spool) -> None:
-    keeper(spool, keep_s=0).commit(request("1.2.4.1"))
+    provider(spool, keep_s=0).commit(request("1.2.4.1"))
     assert promised_until(spool.series_folder("1.2.4")) == float("inf")
 
 
 def test_promise_that_can_not_be_written_is_not_given(spool: Spool) -> None:
     (spool.series_folder("1.2.4") / "kept-until.part").mkdir()
-    assert failed(keeper(spool).commit(request("1.2.4.1", "1.2.3.1"))) == {"1.2.4.1": 0x0110}
+    assert failed(provider(spool).commit(request("1.2.4.1", "1.2.3.1"))) == {"1.2.4.1": 0x0110}
 
 
 def test_image_that_is_still_being_filed_is_waited_for(spool: Spool) -> None:
@@ -94,14 +94,14 @@ def test_image_that_is_still_being_filed_is_waited_for(spool: Spool) -> None:
     place.parent.mkdir()
     filed = threading.Timer(0.2, lambda: waiting.rename(place))
     filed.start()
-    report = keeper(spool).commit(request("1.2.5.1"))
+    report = provider(spool).commit(request("1.2.5.1"))
     filed.join()
     assert [one.sop_instance_uid for one in report.committed] == ["1.2.5.1"]
 
 
 def test_image_that_is_never_filed_is_not_waited_for_for_ever(spool: Spool) -> None:
     image(spool.inbox / "abc-000001.dcm", "1.2.5.1")
-    assert failed(keeper(spool, filing_s=0.2).commit(request("1.2.5.1"))) == {"1.2.5.1": 0x0112}
+    assert failed(provider(spool, filing_s=0.2).commit(request("1.2.5.1"))) == {"1.2.5.1": 0x0112}
 
 
 def test_series_that_is_removed_between_look_and_promise_is_not_committed_to(
@@ -111,8 +111,8 @@ def test_series_that_is_removed_between_look_and_promise_is_not_committed_to(
         for path in folder.iterdir():
             path.unlink()
 
-    monkeypatch.setattr("dicom_node.receive.keeper.promise", gone)
-    assert failed(keeper(spool).commit(request("1.2.4.1"))) == {"1.2.4.1": 0x0112}
+    monkeypatch.setattr("dicom_node.receive.commitment_provider.promise", gone)
+    assert failed(provider(spool).commit(request("1.2.4.1"))) == {"1.2.4.1": 0x0112}
 
 
 def test_series_that_is_promised_while_it_is_removed_comes_back(
@@ -127,7 +127,7 @@ def test_series_that_is_promised_while_it_is_removed_comes_back(
 
     def promise_first(path: Path, target: Path) -> Path:
         monkeypatch.undo()
-        assert keeper(spool).commit(request("1.2.4.1")).committed
+        assert provider(spool).commit(request("1.2.4.1")).committed
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", promise_first)
@@ -139,7 +139,7 @@ def test_series_that_is_promised_while_it_is_removed_comes_back(
 
 def test_series_that_was_to_come_back_when_the_node_was_killed_does(spool: Spool) -> None:
     store = Store(spool.root / "state.sqlite", spool.jobs)
-    keeper(spool).commit(request("1.2.4.1"))
+    provider(spool).commit(request("1.2.4.1"))
     home = spool.series_folder("1.2.4")
     (spool.root / "removed" / "x").mkdir(parents=True)
     home.rename(spool.root / "removed" / "x" / home.name)

@@ -15,8 +15,9 @@ from pynetdicom.sop_class import (
 )
 
 from dicom_node.deliver.address import Address
+from dicom_node.deliver.c_echo import echo
+from dicom_node.deliver.c_store import Outcome, outcome_of, send_files
 from dicom_node.deliver.payload import MAX_CONTEXTS, Payload, batches
-from dicom_node.deliver.scu import Outcome, echo, outcome_of, send_files
 from dicom_node.errors import DeliveryError
 
 
@@ -155,7 +156,7 @@ def test_unreadable_files_do_not_hinder_the_others(make_pacs, make_object, tmp_p
 
 
 def test_file_that_can_not_be_read_to_its_end_fails(make_pacs, make_object, tmp_path, monkeypatch):
-    from dicom_node.deliver import scu
+    from dicom_node.deliver import c_store as scu
 
     pacs = make_pacs()
     bad, good = tmp_path / "bad.dcm", tmp_path / "good.dcm"

@@ -22,7 +22,7 @@ from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import encode
 
 from dicom_node.errors import SpoolError
-from dicom_node.receive.keeper import Keeper
+from dicom_node.receive.commitment_provider import CommitmentProvider
 from dicom_node.spool.spool import Spool, sync_folder
 from dicom_node.standard.commitment import (
     PUSH_MODEL,
@@ -85,7 +85,7 @@ class CommitmentService:
 
     def __init__(self, spool: Spool, terms: Terms) -> None:
         self._spool = spool
-        self._keeper = Keeper(spool, terms.keep_s)
+        self._provider = CommitmentProvider(spool, terms.keep_s)
         self._known = terms.known
 
     def asked(self, event: Any, tell: Tell) -> Answer:
@@ -110,8 +110,8 @@ class CommitmentService:
         else:
             # Where that takes a moment only, the report is ready before the response: both then reach the asker
             # together, which may release as soon as it has the response.
-            is_filed = self._keeper.wait_filed(request, PROMPT_S)
-            report = self._keeper.commit_now(request) if is_filed else None
+            is_filed = self._provider.wait_filed(request, PROMPT_S)
+            report = self._provider.commit_now(request) if is_filed else None
             assoc.afterwards.append(lambda: self._answer_here(assoc, event.context, request, report, tell))
         return SUCCESS, None
 
@@ -133,7 +133,7 @@ class CommitmentService:
         self, assoc: Any, context: Any, request: Request, report: Report | None, tell: Tell
     ) -> None:
         """Send the report after the response; the peer's answer to it is not waited for."""
-        report = report or self._keeper.commit(request)
+        report = report or self._provider.commit(request)
         tell("commitment_given", len(report.committed), len(report.failed))
         if assoc.is_established:
             assoc.dimse.send_msg(_message(report, UID(context.transfer_syntax)), context.context_id)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import DEFAULT_TIMEOUTS, Timeouts, UnreachableError
-from dicom_node.deliver.commitment import report_to
-from dicom_node.deliver.pace import Pace
+from dicom_node.deliver.backoff import Backoff
+from dicom_node.deliver.commitment_scu import report_to
 from dicom_node.errors import DeliveryError, NodeError
-from dicom_node.receive.commitment import FOLDER, read_request
-from dicom_node.receive.keeper import Keeper
+from dicom_node.receive.commitment_provider import CommitmentProvider
+from dicom_node.receive.commitment_scp import FOLDER, read_request
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.commitment import Request
 from dicom_node.worklog.writer import Worklog
@@ -25,7 +25,7 @@ from dicom_node.worklog.writer import Worklog
 TRIES = 12
 """How often an answer is brought, over about an hour; who was away for longer asks again."""
 
-DEFAULT_PACE = Pace()
+DEFAULT_BACKOFF = Backoff()
 Reported = Callable[[str, Sequence[str], Mapping[str, int]], bool]
 
 
@@ -40,7 +40,7 @@ class _Tried:
 NEVER = _Tried()
 
 
-class Commitments:
+class CommitmentReporter:
     """What becomes of requests and reports that come over associations of others.
 
     Parameters
@@ -64,14 +64,14 @@ class Commitments:
         ae_title: str,
         worklog: Worklog,
         reported: Reported,
-        pace: Pace = DEFAULT_PACE,
+        backoff: Backoff = DEFAULT_BACKOFF,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
         self._folder = spool.root / FOLDER
-        self._keeper = Keeper(spool, keep_s)
+        self._provider = CommitmentProvider(spool, keep_s)
         self._askers = {address.ae_title.strip(): address for address in askers}
         self._ae_title, self._worklog, self._reported = ae_title, worklog, reported
-        self._pace, self._timeouts = pace, timeouts
+        self._backoff, self._timeouts = backoff, timeouts
         self._condition = threading.Condition()
         self._new = True
         self._stopping = False
@@ -146,7 +146,7 @@ class Commitments:
             except Exception as error:  # noqa: BLE001 - one bad request must not keep the others waiting
                 reason = str(error) if isinstance(error, NodeError) else type(error).__name__
                 self._worklog.write("warning", name="storage commitment", reason=reason)
-                self._tried[path.name] = _Tried(tried.count, time.monotonic() + self._pace.cap_s)
+                self._tried[path.name] = _Tried(tried.count, time.monotonic() + self._backoff.cap_s)
         next_at = min((tried.again_at for tried in self._tried.values()), default=None)
         return None if next_at is None else max(0.0, next_at - time.monotonic())
 
@@ -166,7 +166,7 @@ class Commitments:
             if isinstance(error, UnreachableError):
                 silent[asker] = error
             if count < TRIES and asker in self._askers:
-                self._tried[path.name] = _Tried(count, time.monotonic() + self._pace.wait_s(count))
+                self._tried[path.name] = _Tried(count, time.monotonic() + self._backoff.wait_s(count))
                 return
             self._worklog.write(
                 "commitment-unanswered", calling_ae=asker, images=len(request.references), reason=str(error)
@@ -181,6 +181,6 @@ class Commitments:
         address = self._askers.get(asker)
         if address is None:  # it was a destination when it asked
             raise DeliveryError(f"{asker} is no [[destination]] any more")
-        report = self._keeper.commit(request)
+        report = self._provider.commit(request)
         report_to(address, self._ae_title, report, timeouts=self._timeouts)
         self.given(asker, len(report.committed), len(report.failed))

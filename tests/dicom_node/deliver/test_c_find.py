@@ -5,7 +5,7 @@ from pynetdicom.sop_class import SegmentationStorage, StudyRootQueryRetrieveInfo
 
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import UnreachableError
-from dicom_node.deliver.confirm import FindBrokenError, FindRefusedError, Instance, c_find_missing
+from dicom_node.deliver.c_find import FindBrokenError, FindRefusedError, Instance, c_find_missing
 
 
 def ask(pacs, *objects, **options):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from dicom_node.errors import BrokerError, NodeError
-from dicom_node.jobs.events import Events
+from dicom_node.jobs.reconciler_events import Events
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Pending, Store
@@ -37,7 +37,7 @@ class Queues(Protocol):
         """Remove every message of a job."""
 
 
-class Feed:
+class Enqueuer:
     """The reconciler's side towards the broker.
 
     A message counts as missing when its run has no folder and the broker has not had it in the queue for

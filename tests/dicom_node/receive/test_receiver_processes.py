@@ -89,8 +89,8 @@ def test_process_that_dies_at_every_start_is_named_until_it_receives(
     def start(command, **options):
         return popen([sys.executable, "-c", "raise SystemExit(3)"] if fails.is_set() else command, **options)
 
-    monkeypatch.setattr("dicom_node.receive.pool.subprocess.Popen", start)
-    monkeypatch.setattr("dicom_node.receive.pool.REPLACE_AFTER_S", 0.1)
+    monkeypatch.setattr("dicom_node.receive.receiver_processes.subprocess.Popen", start)
+    monkeypatch.setattr("dicom_node.receive.receiver_processes.REPLACE_AFTER_S", 0.1)
     scp = start_scp(processes=1)
     until(lambda: list(scp.troubles()))
     assert next(iter(scp.troubles())).startswith(
@@ -106,7 +106,7 @@ def test_process_that_dies_at_every_start_is_named_until_it_receives(
 
 
 def test_process_that_says_what_nobody_understands_is_replaced(start_scp, associate, recorder, monkeypatch):
-    monkeypatch.setattr("dicom_node.receive.pool.REPLACE_AFTER_S", 0.1)
+    monkeypatch.setattr("dicom_node.receive.receiver_processes.REPLACE_AFTER_S", 0.1)
     broken = iter([True])
     receive = Channel.receive
 
@@ -132,10 +132,10 @@ def test_image_that_a_killed_process_told_nobody_of_is_found(
     ((first,),) = recorder.wait("image_stored")
     # As if it had died between the file's last step and the line to the node.
     second = first.with_name(first.name.replace("000001", "000002"))
-    landing = spool.land("0123456789ab")
-    landing.begin(first.read_bytes())
-    landing.finish().rename(second.with_suffix(".part"))
-    landing.close()
+    writer = spool.inbox_writer("0123456789ab")
+    writer.begin(first.read_bytes())
+    writer.finish().rename(second.with_suffix(".part"))
+    writer.close()
     (process,) = receivers()
     process.send_signal(signal.SIGKILL)
     recorder.wait("association_ended")

@@ -5,20 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from dicom_node.config.sections import Destination
 from dicom_node.jobs.schema import JobRow, ObjectRow, SeriesRow, TransitionRow
 from dicom_node.jobs.states import ObjectState
 from dicom_node.jobs.store import Store
 from dicom_node.results.manifest import Manifest, ResultObject
 from dicom_node.spool.receipts import Receipt, append_receipts, read_receipts
 from dicom_node.spool.spool import Spool
-
-if TYPE_CHECKING:
-    from dicom_node.config.sections import Destination
 
 ORDER = (
     "seg",
@@ -44,7 +41,7 @@ class Change:
     attempts: int | None = None
 
 
-class Ledger:
+class ObjectStates:
     """The objects table as the outbox uses it; every method may be called from any thread."""
 
     def __init__(self, store: Store, spool: Spool, clock: Callable[[], float] = time.time) -> None:

@@ -9,7 +9,7 @@ from dicom_node.worklog.writer import Worklog
 
 
 @dataclass
-class Tally:
+class SendSummary:
     """Counts of outcomes; a hundred heatmaps with the same trouble make one line."""
 
     stored: int = 0
