@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,19 @@ import typer
 
 from dicom_node import __version__
 from dicom_node.commands.check import check
-from dicom_node.commands.console import ConfigOption, ParentOption, err, out, print_record, settings_of
-from dicom_node.commands.files import analyse, route
+from dicom_node.commands.console import (
+    ConfigOption,
+    ParentOption,
+    err,
+    out,
+    print_record,
+    quieten_libraries,
+    settings_of,
+)
+from dicom_node.commands.files import route
 from dicom_node.commands.history import hold, release, retry, why, worklog
 from dicom_node.commands.network import echo, send
-from dicom_node.errors import NodeError, NotFoundError
+from dicom_node.errors import NodeError
 from pipelines.errors import PipelineError
 from pipelines.training.cli import models
 
@@ -28,20 +37,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(models, name="models")
-
-
-@models.command("import-dicom")
-def import_dicom(
-    folder: Annotated[
-        Path, typer.Argument(help="Folder with studies.csv and the DICOM studies that it names.")
-    ],
-    out_folder: Annotated[Path, typer.Option("--out", help="Where the data set goes.")],
-) -> None:
-    """Turn DICOM studies, FLAIR series with SEG masks of lesions, into a data set to train on."""
-    from worker.dataset import import_dicom as import_studies
-
-    cases = import_studies(folder, out_folder, out.print)
-    out.print(f"{len(cases)} cases in {out_folder / 'index.csv'}")
 
 
 def main() -> None:
@@ -61,16 +56,6 @@ def main() -> None:
         place = f"{error.filename}: " if error.filename else ""
         err.print(f"dicom-node: {place}{error.strerror or type(error).__name__}", style="red")
         sys.exit(1)
-
-
-def _quieten_libraries() -> None:
-    """Keep warnings of the DICOM libraries out of logs and journals: they quote element values, which may be a patient's."""
-    import logging
-    import warnings
-
-    warnings.simplefilter("ignore")
-    for name in ("pydicom", "pynetdicom", "highdicom"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @app.callback(invoke_without_command=True)
@@ -99,7 +84,7 @@ def _run_node(config: Path | None, *, with_worker: bool, parent: int = 0) -> Non
     from pipelines.registry import installed
     from pipelines.weights import verify
 
-    _quieten_libraries()
+    quieten_libraries()
     settings = settings_of(config)
     verify()
     on_record = print_record if sys.stdout.isatty() else None  # a service's journal stays short
@@ -114,42 +99,6 @@ def _run_node(config: Path | None, *, with_worker: bool, parent: int = 0) -> Non
         stop=stop,
         on_record=on_record,
     )
-
-
-@app.command()
-def worker(
-    config: ConfigOption = None,
-    queues: Annotated[
-        str, typer.Option(help="Pipelines to run, separated by commas; all installed ones by default.")
-    ] = "",
-    parent: ParentOption = 0,
-) -> None:
-    """Run a worker: it takes jobs from the broker and writes results into the spool."""
-    from dicom_node.node.embedded_broker import read_url
-    from pipelines.registry import installed
-    from pipelines.weights import verify
-    from worker.app import run_worker
-
-    _quieten_libraries()
-    settings = settings_of(config)
-    verify()
-    names = tuple(name.strip() for name in queues.split(",") if name.strip()) or tuple(installed())
-    unknown = sorted(set(names) - set(installed()))
-    if unknown:
-        raise NotFoundError(f"no pipeline {unknown[0]!r} installed; there are {', '.join(installed())}")
-    settings.broker.check_tls()
-    url = (
-        settings.broker.address if settings.broker.url != "embedded" else read_url(settings.spool / "broker")
-    )
-    status = run_worker(
-        broker_url=url,
-        spool=settings.spool,
-        device=settings.worker.device,
-        time_limit_s=settings.worker.time_limit_s,
-        queues=names,
-        parent=parent,
-    )
-    raise typer.Exit(status)
 
 
 @app.command()
@@ -177,8 +126,10 @@ def demo(
     raise typer.Exit(0 if Demo(out, studies, folder, is_kept=keep is not None).run() else 1)
 
 
-for command in (send, echo, route, analyse, worklog, why, retry, hold, release, check):
+for command in (send, echo, route, worklog, why, retry, hold, release, check):
     app.command()(command)
+for provider in entry_points(group="dicom_node.commands"):
+    provider.load()(app)
 
 if __name__ == "__main__":
     main()

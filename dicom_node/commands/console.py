@@ -67,3 +67,13 @@ def given_points(points: Path | None) -> dict[str, object]:
     if not found:
         raise UnreadableError(f"{points}: no points in it")
     return {"points": {side: list(point) for side, point in found.items()}}
+
+
+def quieten_libraries() -> None:
+    """Keep warnings of the DICOM libraries out of logs and journals: they quote element values, which may be a patient's."""
+    import logging
+    import warnings
+
+    warnings.simplefilter("ignore")
+    for name in ("pydicom", "pynetdicom", "highdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
