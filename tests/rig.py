@@ -107,9 +107,10 @@ class JobsRig:
         self.options = options
         self.reconciler = self.another_reconciler()
 
-    def another_reconciler(self) -> Reconciler:
+    def another_reconciler(self, **options: Any) -> Reconciler:
+        options = {**self.options, **options}
         return Reconciler(
-            self.store, self.spool, self.queues, message_of=message_of, events=self.heard, **self.options
+            self.store, self.spool, self.queues, message_of=message_of, events=self.heard, **options
         )
 
     def job(self, series: str = "1.2.3", **settings: Any) -> str:

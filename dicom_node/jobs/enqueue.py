@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -67,6 +68,7 @@ class Enqueuer:
         self._next_check = 0.0
         self._pause_s = 0.0
         self._retry_at = 0.0
+        self._unwanted: deque[tuple[str, str]] = deque()  # jobs and pipelines of messages to be taken back
         self._explained: list[str] = []  # jobs whose reason names the broker's trouble
 
     @property
@@ -85,6 +87,7 @@ class Enqueuer:
         if self._clock() < self._retry_at:
             return
         try:
+            self._forget()
             self._step(jobs)
         except BrokerError as error:
             first = not self.is_down
@@ -102,13 +105,22 @@ class Enqueuer:
                 self._store.update_job(job_id, reason=reason)
         self._explained = list(dict.fromkeys([*self._explained, *job_ids])) if reason else []
 
-    def forget(self, job: JobRow) -> None:
-        """Take a job's messages back, as far as the broker can be reached."""
-        self._in_queue = {name: at for name, at in self._in_queue.items() if not name.startswith(job.id)}
-        try:
-            self._dispatcher.forget(job.id, job.pipeline)
-        except BrokerError as error:
-            log.info("job %s: messages not taken back: %s", job.id[:8], error)
+    def forget_soon(self, job: JobRow) -> None:
+        """Have a job's messages taken back by the next step; may be called from any thread."""
+        self._unwanted.append((job.id, job.pipeline))
+
+    def _forget(self) -> None:
+        """Take back the messages of all jobs that were given up or begin anew."""
+        while self._unwanted:
+            job_id, pipeline = self._unwanted[0]
+            self._dispatcher.forget(job_id, pipeline)
+            self._unwanted.popleft()
+            self._in_queue = {name: at for name, at in self._in_queue.items() if not name.startswith(job_id)}
+            job = self._store.job(job_id)
+            if job is not None and job.state == JobState.QUEUED and job.enqueued_at:
+                self._store.update_job(
+                    job_id, enqueued_at=0.0
+                )  # held and released meanwhile: it is sent again
 
     def _step(self, jobs: Sequence[Pending]) -> None:
         new = [job for job in jobs if job.enqueued_at == 0.0]

@@ -87,7 +87,12 @@ class Reconciler:
         self._leases = Leases(lease_s, time_limit_s, clock)
         self._not_before: dict[str, float] = {}
         self._untold: dict[str, Manifest] = {}  # finished, and the node could not take it yet
-        self._stepping = threading.Lock()
+        self._spent: dict[
+            str, tuple[JobRow, str]
+        ] = {}  # no attempt is left, and their reports are not made yet
+        self._moving = (
+            threading.Lock()
+        )  # while one job is looked at or steered; never while broker or report take time
         self._waker = threading.Event()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -120,7 +125,7 @@ class Reconciler:
         StateError
             The job is queued or running.
         """
-        with self._stepping:
+        with self._moving:
             run = last_run(self._results, job_id)
             self._untold.pop(job_id, None)
             before = self._store.job(job_id)
@@ -136,10 +141,14 @@ class Reconciler:
         return job
 
     def withdraw(self, job_id: str, to: JobState, reason: str) -> JobRow:
-        """Hold or abandon a job and take its messages back; a run at work is left to end."""
-        with self._stepping:
+        """Hold or abandon a job; a run at work is left to end. The next step takes its messages back.
+
+        Waits for no broker: series are judged, and so images filed, by whoever calls it.
+        """
+        with self._moving:
             job = self._store.move_job(job_id, to, reason, enqueued_at=0.0)
-            self._enqueuer.forget(job)
+        self._enqueuer.forget_soon(job)
+        self.wake()
         return job
 
     def _work(self) -> None:
@@ -156,65 +165,69 @@ class Reconciler:
 
     def step(self) -> float:
         """Do one pass over all queued and running jobs; return the seconds until the next one is due."""
-        with self._stepping:
-            pending = self._store.pending()
-            try:
-                with_folder = begun(self._results)
-            except OSError as error:
-                log.warning("%s: %s", self._results, error.strerror)
-                return TROUBLE_S
-            # Thousands may wait: only those that a worker has touched are looked at one by one.
-            waiting = [job for job in pending if job.state == JobState.QUEUED and job.id not in with_folder]
-            untouched = {job.id for job in waiting}
-            touched = {job.id: job for job in pending if job.id not in untouched}
-            waiting += [job for job in touched.values() if self._bring_on(job.id)]
-            for job_id in self._untold.keys() - touched.keys():
-                self._bring_on(job_id)
-            self._enqueuer.step(waiting)
-            return ACTIVE_S if pending or self._untold or self._enqueuer.is_down else IDLE_S
-
-    def _bring_on(self, job_id: str) -> bool:
-        """Look at one job; return True when no worker has begun it. Whatever is wrong with it is only logged."""
-        if self._not_before.get(job_id, 0.0) > self._clock():
-            return False
+        pending = self._store.pending()
         try:
-            job = self._store.job(job_id)
-            if job is None or job.state not in LOOKED_AT:
-                self._untold.pop(job_id, None)  # settled meanwhile: nobody needs to hear of it
-                return False
-            waits = self._is_waiting(job)
-        except Exception as error:  # one job must not stop the others
+            with_folder = begun(self._results)
+        except OSError as error:
+            log.warning("%s: %s", self._results, error.strerror)
+            return TROUBLE_S
+        # Thousands may wait: only those that a worker has touched are looked at one by one.
+        waiting = [job for job in pending if job.state == JobState.QUEUED and job.id not in with_folder]
+        untouched = {job.id for job in waiting}
+        touched = dict.fromkeys(job.id for job in pending if job.id not in untouched)
+        waiting += [job for job_id in touched if (job := self._bring_on(job_id)) is not None]
+        for job_id in self._untold.keys() - touched.keys():
+            self._bring_on(job_id)
+        for job_id in list(self._spent):
+            self._unless_it_stumbles(job_id, self._give_up)
+        self._enqueuer.step(waiting)
+        return ACTIVE_S if pending or self._untold or self._enqueuer.is_down else IDLE_S
+
+    def _bring_on(self, job_id: str) -> Pending | None:
+        """Look at one job; return it when its run is to be begun. Whatever is wrong with it is only logged."""
+        if self._not_before.get(job_id, 0.0) > self._clock():
+            return None
+        return self._unless_it_stumbles(job_id, self._look_at)
+
+    def _unless_it_stumbles(self, job_id: str, act: Callable[[str], Pending | None]) -> Pending | None:
+        """Do something for a job; what goes wrong with it is logged, and must not stop the others."""
+        try:
+            result = act(job_id)
+        except Exception as error:
             known = isinstance(error, (NodeError, OSError))
             log.warning("job %s: %s", job_id[:8], error, exc_info=not known)
             self._not_before[job_id] = self._clock() + TROUBLE_S
-            return False
+            return None
         self._not_before.pop(job_id, None)
-        return waits
+        return result
 
-    def _is_waiting(self, job: JobRow) -> bool:
-        """Bring one job on by what its folders say; return True when no worker has begun it."""
-        if job.id in self._untold:
-            self._tell(job)
-            return False
-        if damage := self._put_damaged_aside(job):
-            self._lose(job, damage)
-            return False
-        if self._finish(job):
-            return False
+    def _look_at(self, job_id: str) -> Pending | None:
+        with self._moving:
+            job = self._store.job(job_id)
+            if job is None or job.state not in LOOKED_AT:
+                self._untold.pop(job_id, None)  # settled meanwhile: nobody needs to hear of it
+                return None
+            if job.id in self._untold:
+                self._tell(job)
+                return None
+            if damage := self._put_damaged_aside(job):
+                return self._lose(job, damage)
+            return None if self._finish(job) else self._next_run(job)
+
+    def _next_run(self, job: JobRow) -> Pending | None:
+        """Bring a job without results on by the folder of its run; return it when no worker has begun it."""
         name = run_name(job.id, job.run)
         folder = self._results / name
         if not folder.is_dir():
             if job.state == JobState.QUEUED:
-                return True
-            if not self._finish(job):  # it may have been renamed between the two looks
-                self._lose(job, "the run's folder is gone")
-            return False
+                return _pending(job)
+            # It may have been renamed between the two looks.
+            return None if self._finish(job) else self._lose(job, "the run's folder is gone")
         job, death = self._read_events(job, folder)
-        if not self._finish(job):
-            reason = death or self._leases.silence(name, folder)
-            if reason:
-                self._lose(job, reason)
-        return False
+        if self._finish(job):
+            return None
+        reason = death or self._leases.silence(name, folder)
+        return self._lose(job, reason) if reason else None
 
     def _read_events(self, job: JobRow, folder: Path) -> tuple[JobRow, str]:
         """Pass on what the worker wrote since the last look; return the job, and why the run died, if so."""
@@ -283,9 +296,10 @@ class Reconciler:
         self._events.job_finished(job, self._untold[job.id])
         del self._untold[job.id]
 
-    def _lose(self, job: JobRow, reason: str) -> None:
-        """Begin the next run, or give the job up."""
+    def _lose(self, job: JobRow, reason: str) -> Pending | None:
+        """Begin the next run, which is returned; or note that the job is to be given up."""
         self._leases.forget(job.id)
+        self._enqueuer.forget_soon(job)
         run = max(job.run, last_run(self._results, job.id)) + 1
         spent = int(reason != STOPPED or self._stops(job) >= FREE_STOPS)
         if not spent or job.attempts < self._max_runs:
@@ -298,18 +312,24 @@ class Reconciler:
                 enqueued_at=0.0,
                 events_read=0,
             )
-            self._enqueuer.forget(job)
             self._events.job_lost(job, reason)
-            self._enqueuer.step([Pending(job.id, job.pipeline, job.state, job.run, job.enqueued_at)])
-            return
-        self._enqueuer.forget(job)
-        job.run = (
-            run  # not yet in the database: until its result is there, the job is given up anew after a crash
-        )
+            return _pending(job)
+        # Not yet in the database: until its result is there, the job is given up anew after a crash.
+        job.run = run
         job.attempts += 1
+        self._spent[job.id] = job, reason
+        return None
+
+    def _give_up(self, job_id: str) -> None:
+        """Have the report of a job made whose attempts are spent, which takes seconds, and move it on."""
+        job, reason = self._spent.pop(job_id)
         self._events.job_failed(job, reason)
-        if not self._finish(job):
-            raise StateError(f"no failed result was published as run {run}")
+        with self._moving:
+            now = self._store.job(job_id)
+            if now is None or now.state not in LOOKED_AT:
+                return  # held or abandoned meanwhile; the report lies there for when it is released
+            if not self._finish(job):
+                raise StateError(f"no failed result was published as run {job.run}")
 
     def _stops(self, job: JobRow) -> int:
         """Count the runs that ended because their worker was stopped, since the job was last asked for."""
@@ -319,3 +339,7 @@ class Reconciler:
                 break
             stops += row.reason == STOPPED
         return stops
+
+
+def _pending(job: JobRow) -> Pending:
+    return Pending(job.id, job.pipeline, job.state, job.run, job.enqueued_at)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dicom_node.spool import run_folder
 from dicom_node.spool.run_folder import RunFolder
 
 LEASE_S = 30.0
+WAIT_S = 30.0
 
 
 class Queues:
@@ -296,12 +298,91 @@ def test_running_job_is_not_analysed_again(bench: Bench) -> None:
 def test_held_job_is_taken_back_from_the_broker(bench: Bench) -> None:
     bench.step()
     bench.rig.reconciler.withdraw(bench.job_id, JobState.HELD, "by a person")
+    bench.step()
     assert bench.queues.places_of == {}
     bench.step(100)
     assert bench.queues.sent == ["run1"]
     bench.rig.store.move_job(bench.job_id, JobState.QUEUED, "released")
     bench.step(100)
     assert bench.queues.sent == ["run1", "run1"]
+
+
+class Slow:
+    """Something that takes as long as the test wants."""
+
+    def __init__(self, then: Callable[..., Any]) -> None:
+        self.begun, self.may_end = threading.Event(), threading.Event()
+        self._then = then
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.begun.set()
+        assert self.may_end.wait(WAIT_S)
+        return self._then(*arguments)
+
+
+@contextmanager
+def step_that_takes_long(bench: Bench, slow: Slow) -> Iterator[None]:
+    step = threading.Thread(target=bench.step)
+    step.start()
+    assert slow.begun.wait(WAIT_S)
+    try:
+        yield
+    finally:
+        slow.may_end.set()
+        step.join(WAIT_S)
+    assert not step.is_alive()
+
+
+def withdraw_meanwhile(bench: Bench) -> bool:
+    """Withdraw the job from another thread, and tell whether that waited for nothing."""
+    steering = (bench.job_id, JobState.HELD, "by a person")
+    thread = threading.Thread(target=bench.rig.reconciler.withdraw, args=steering, daemon=True)
+    thread.start()
+    thread.join(3.0)
+    return not thread.is_alive()
+
+
+def test_withdrawing_a_job_waits_for_no_broker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(bench.queues.ping)
+    monkeypatch.setattr(bench.queues, "ping", slow)
+    with step_that_takes_long(bench, slow):
+        assert withdraw_meanwhile(bench)
+        assert bench.job.state == JobState.HELD
+    bench.step()
+    assert bench.queues.places_of == {}, "it was sent meanwhile, and is taken back"
+
+
+def test_withdrawing_a_job_waits_for_no_report(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.rig.reconciler = bench.rig.another_reconciler(max_runs=1)
+    bench.step()
+    run_folder.note_death(bench.work().path, run_folder.LOST, "crashed")
+    slow = Slow(bench.rig.heard.job_failed)
+    monkeypatch.setattr(bench.rig.heard, "job_failed", slow)
+    with step_that_takes_long(bench, slow):
+        assert withdraw_meanwhile(bench)
+    assert bench.job.state == JobState.HELD
+    bench.rig.store.move_job(bench.job_id, JobState.QUEUED, "released", enqueued_at=0.0)
+    bench.step()
+    assert (bench.job.state, bench.job.outcome) == ("delivering", "failed")
+
+
+def test_job_that_is_held_and_released_at_once_is_sent_again(bench: Bench) -> None:
+    bench.step()
+    bench.rig.reconciler.withdraw(bench.job_id, JobState.HELD, "by a person")
+    bench.rig.store.move_job(bench.job_id, JobState.QUEUED, "released", enqueued_at=0.0)
+    bench.step()
+    assert bench.queues.places_of == {f"{bench.job_id}.run1": "queue"}
+
+
+def test_messages_are_taken_back_once_the_broker_is_there_again(bench: Bench) -> None:
+    bench.step()
+    bench.queues.down = True
+    bench.rig.reconciler.withdraw(bench.job_id, JobState.ABANDONED, "replaced")
+    bench.step()
+    assert bench.queues.places_of
+    bench.queues.down = False
+    bench.step(60.0)
+    assert bench.queues.places_of == {}
 
 
 def test_one_job_in_trouble_does_not_hold_up_others(bench: Bench) -> None:
