@@ -52,7 +52,7 @@ _REASONS_OF_CALLERS = {
 
 @dataclass(frozen=True)
 class ClientTls:
-    """How a peer is spoken to over TLS.
+    """TLS towards a peer that we call.
 
     Attributes
     ----------
@@ -182,7 +182,7 @@ class ServerFiles(Protocol):
 
 @dataclass(frozen=True)
 class ServerTls:
-    """How the node is called over TLS.
+    """TLS of the node's own port.
 
     Attributes
     ----------

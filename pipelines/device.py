@@ -1,4 +1,4 @@
-"""Which device torch computes on."""
+"""Choice of the device that torch computes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong in the pipelines: one tree, drawn here.
+"""Errors of the pipelines: one tree, drawn here.
 
 PipelineError
 ├── WeightsError      a weight file or its card is missing, damaged or not what its card says

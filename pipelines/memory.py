@@ -1,4 +1,4 @@
-"""How trainings and analyses on a CPU get their memory from the C library."""
+"""Memory of trainings and analyses on a CPU: how they get it from the C library."""
 
 from __future__ import annotations
 

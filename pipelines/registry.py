@@ -1,4 +1,4 @@
-"""Which pipelines are installed and how to get one; importing this loads no torch."""
+"""Registry of the installed pipelines, and how to get one; importing this loads no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the settings of all pipelines have in common: checks, and the digest of the weights behind them; loads no torch."""
+"""Settings that all pipelines have in common: checks, and the digest of the weights behind them; loads no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every pipeline does around its own work: judge the input, time the stages, refuse with a reason."""
+"""Stages around every pipeline's own work: judge the input, time the stages, refuse with a reason."""
 
 from __future__ import annotations
 

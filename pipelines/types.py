@@ -1,4 +1,4 @@
-"""What goes into a pipeline and what comes out of it: numpy arrays and dataclasses only.
+"""Input and output of a pipeline: numpy arrays and dataclasses only.
 
 Array axes are (k, j, i): slice, row, column. Points and affines are in the DICOM patient frame, LPS, in mm
 (PS3.3 C.7.6.2.1.1). ``affine @ (i, j, k, 1)`` is the centre of voxel ``array[k, j, i]``.
@@ -139,7 +139,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class SiteFinding:
-    """What a classifier says of one side's structure, or why it says nothing.
+    """Finding of a classifier about one side's structure, or the reason why there is none.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ class Rule:
 
     @property
     def met(self) -> bool:
-        """Whether any criterion is met."""
+        """True when any criterion is met."""
         return any(criterion.lesions for criterion in self.criteria)
 
 
@@ -263,7 +263,7 @@ class Heatmap:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Which weights were used: what ContributingEquipment and TID 4019 say of them.
+    """Model card of the weights that were used: what ContributingEquipment and TID 4019 say of them.
 
     ``classes_trained_on`` says what the classes were learnt from, where that is not all of what the weights were trained on.
     """
@@ -279,7 +279,7 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a pipeline found in one volume.
+    """Findings of a pipeline in one volume.
 
     ``status`` is "findings" or "none" when the analysis ran, "unsuitable" when the input was refused and "failed" when the
     analysis broke; ``reason`` then says why, in one line. ``no_differential`` says why there are no hypotheses although
@@ -316,7 +316,7 @@ class Pipeline(Protocol):
 
 @dataclass(frozen=True)
 class PipelineInfo:
-    """What the node must know of an installed pipeline without loading it."""
+    """Facts of an installed pipeline that the node must know without loading it."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""Whether the worker still takes what its broker holds for it.
+"""Watch over the worker: does it still take what its broker holds for it?
 
 Celery can come back from a lost connection deaf: where the connection ends while a message is being acknowledged, its loop goes
 on without the socket that new messages come on, and waits for ever. From outside such a worker looks idle.

@@ -1,4 +1,4 @@
-"""From a message to a published result folder: claims the run, keeps its lease, reports its stages.
+"""Task of the worker, from a message to a published result folder: claims the run, keeps its lease, reports its stages.
 
 What happens to the process itself (time limit, crash) is written into the run's folder by :mod:`worker.app`.
 """
@@ -27,7 +27,7 @@ ON_THE_CPU = "the GPU had no memory left: this was computed on the CPU"
 
 
 class Registry(Protocol):
-    """Where pipelines come from; :mod:`pipelines.registry` is the one."""
+    """Source of pipelines; :mod:`pipelines.registry` is the one."""
 
     def installed(self) -> Mapping[str, PipelineInfo]:
         """Return the installed pipelines by their names, without loading them."""
@@ -38,7 +38,7 @@ class Registry(Protocol):
 
 @dataclass
 class Workplace:
-    """What a worker process works with; its models stay warm in ``pipelines``, by name and device."""
+    """Workplace of a worker process; its models stay warm in ``pipelines``, by name and device."""
 
     spool: Path
     device: str
@@ -48,7 +48,7 @@ class Workplace:
 
     @property
     def results(self) -> Path:
-        """Where runs leave their folders."""
+        """Folder in which runs leave their folders."""
         return self.spool / "results"
 
     def pipeline(self, name: str) -> Pipeline:

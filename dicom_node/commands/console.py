@@ -1,4 +1,4 @@
-"""What all commands share: the consoles, the configuration, and a person's points."""
+"""Consoles, configuration and a person's points, as all commands use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in a line for the person who wrote it."""
+"""Mistakes in a configuration, each in a line for the person who wrote it."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Settings(BaseSettings):
 
     @property
     def proofs(self) -> dict[str, bool]:
-        """Where results go, and whether a proof is wanted from there."""
+        """Destinations of results, each with the word whether a proof is wanted from there."""
         return {one.name: one.confirm != "none" for one in self.destination}
 
     def configured(self, installed: Mapping[str, PipelineInfo]) -> dict[str, PipelineInfo]:

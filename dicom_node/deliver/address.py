@@ -1,4 +1,4 @@
-"""Where a DICOM peer is: ``AET@HOST:PORT``."""
+"""Address of a DICOM peer: ``AET@HOST:PORT``."""
 
 from __future__ import annotations
 

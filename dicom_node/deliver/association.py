@@ -31,7 +31,7 @@ RUN_LOOP_DELAY_S = 0.0002
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long to wait for the TCP connection, association messages, an answer, and for a report on the same association."""
+    """Waits for the TCP connection, association messages, an answer, and for a report on the same association."""
 
     connect_s: float = 10.0
     acse_s: float = 30.0

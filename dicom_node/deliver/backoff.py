@@ -1,4 +1,4 @@
-"""How long to wait before a delivery is tried again."""
+"""Waits before a delivery is tried again, longer after each failure."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ DUPLICATE_SOP_INSTANCE = 0x0111  # PS3.7 C.5: the peer has an object of that UID
 
 
 class Outcome(StrEnum):
-    """What became of an object that was offered to a peer."""
+    """Fate of an object that was offered to a peer."""
 
     STORED = "stored"
     WARNING = "warning"  # stored, and the peer changed or doubts something

@@ -31,7 +31,7 @@ Reported = Callable[[str, Sequence[str], Mapping[str, int]], bool]
 
 @dataclass(frozen=True)
 class _Tried:
-    """How often an answer could not be brought, and when it is tried again, on the monotonic clock."""
+    """Count of the tries to bring an answer, and the time of the next one on the monotonic clock."""
 
     count: int = 0
     again_at: float = 0.0
@@ -41,7 +41,7 @@ NEVER = _Tried()
 
 
 class CommitmentReporter:
-    """What becomes of requests and reports that come over associations of others.
+    """Reporter of commitment: answers those who ask for it, and takes the reports on our own requests.
 
     Parameters
     ----------

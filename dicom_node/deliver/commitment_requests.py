@@ -36,7 +36,7 @@ class CommitmentRequests:
             session.execute(delete(CommitmentRow).where(CommitmentRow.transaction_uid == transaction_uid))
 
     def times_asked(self, row: ObjectRow) -> int:
-        """How often commitment to an object was asked for since it was sent the last time."""
+        """Count how often commitment to an object was asked for since it was sent the last time."""
         query = select(CommitmentRow.objects).where(
             CommitmentRow.job_id == row.job_id,
             CommitmentRow.destination == row.destination,

@@ -1,4 +1,4 @@
-"""Which object has come how far at which destination: rows of the database, and receipts on the disk."""
+"""States of objects at destinations: rows of the database, and receipts on the disk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOTHING_OUTSTANDING = 0.0
 
 @dataclass(frozen=True)
 class Change:
-    """What is to be written of one object."""
+    """Change of one object's state that is to be written."""
 
     row: ObjectRow
     state: ObjectState
@@ -179,7 +179,7 @@ class ObjectStates:
             return list(session.scalars(query))
 
     def times_sent(self, row: ObjectRow) -> int:
-        """How often a destination said that it had stored an object."""
+        """Count how often a destination said that it had stored an object."""
         query = select(func.count()).where(
             TransitionRow.subject == _subject(row), TransitionRow.after == ObjectState.SENT
         )
@@ -220,7 +220,7 @@ class ObjectStates:
                     row.attempts = change.attempts
 
     def last_image_at(self, job_id: str) -> float | None:
-        """When the last image of a job's series came in."""
+        """Return when the last image of a job's series came in."""
         query = select(SeriesRow.last_at).join(JobRow, JobRow.series_uid == SeriesRow.series_uid)
         with self._store.reading() as session:
             return session.scalar(query.where(JobRow.id == job_id))

@@ -1,4 +1,4 @@
-"""What follows from asking a destination for objects that it took: proof, another look, or another try."""
+"""Proof of storage by C-FIND, and what follows from its lack: another look, or another try."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one association did, in as few lines of the worklog as say it all."""
+"""Summary of one association in as few lines of the worklog as say it all."""
 
 from __future__ import annotations
 

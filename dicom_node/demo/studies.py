@@ -1,4 +1,4 @@
-"""What the demonstration sends, and how it judges what came back: each study by the objects that belong to it."""
+"""Studies that the demonstration sends, and the verdict on what came back, by the objects that belong to each."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Study:
 
     @property
     def description(self) -> str:
-        """What is sent, in one line."""
+        """One line about what is sent."""
         k, j, i = self.volume.array.shape
         volume_ml = self.lesions.sum() * self.volume.voxel_volume_mm3 / 1000
         where = (

@@ -1,4 +1,4 @@
-"""Whether two files that carry the same SOP Instance UID are the same object.
+"""Comparison of two files that carry the same SOP Instance UID: are they the same object?
 
 Archives transcode, change the byte order and coerce identification, so files are not compared byte by byte:
 images by their pixels, everything else by what it says beyond whom it is about.

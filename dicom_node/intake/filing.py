@@ -1,4 +1,4 @@
-"""From the inbox to the series: one thread reads the header of each received file and gives the file its
+"""Filing, from the inbox to the series: one thread reads the header of each received file and gives the file its
 place.
 
 A file leaves the inbox only after its owner has been told and its new place is on the disk, so that a crash
@@ -137,7 +137,7 @@ class Filer:
 
     @property
     def waiting(self) -> int:
-        """How many files are received and not yet filed, about."""
+        """Number of files that are received and not yet filed, about."""
         return self._queue.qsize()
 
     def put(self, association: Association, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""From the door to a job: what is received is filed, followed until it is whole, judged by the rules, and made a job."""
+"""Intake, from the receiver's events to jobs: files are filed, series followed until they are whole, judged, and made jobs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CAUGHT_UP = 500
 
 
 class CommitmentEvents(Protocol):
-    """What takes requests for storage commitment, and reports on ours."""
+    """Taker of requests for storage commitment, and of reports on ours."""
 
     def asked(self, name: str) -> None:
         """Answer the request in a file of that name."""

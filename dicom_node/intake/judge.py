@@ -1,4 +1,4 @@
-"""What becomes of a series: a job by the rules, or held, or ignored; and of a job that a person wants otherwise."""
+"""Judge of series: each becomes a job by the rules, or is held, or ignored; and of jobs that a person wants otherwise."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GIVEN = "given by a person"
 
 
 class Jobs(Protocol):
-    """What brings jobs on: the reconciler."""
+    """Mover of jobs: the reconciler."""
 
     def wake(self) -> None:
         """Look at the jobs now."""

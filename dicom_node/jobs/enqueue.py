@@ -23,7 +23,7 @@ PING_S = 10.0
 
 
 class Queues(Protocol):
-    """What the feed needs of :class:`dicom_node.jobs.dispatch.Dispatcher`; see there."""
+    """Queues of the broker, as :class:`dicom_node.jobs.dispatch.Dispatcher` has them; see there."""
 
     def enqueue(self, job: JobRow, message: dict[str, Any]) -> None:
         """Send a job's current run to the queue of its pipeline."""
@@ -73,7 +73,7 @@ class Enqueuer:
 
     @property
     def is_down(self) -> bool:
-        """Whether the broker did not answer when it was last asked."""
+        """True when the broker did not answer when it was last asked."""
         return self._pause_s > 0
 
     def step(self, jobs: Sequence[Pending]) -> None:

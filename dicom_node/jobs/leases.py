@@ -1,4 +1,4 @@
-"""Whether runs are alive, by the leases that their workers touch."""
+"""Signs of life of runs, by the leases that their workers touch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which series or job a person means: short IDs, UIDs, accession numbers."""
+"""Lookup of the series or job that a person means: short IDs, UIDs, accession numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LISTED_CANDIDATES = 8
 
 @dataclass(frozen=True)
 class Match:
-    """What was found.
+    """Series and jobs that a text names.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ FOUND = "found in the spool"
 
 @dataclass(frozen=True)
 class Recovered:
-    """How much the spool held that the database did not know."""
+    """Count of what the spool held and the database did not know."""
 
     images: int = 0
     jobs: int = 0

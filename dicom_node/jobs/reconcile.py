@@ -1,4 +1,4 @@
-"""What brings jobs on: it sends them to the broker, reads what workers leave in ``results/``, and redelivers.
+"""Reconciler: brings jobs on; sends them to the broker, reads what workers leave in ``results/``, and redelivers.
 
 There is no other redelivery: a run without a sign of life, or one whose worker noted its death, is followed
 by the next run. Files count, messages don't: a broker that forgot everything is told again.

@@ -1,4 +1,4 @@
-"""What happens to jobs and to the broker, as the reconciler tells the node."""
+"""Events of jobs and of the broker, as the reconciler tells the node."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dicom_node.results.manifest import Manifest
 
 
 class Events(Protocol):
-    """What the node does when something happens to a job; called on the reconciler's thread, one at a time.
+    """Listener to the reconciler: acts when something happens to a job; called on the reconciler's thread, one at a time.
 
     A crash of the node may repeat the last call. A `NodeError` raised here is logged and the step is tried
     again.

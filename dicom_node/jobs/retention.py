@@ -1,4 +1,4 @@
-"""What has served its purpose goes after ``[storage] keep_days``, oldest first; what is not delivered never does."""
+"""Retention: done series go after ``[storage] keep_days``, oldest first; what is not delivered never does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a series is still in the data folder, for the removal and for the person who asks.
+"""Reasons for which a series is still in the data folder, for the removal and for the person who asks.
 
 Only what is delivered, and proved where a proof is wanted, may go, after its days and no earlier than promised.
 """
@@ -24,7 +24,7 @@ DAY_S = 86400.0
 
 
 class Reason(StrEnum):
-    """Why a series stays; the first that holds."""
+    """Reason for which a series stays; the first that holds."""
 
     NONE = ""
     RECEIVING = "coming in"
@@ -107,7 +107,7 @@ class Keeping:
 
 @dataclass
 class Survey:
-    """What is kept.
+    """Survey of what is kept.
 
     Attributes
     ----------

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class SeriesState(StrEnum):
-    """Where a series stands between its first image and its job."""
+    """State of a series between its first image and its job."""
 
     RECEIVING = "receiving"
     HELD = "held"
@@ -15,7 +15,7 @@ class SeriesState(StrEnum):
 
 
 class JobState(StrEnum):
-    """Where a job stands. What it found is its outcome, not its state."""
+    """State of a job. What it found is its outcome, not its state."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -28,7 +28,7 @@ class JobState(StrEnum):
 
 
 class ObjectState(StrEnum):
-    """Where one result object stands with one destination."""
+    """State of one result object at one destination."""
 
     PENDING = "pending"
     SENT = "sent"  # C-STORE succeeded, the proof is outstanding

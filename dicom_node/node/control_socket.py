@@ -1,4 +1,4 @@
-"""How a command reaches the node that runs: one line of JSON each way over a Unix socket in the data folder."""
+"""Socket by which a command reaches the node that runs: one line of JSON each way, in the data folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``dicom-node check`` looks at: one verdict a line, each with the way out."""
+"""Probes of ``dicom-node check``: one verdict a line, each with the way out."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ WAYS_OUT = {
 
 
 def _kept(settings: Settings) -> str:
-    """What the data folder holds, and why it does."""
+    """Tell what the data folder holds, and why it does."""
     path = settings.node.data / "state.sqlite"
     if not path.exists():
         return "nothing: no node has worked in the data folder"

@@ -1,4 +1,4 @@
-"""What a person asks for a series or a job: retry, hold, release."""
+"""Steering by a person: retry, hold and release of a series or a job."""
 
 from __future__ import annotations
 

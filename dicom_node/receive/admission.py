@@ -1,4 +1,4 @@
-"""Who may open an association, and how many at once."""
+"""Admission of associations: who may open one, and how many at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Caller(Protocol):
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why an association is rejected: the numbers for the caller, and a line for the worklog."""
+    """Refusal of an association: the numbers for the caller, and a line for the worklog."""
 
     rejection: Rejection
     reason: str
@@ -65,7 +65,7 @@ class Admission:
 
     @property
     def is_open(self) -> bool:
-        """Whether anyone may call."""
+        """True when anyone may call."""
         return not self._networks
 
     def check(self, association: Association, ae_title: str) -> Refusal | None:

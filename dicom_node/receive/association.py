@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Association:
-    """Who called, from where, and whom.
+    """Association as the node knows it: who called, from where, and whom.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Association:
 
 
 class ReceiveEvents(Protocol):
-    """What the receiver reports.
+    """Listener to the receiver.
 
     All but ``receiver_lost`` are called on the threads of the association. They must be quick; one that raises
     is logged, and the association goes on.

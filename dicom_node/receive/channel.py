@@ -1,4 +1,4 @@
-"""What the node and a receiver process say to each other: lists, as JSON, each in as many packets as it needs."""
+"""Channel between the node and a receiver process: lists, as JSON, each in as many packets as it needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether images that somebody asks about are in the spool, and the promise that they stay there.
+"""Commitment to images that somebody asks about: looks them up in the spool, and promises that they stay there.
 
 Nothing but the spool is asked, so that any process of the node can answer. The promise is written beside the
 images before it is given; who removes series looks for it again after having moved one away.

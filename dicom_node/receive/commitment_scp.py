@@ -56,7 +56,7 @@ FOLDER = "commitments"
 
 @dataclass(frozen=True)
 class Terms:
-    """What is promised, and who is answered how.
+    """Terms of commitment: for how long it is promised, and who is answered how.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""How long a peer may take, and how much it may send."""
+"""Limits of a peer: how long it may take, and how much it may send."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a peer may take, seconds; sizes in bytes.
+    """Limits of a peer, in seconds and bytes.
 
     Attributes
     ----------

@@ -233,7 +233,7 @@ class Receivers:
 
 
 class _Listening:
-    """What one process tells, and what follows when it stops telling."""
+    """Listener to one process: passes on what it tells, and follows up when it stops telling."""
 
     def __init__(self, spool: Spool, gate: Gatekeeper, events: ReceiveEvents) -> None:
         self._spool = spool

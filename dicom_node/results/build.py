@@ -1,4 +1,4 @@
-"""From findings to the files of a result folder."""
+"""Builder of a result folder: findings become files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the result objects say of the job that made them; nothing in it depends on the clock or the machine."""
+"""Context of the result objects, from the job that made them; nothing in it depends on the clock or the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What drove a decision, as Secondary Capture images (PS3.3 A.8.1) that lie where their source slices lie."""
+"""Heatmaps, what drove a decision, as Secondary Capture images (PS3.3 A.8.1) that lie where their source slices lie."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a finished result folder holds, as ``manifest.json``: the node reads nothing else of a worker's work."""
+"""Manifest of a finished result folder, as ``manifest.json``: the node reads nothing else of a worker's work."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _OBLIQUE: Final = 0.35
 
 @dataclass(frozen=True)
 class Caption:
-    """What is burned in: top left line by line, bottom left, and at the four sides (left, right, top, bottom)."""
+    """Texts that are burned in: top left line by line, bottom left, and at the four sides (left, right, top, bottom)."""
 
     top: tuple[str, ...]
     bottom: tuple[str, ...]

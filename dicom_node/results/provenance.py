@@ -1,4 +1,4 @@
-"""Who made an object, when, and what it may be used for: the same statements on every result."""
+"""Provenance: who made an object, when, and what it may be used for; the same statements on every result."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ _PATIENT_AND_STUDY = (
 
 @dataclass(frozen=True)
 class Slice:
-    """Where one slice of the volume lies, exactly as its source states it, and which image and frame it is.
+    """One slice of the volume: where it lies, exactly as its source states it, and which image and frame it is.
 
     ``image_number`` is what viewers show: the source's InstanceNumber, for Enhanced MR the frame, without either k + 1.
     """

@@ -1,4 +1,4 @@
-"""What is never analysed, whatever the rules say: our own results, derived images, and what is no MR image.
+"""Guard before all rules: our own results, derived images, and what is no MR image are never analysed.
 
 A PACS forwards everything that it gets, also what this node has sent to it.
 """

@@ -1,4 +1,4 @@
-"""Which pipeline wants a series: the guard, then the rules in their order, with every verdict kept."""
+"""Match of a series with a pipeline: the guard, then the rules in their order, with every verdict kept."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Trial:
 
     @property
     def failures(self) -> tuple[tuple[Check, ...], ...]:
-        """What the rule fails on: one check each, or all those of an ``any`` group of which none is met."""
+        """Checks that the rule fails: one each, or all those of an ``any`` group of which none is met."""
         failed: list[tuple[Check, ...]] = []
         failed += [
             (check,) for check in self.checks if not check.section.startswith("any.") and not check.met
@@ -88,18 +88,18 @@ class Trial:
 
     @property
     def distance(self) -> tuple[int, int]:
-        """How far the rule is from applying: its failures, and of equals the one of which more is met."""
+        """Distance of the rule from applying: its failures, and of equals the one of which more is met."""
         return len(self.failures), -len(self.checks)
 
     @property
     def matched(self) -> bool:
-        """Whether the rule wants the series."""
+        """True when the rule wants the series."""
         return not self.failures
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Where a series goes, and why.
+    """Decision on a series: where it goes, and why.
 
     Attributes
     ----------
@@ -237,7 +237,7 @@ def _as_text(part: object) -> str:
 
 
 def wanted(key: str, condition: Condition) -> str:
-    """What a condition wants, in words."""
+    """Return in words what a condition wants."""
     unit = f" {UNITS[key]}" if key in UNITS else ""
     parts = []
     low, high = condition.min, condition.max

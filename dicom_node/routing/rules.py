@@ -40,7 +40,7 @@ Number = int | float
 
 
 class Condition(BaseModel):
-    """What one key must be. Several operators in one condition must all be met.
+    """Condition on one key. Several operators in one condition must all be met.
 
     Attributes
     ----------
@@ -205,7 +205,7 @@ def _phrase(phrase: str) -> str:
 
 
 def _edge(character: str, form: str) -> str:
-    """Where a word begins or ends: a letter has no letter beside it, a digit no digit; ``*`` has no edge."""
+    """Return the pattern of a word's edge: a letter has no letter beside it, a digit no digit; ``*`` has no edge."""
     if character == "*":
         return ""
     return form.format(r"\d" if character.isdigit() else r"[^\W\d_]")

@@ -1,4 +1,4 @@
-"""What a series is, in a few words for the worklog: by its physics, never by text that a person typed."""
+"""Summary of a series in a few words for the worklog: by its physics, never by text that a person typed."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ Vector = Sequence[float]
 
 @dataclass(frozen=True)
 class Tilt:
-    """How slices lie: the angle of their normal to that of each plane, and the nearest plane."""
+    """Tilt of slices: the angle of their normal to that of each plane, and the nearest plane."""
 
     degrees: tuple[float, float, float]
     """For axial, coronal, sagittal, 0 to 90."""
@@ -83,7 +83,7 @@ def angle_deg(first: Vector, second: Vector) -> float:
 
 
 def tilt_of(axis: Vector) -> Tilt:
-    """How a slice normal (LPS) lies to those of the axial, coronal and sagittal planes."""
+    """Return how a slice normal (LPS) lies to those of the axial, coronal and sagittal planes."""
     z, y, x = (angle_deg(axis, unit) for unit in ((0, 0, 1), (0, 1, 0), (1, 0, 0)))
     return Tilt((z, y, x))
 
@@ -112,7 +112,7 @@ def show_number(value: float) -> str:
 
 
 def plane_holds(condition: Condition, tilt: Tilt, tolerance_deg: float) -> bool:
-    """Whether the slices lie in one of the wanted planes."""
+    """Tell whether the slices lie in one of the wanted planes."""
     return any(tilt.degrees[PLANES.index(plane)] <= tolerance_deg + 1e-3 for plane in condition.has)
 
 

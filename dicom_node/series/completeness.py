@@ -1,4 +1,4 @@
-"""Whether the images of a series form one even, unbroken volume: from their headers alone."""
+"""Completeness: do the images of a series form one even, unbroken volume? Judged from their headers alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIN_SLICES = 5
 
 @dataclass(frozen=True)
 class Assessment:
-    """What a series is.
+    """Assessment of a series' geometry.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ TAGS_OF_GROUPS = (
 
 @dataclass(frozen=True)
 class FrameGeometry:
-    """Where the frames lie: one position (mm, LPS) and one orientation for each, or none at all."""
+    """Geometry of the frames: one position (mm, LPS) and one orientation for each, or none at all."""
 
     positions: tuple[tuple[float, float, float], ...] = ()
     orientations: tuple[tuple[float, ...], ...] = ()

@@ -1,4 +1,4 @@
-"""What completeness and routing need of an image: no pixels and no patient identification."""
+"""Headers of images, as completeness and routing need them: no pixels and no patient identification."""
 
 from __future__ import annotations
 

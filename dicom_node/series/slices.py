@@ -24,7 +24,7 @@ SLICE_TIME_S = 0.25
 
 @dataclass(frozen=True)
 class Slices:
-    """What both kinds of image are written from.
+    """Slices and elements from which both kinds of image are written.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From the files of a series to a Volume, with its sources as the result objects need them."""
+"""Loading of a series: its files become a Volume, with its sources as the result objects need them."""
 
 from __future__ import annotations
 

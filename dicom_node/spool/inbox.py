@@ -1,4 +1,4 @@
-"""How the images of one association reach the disk with one wait for it each.
+"""Inbox on the disk: the images of one association reach it with one wait for each.
 
 A file is durable when its content and its name are. Names are made ahead, empty and in growing batches, and
 their folder is synchronised once for a batch; each image then waits for its own content alone. The file keeps

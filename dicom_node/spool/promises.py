@@ -1,4 +1,4 @@
-"""Until when images must stay because somebody was told that they would: a file beside them, ``kept-until``.
+"""Promises that images stay, since somebody was told so: a file beside them, ``kept-until``.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""What became of each object at a destination, as a file beside the objects: the database can be rebuilt."""
+"""Receipts: the fate of each object at a destination, as a file beside the objects; the database can be rebuilt from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the DICOM standard says: geometry, codes, status values, UIDs and presentation contexts.
+"""The DICOM standard's own matters: geometry, codes, status values, UIDs and presentation contexts.
 
 It imports nothing of ours.
 """

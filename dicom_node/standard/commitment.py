@@ -60,7 +60,7 @@ class Report:
 
     @property
     def event_type(self) -> int:
-        """What the report is sent as."""
+        """Event Type ID as which the report is sent."""
         return SOME_FAILED if self.failed else ALL_COMMITTED
 
 

@@ -1,4 +1,4 @@
-"""What an AE title may be.
+"""Rules of what an AE title may be.
 
 References
 ----------

@@ -87,7 +87,7 @@ def records(
 
 
 class _Choice:
-    """Which records are wanted; a series brings its jobs with it, since their records name each other."""
+    """Choice of records; a series brings its jobs with it, since their records name each other."""
 
     def __init__(self, *, failed: bool, series: str | None) -> None:
         self._failed = failed

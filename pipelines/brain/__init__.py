@@ -1,4 +1,4 @@
-"""What any brain image needs before its model: grids, brain mask, bias field, MNI space.
+"""Preparation that any brain image needs before its model: grids, brain mask, bias field, MNI space.
 
 Nothing here knows a disease or a sequence.
 """

@@ -1,4 +1,4 @@
-"""Where a brain lies in MNI152 space, and the cube that is turned to its axes.
+"""Registration of a brain to MNI152 space, and the cube that is turned to its axes.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""Where a nerve is expected behind its globe: from the mean of many heads, or from the other eye of the same head."""
+"""Expected place of a nerve behind its globe: from the mean of many heads, or from the other eye of the same head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the voxels of the crop around an optic nerve lie in the series, and what the series holds there.
+"""Grid of the crop around an optic nerve: where its voxels lie in the series, and what the series holds there.
 
 Paper 0: NeuroImage Clin 2022, doi:10.1016/j.nicl.2022.103187. The head is split at the midpoint between the globes, the left
 half is mirrored, and 40 x 31 x 13 voxels are cut out around the point where the nerve leaves the globe.
@@ -35,7 +35,7 @@ SEEN_PART = tuple(slice(count) for count in SEEN)
 
 @dataclass(frozen=True)
 class CropGrid:
-    """Where the voxels of a crop lie on the axes of the series' array.
+    """Places of a crop's voxels on the axes of the series' array.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ from pipelines.weights import FOLDER, card_details, load_weights
 
 @dataclass(frozen=True)
 class EnsembleAnswer:
-    """What the ensemble says of some crops.
+    """Answer of the ensemble for some crops.
 
     Parameters
     ----------

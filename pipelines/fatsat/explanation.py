@@ -1,4 +1,4 @@
-"""What drove the answer for one eye, on the series' own voxels: two maps, the nerve, and the salient part inside it."""
+"""Explanation of the answer for one eye, on the series' own voxels: two maps, the nerve, and the salient part inside it."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Eye:
 
 @dataclass(frozen=True)
 class Eyes:
-    """What was found of both eyes.
+    """Both eyes, as far as they were found.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where the head's midline lies beside a lone globe, from how alike both halves of the image are."""
+"""Midline of the head beside a lone globe, from how alike both halves of the image are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How surely a nerve stands out from its surroundings and their noise, in the mean of slices laid upon each other along it.
+"""Evidence for a nerve: how surely it stands out from its surroundings and noise, in the mean of slices laid upon each other.
 
 `pipelines.fatsat.nerve_look` judges a slice by relative contrast, which is small where fat is poorly suppressed or the sheath
 is wide, however plainly the nerve is seen in slice after slice; here its contrast is counted in standard errors [ours].

@@ -1,4 +1,4 @@
-"""How much a place on a slice looks like an optic nerve that is cut across: a dark disc in a bright ring in dark fat."""
+"""Likeness of a place on a slice to an optic nerve that is cut across: a dark disc in a bright ring in dark fat."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ paper proposes the share as a check and gives no limit."""
 
 @dataclass(frozen=True)
 class Answer:
-    """What was said of one eye."""
+    """Answer for one eye."""
 
     eye: Eye
     crop: Crop

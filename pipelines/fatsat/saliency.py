@@ -1,4 +1,4 @@
-"""What the networks looked at: the gradient of the class probability (paper 0), and integrated gradients beside it."""
+"""Saliency: the gradient of the class probability (paper 0), and integrated gradients beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be set of the FAT-SAT pipeline, and which weights it uses; importing this loads no torch."""
+"""Settings of the FAT-SAT pipeline, and the weights that it uses; importing this loads no torch."""
 
 from __future__ import annotations
 

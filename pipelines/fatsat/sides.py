@@ -1,4 +1,4 @@
-"""Which globe is which eye's: a pair, a lone globe with the head's symmetry and its nerve's way, or a person's points alone."""
+"""Sides of the globes: a pair, a lone globe with the head's symmetry and its nerve's way, or a person's points alone."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ JUNCTION_MM = (10.1, 4.1)
 
 @dataclass
 class Search:
-    """What is known while the eyes are being put together; ``faint`` are nerves that could not be followed."""
+    """Search for both eyes at its present state; ``faint`` are nerves that could not be followed."""
 
     volume: Volume
     frame: Frame

@@ -1,4 +1,4 @@
-"""Whether a series is a coronal fat-suppressed T2 of the orbits, judged before the network sees it.
+"""Suitability of a series as coronal fat-suppressed T2 of the orbits, judged before the network sees it.
 
 Each check returns a `Verdict`: a reason to refuse, in one line, or warnings, or neither. A missing attribute only warns,
 because the pixels are judged as well.

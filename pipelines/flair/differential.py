@@ -44,7 +44,7 @@ UNCALIBRATED = Calibration()
 
 @dataclass(frozen=True)
 class JointReading:
-    """What the joint network says of one cube.
+    """Reading of one cube by the joint network.
 
     Parameters
     ----------

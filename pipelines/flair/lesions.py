@@ -1,4 +1,4 @@
-"""From a probability map on the native grid to lesions, and the slices that show them."""
+"""Lesions from a probability map on the native grid, and the slices that show them."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ Voxels = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Predictions:
-    """What single predictions say of the native voxels in and around all that may be a lesion.
+    """Single predictions at the native voxels in and around all that may be a lesion.
 
     Parameters
     ----------

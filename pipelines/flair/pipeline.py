@@ -116,7 +116,7 @@ class _Found:
 
 @dataclass(frozen=True)
 class _Differential:
-    """What is said of the disease: probabilities with their maps, or why there are none, and the rule."""
+    """Differential: probabilities with their maps, or why there are none, and the rule."""
 
     hypotheses: tuple[Hypothesis, ...] = ()
     not_applicable: str = ""

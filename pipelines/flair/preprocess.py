@@ -1,4 +1,4 @@
-"""From a FLAIR series to the cube that the networks see, and back."""
+"""Preprocessing: from a FLAIR series to the cube that the networks see, and back."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Brain:
 
 @dataclass(frozen=True)
 class Cube:
-    """What the networks see.
+    """Cube that the networks see.
 
     Parameters
     ----------

@@ -112,7 +112,7 @@ def probability_map(
 
 @dataclass(frozen=True)
 class MaskAnswer:
-    """What the ensemble says of one cube.
+    """Answer of the ensemble for one cube.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Whether a series is a FLAIR of a whole brain, judged before any lesion model sees it.
+"""Suitability of a series as FLAIR of a whole brain, judged before any lesion model sees it.
 
 Each check returns a `Verdict`: a reason to refuse, in one line, or warnings, or neither. A missing attribute only
 warns, because the pixels are judged as well.

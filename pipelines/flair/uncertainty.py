@@ -1,4 +1,4 @@
-"""How far the mask moves: an interval for the total lesion volume and one for each lesion's probability.
+"""Uncertainty of the mask: an interval for the total lesion volume and one for each lesion's probability.
 
 The probability that is reported is the mean over the ensemble's predictions (each member, on the image and on its mirror
 image); the mask is that mean cut at the threshold. The intervals say what single predictions would have reported: these, and

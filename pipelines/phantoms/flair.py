@@ -25,7 +25,7 @@ BIAS = 0.12
 
 @dataclass(frozen=True)
 class Acquisition:
-    """How a phantom is scanned.
+    """Acquisition of a phantom: how it is scanned.
 
     Parameters
     ----------

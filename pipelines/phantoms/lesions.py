@@ -25,7 +25,7 @@ EDGE_MM = 0.7
 
 @dataclass(frozen=True)
 class LesionLoad:
-    """How many lesions a phantom has and what they add up to, about."""
+    """Load of a phantom: how many lesions it has and what they add up to, about."""
 
     count: int = 24
     volume_ml: float = 12.0

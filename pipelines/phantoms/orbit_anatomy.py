@@ -1,4 +1,4 @@
-"""What an orbital phantom is made of: tissues on a coarse grid, and globes, nerves and muscles as shapes in mm."""
+"""Anatomy of an orbital phantom: tissues on a coarse grid, and globes, nerves and muscles as shapes in mm."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def _over(values: FloatArray, alpha: FloatArray, signal: float | FloatArray) -> 
 
 @dataclass(frozen=True)
 class PlaneTruth:
-    """What one plane shows of the nerve: shares in [0, 1], float32, in a window of the plane (rows, columns)."""
+    """Truth on one plane of the nerve: shares in [0, 1], float32, in a window of the plane (rows, columns)."""
 
     window: tuple[slice, slice]
     nerve: FloatArray

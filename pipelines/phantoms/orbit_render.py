@@ -1,4 +1,4 @@
-"""From a head, the state of its nerves and a scan to the series: coarse tissues around, fine shapes in each orbit."""
+"""Rendering of an orbital phantom, from head, nerves and scan to the series: coarse around, fine in each orbit."""
 
 from __future__ import annotations
 

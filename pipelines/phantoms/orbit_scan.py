@@ -1,4 +1,4 @@
-"""How an orbital phantom is scanned: the series' grid, and two simulated scanners that differ."""
+"""Scan of an orbital phantom: the series' grid, and two simulated scanners that differ."""
 
 from __future__ import annotations
 

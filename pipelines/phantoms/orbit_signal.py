@@ -1,4 +1,4 @@
-"""What an orbital phantom's tissues shine with, and what is drawn at random of its nerves: lesions, sheaths, vessels."""
+"""Signal of an orbital phantom's tissues, and what is drawn at random of its nerves: lesions, sheaths, vessels."""
 
 from __future__ import annotations
 
@@ -119,13 +119,13 @@ class Lesion:
 
     @property
     def middle_mm(self) -> float:
-        """Where its middle lies along the nerve."""
+        """Middle of the lesion, along the nerve."""
         return self.start_mm + self.length_mm / 2.0
 
 
 @dataclass(frozen=True)
 class NerveState:
-    """What is drawn at random of one eye.
+    """State of one eye's nerve, drawn at random.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ FAILURE_CHANCE = 0.35
 
 @dataclass(frozen=True)
 class EyeTruth:
-    """What is true of one eye.
+    """Truth about one eye.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Why the ResNet18 chose a class: Grad-CAM, one coarse map for all slices, and integrated gradients for each slice.
+"""Explanation of the ResNet18's choice: Grad-CAM, one coarse map for all slices, and integrated gradients for each slice.
 
 Grad-CAM is the paper's. Its last maps are 4x4, a cell for each 48 mm, and all five slices are fused by the first
 convolution, so that it cannot say which slice it speaks of. [ours] Integrated gradients stand beside it: they cost a few

@@ -34,7 +34,7 @@ TILT_DEGREES = 30.0
 
 @dataclass(frozen=True)
 class FiveSliceAnswer:
-    """What the ResNet18 says of five slices.
+    """Answer of the ResNet18 for five slices.
 
     Parameters
     ----------

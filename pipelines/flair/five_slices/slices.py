@@ -69,7 +69,7 @@ class Slices:
 
     @property
     def brain(self) -> BoolArray:
-        """Where a slice shows brain, shape (5, 128, 128)."""
+        """Mask of the brain on each slice, shape (5, 128, 128)."""
         return brain_of(self.images)
 
 

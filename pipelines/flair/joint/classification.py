@@ -37,7 +37,7 @@ class LesionGuidance(nn.Module):
 
 
 class PlainGuidance(nn.Module):
-    """What the paper compares its `LesionGuidance` with: the lesion map joined to the features by one operation.
+    """Guidance that the paper compares its `LesionGuidance` with: the lesion map joined to the features by one operation.
 
     [ours] The paper names the operations alone. Here the map is halved by averaging and stands for itself in every channel,
     with no convolution or gate of its own; the result is normalised as that of `LesionGuidance`, so that the classification

@@ -70,23 +70,23 @@ class JointConfig:
 
     @property
     def segments(self) -> bool:
-        """Whether the network draws a lesion map."""
+        """True when the network draws a lesion map."""
         return self.ablation != "only-classification"
 
     @property
     def classifies(self) -> bool:
-        """Whether the network tells the classes apart."""
+        """True when the network tells the classes apart."""
         return self.ablation != "only-segmentation"
 
     @property
     def cross_loss(self) -> bool:
-        """Whether the cross-task loss belongs to its training."""
+        """True when the cross-task loss belongs to its training."""
         return self.segments and self.classifies and self.ablation != "no-cross-loss"
 
 
 @dataclass(frozen=True)
 class JointOutput:
-    """What the network says of a batch of volumes.
+    """Output of the network for a batch of volumes.
 
     Parameters
     ----------

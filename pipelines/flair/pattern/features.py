@@ -1,4 +1,4 @@
-"""What tells MS from NMOSD in a lesion mask: how many lesions of what size, where in the brain, and of what shape.
+"""Features of a lesion mask that tell MS from NMOSD: how many lesions of what size, where in the brain, and of what shape.
 
 Figures of a whole brain, from the mask alone: no intensity of the FLAIR takes part, so that a scan from any scanner says the
 same. Places are those of MNI152 through the patient's affine registration, with the patient's own ventricles; the regions are
