@@ -251,4 +251,4 @@ def test_damaged_images_end_in_a_line_of_the_worklog(
     assert kept >= desk.number - ends["duplicate"]
     for line in (desk.spool.root / "worklog.jsonl").read_text().splitlines():
         assert json.loads(line)["event"]
-    print(f"{desk.number} cases: {dict(ends)}")  # noqa: T201 - the figures of the README
+    print(f"{desk.number} cases: {dict(ends)}")  # noqa: T201 - the figures of deploy/RELIABILITY.md
