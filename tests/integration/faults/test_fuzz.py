@@ -74,7 +74,7 @@ class Desk:
         self.worklog.close()
         self.store.close()
 
-    # What brings jobs on (dicom_node.intake.judge.Jobs)
+    # The mover of jobs (dicom_node.intake.judge.Jobs)
 
     def wake(self) -> None:
         """Have them done by `take`."""
