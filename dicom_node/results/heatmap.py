@@ -13,7 +13,7 @@ from dicom_node.errors import ResultError
 from dicom_node.results import wording
 from dicom_node.results.colours import RgbArray, grey, overlay, window_of, with_line
 from dicom_node.results.context import ResultContext
-from dicom_node.results.detail import with_detail
+from dicom_node.results.inset import with_inset
 from dicom_node.results.manifest import site_name
 from dicom_node.results.picture import Caption, draw_caption, orientation_letters, side_letters
 from dicom_node.results.provenance import (
@@ -88,7 +88,7 @@ def _drawn(background: RgbArray, heatmap: Heatmap, k: int) -> RgbArray:
     lit = overlay(background, heatmap.values[k])
     if heatmap.outline is None:
         return lit
-    return with_detail(with_line(lit, heatmap.outline[k]), lit, heatmap.outline[k])
+    return with_inset(with_line(lit, heatmap.outline[k]), lit, heatmap.outline[k])
 
 
 def shown_heatmaps(findings: Findings, context: ResultContext) -> list[Heatmap]:

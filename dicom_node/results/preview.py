@@ -20,7 +20,7 @@ from scipy.ndimage import binary_dilation
 
 from dicom_node.errors import ResultError
 from dicom_node.results.colours import RgbArray, grey, window_of
-from dicom_node.results.detail import with_detail
+from dicom_node.results.inset import with_inset
 from dicom_node.results.manifest import Manifest
 from dicom_node.results.picture import Caption, draw_caption, side_letters
 from dicom_node.standard import codes
@@ -125,7 +125,7 @@ def mask_preview(segmentation: Path, sources: Iterable[Path], out: Path, segment
         drawn[_outline(np.asarray(enlarged))] = colours[frame.segment]
     around = binary_dilation(best.mask, iterations=AROUND_PX)
     part = np.asarray(Image.fromarray(around).resize((columns, rows), Image.Resampling.NEAREST))
-    drawn = draw_caption(with_detail(drawn, drawn, part), _mask_caption(seg), colour_bar=False)
+    drawn = draw_caption(with_inset(drawn, drawn, part), _mask_caption(seg), colour_bar=False)
     number = source.get("InstanceNumber") if best.source_frame == 1 else best.source_frame
     labels = {int(item.SegmentNumber): str(item.SegmentLabel) for item in seg.SegmentSequence}
     voxel_ml = voxel_volume_mm3(frames, spacing) / 1000

@@ -23,7 +23,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from dicom_node.errors import UnreadableError
-from dicom_node.series.plain import plain_values
+from dicom_node.series.plain_values import plain_values
 
 NUMERIC_VRS = frozenset({"DS", "IS", "FD", "FL", "US", "SS", "UL", "SL", "UV", "SV"})
 UNDEFINED_LENGTH = 0xFFFFFFFF

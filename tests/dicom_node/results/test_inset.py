@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dicom_node.results.colours import RgbArray
-from dicom_node.results.detail import FRAME, with_detail
+from dicom_node.results.inset import FRAME, with_inset
 from pipelines.types import BoolArray
 
 
@@ -29,7 +29,7 @@ def test_part_stands_enlarged_in_the_lower_right_corner() -> None:
     shown = picture()
     shown[100:110, 60:80] = (0, 0, 90)
     shown[104, 70] = (250, 0, 0)
-    drawn = with_detail(picture(), shown, part(slice(100, 110), slice(60, 80)))
+    drawn = with_inset(picture(), shown, part(slice(100, 110), slice(60, 80)))
     assert framed(drawn) == (157, 198, 157, 238), "10 x 20 pixels, four times"
     row, column = np.unravel_index(drawn[..., 0].argmax(), drawn.shape[:2])
     assert (158 + 4 * 4 <= row < 158 + 4 * 5) and (158 + 4 * 10 <= column < 158 + 4 * 11)
@@ -37,7 +37,7 @@ def test_part_stands_enlarged_in_the_lower_right_corner() -> None:
 
 
 def test_enlarged_part_does_not_cover_the_part_itself() -> None:
-    drawn = with_detail(picture(), picture(), part(slice(185, 195), slice(200, 220)))
+    drawn = with_inset(picture(), picture(), part(slice(185, 195), slice(200, 220)))
     top, bottom, *_ = framed(drawn)
     assert bottom < 60 and top < 3
 
@@ -53,4 +53,4 @@ def test_enlarged_part_does_not_cover_the_part_itself() -> None:
 )
 def test_without_room_or_need_the_picture_stays_as_it_is(box: BoolArray) -> None:
     bare = picture(*box.shape)
-    assert with_detail(bare, bare, box) is bare
+    assert with_inset(bare, bare, box) is bare

@@ -14,11 +14,11 @@ from pipelines.types import BoolArray
 ROOM: Final = (0.26, 0.4)
 """Share of the picture's height and width that it may take; the colour bar ends above it."""
 ZOOM: Final = (2, 4)
-"""Enlargement, least and most; with less room than for the least there is no detail."""
+"""Enlargement, least and most; with less room than for the least there is no inset."""
 FRAME: Final = (200, 200, 200)
 
 
-def with_detail(picture: RgbArray, shown: RgbArray, part: BoolArray) -> RgbArray:
+def with_inset(picture: RgbArray, shown: RgbArray, part: BoolArray) -> RgbArray:
     """Return a picture with one part enlarged in its lower or upper right corner; as it is where there is no room for it.
 
     Parameters

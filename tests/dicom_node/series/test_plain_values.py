@@ -16,7 +16,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from dicom_node.series import reading
-from dicom_node.series.plain import plain_values
+from dicom_node.series.plain_values import plain_values
 from dicom_node.series.reading import json_value, tolerant
 
 # A keyword for each VR that is taken at its word
