@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipelines.flair.intensity import BACKGROUND, LIMIT
-from pipelines.training.sample import Sample, kinds_in, unpack
+from pipelines.training.data_sets.sample import Sample, kinds_in, unpack
 from pipelines.types import FloatArray
 
 ON_LESIONS = 0.45

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.training.priors import KINDS
-from pipelines.training.sample import UNKNOWN_KIND
+from pipelines.training.data_sets.sample import UNKNOWN_KIND
+from pipelines.training.synthetic.priors import KINDS
 
 CHANNELS = 1 + len(KINDS)
 """Of the cells, and the maps that learn them: any lesion, then each of `KINDS`."""

@@ -15,6 +15,7 @@ from pipelines.device import resolve_device
 from pipelines.errors import DataSetError, WeightsError
 from pipelines.flair.calibration import fit_temperature
 from pipelines.memory import keep_freed_memory
+from pipelines.training.data_sets.sample import Sample
 from pipelines.training.export import export, sources_of
 from pipelines.training.loop import CHECKPOINT, Trainer, Watch
 from pipelines.training.material import Material, Plan, prepare
@@ -30,7 +31,6 @@ from pipelines.training.results import (
     read_json,
     write_json,
 )
-from pipelines.training.sample import Sample
 from pipelines.training.tasks import make_task
 
 MIN_CALIBRATION_CASES = 4

@@ -10,8 +10,8 @@ from typing import Any
 from pipelines.device import resolve_device
 from pipelines.errors import DataSetError, WeightsError
 from pipelines.training.case_results import CaseResult, line_of
-from pipelines.training.cases import Entry, read_index
 from pipelines.training.commands import train
+from pipelines.training.data_sets.cases import Entry, read_index
 from pipelines.training.evaluation import Scorer
 from pipelines.training.export import weights_name
 from pipelines.training.folds import DRAWS, Fold, draws, folds_of

@@ -12,14 +12,14 @@ from pipelines.device import resolve_device
 from pipelines.errors import DataSetError
 from pipelines.flair.calibration import calibrated, temperature_of
 from pipelines.flair.intensity import normalise
-from pipelines.training.artefacts import thick_slices
 from pipelines.training.case_results import CaseResult, grouped, line_of, targets_of
-from pipelines.training.cases import PSEUDO_LABELLED, Entry, LoadedCase, load_case, read_index
-from pipelines.training.cube import SPACING_MM
+from pipelines.training.data_sets.cases import PSEUDO_LABELLED, Entry, LoadedCase, load_case, read_index
+from pipelines.training.data_sets.cube import SPACING_MM
 from pipelines.training.export import restore, seen_patients, weights_of
 from pipelines.training.metrics import score_mask
 from pipelines.training.options import PATTERN, PIPELINE
 from pipelines.training.pattern_training import PatternScorer
+from pipelines.training.synthetic.artefacts import thick_slices
 from pipelines.training.task import Task
 from pipelines.training.whole_pipeline import PipelineScorer
 from pipelines.types import BoolArray, FloatArray
@@ -154,7 +154,7 @@ def evaluate(
         See `recipes.NAMES`; or `PATTERN`, behind the installed networks of the mask; or `PIPELINE`: the pipeline as it runs in
         the node, with its default settings.
     data : Path
-        Folder with ``index.csv``; see `pipelines.training.cases`.
+        Folder with ``index.csv``; see `pipelines.training.data_sets.cases`.
     weights : Path, optional
         Folder with the weights; those that are installed by default. Several of one network are an ensemble.
     flips : bool

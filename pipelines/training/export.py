@@ -11,9 +11,9 @@ from torch import nn
 
 from pipelines.errors import WeightsError
 from pipelines.flair.volume_calibration import CARD_KEY as VOLUME_INTERVAL
-from pipelines.training.patterns import mask_files, patient_of
 from pipelines.training.recipes import JOINT, Kind, ablation_of, check_name
 from pipelines.training.results import CONFIG, read_json
+from pipelines.training.synthetic.lesion_masks import mask_files, patient_of
 from pipelines.training.task import Task
 from pipelines.training.tasks import make_task
 from pipelines.weights import card_details, load_weights, save_weights

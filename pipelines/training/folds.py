@@ -20,7 +20,7 @@ DRAWN = 15
 
 
 class Scan(Protocol):
-    """What is needed of a case; `pipelines.training.cases.Entry` is one."""
+    """What is needed of a case; `pipelines.training.data_sets.cases.Entry` is one."""
 
     @property
     def case(self) -> str: ...  # noqa: D102

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from pipelines.flair.joint.network import JointConfig, JointNetwork
 from pipelines.training.cells import CHANNELS
+from pipelines.training.data_sets.sample import Sample
 from pipelines.training.losses import unit_range
-from pipelines.training.sample import Sample
 from pipelines.types import FloatArray
 
 CASES = 400

@@ -16,6 +16,7 @@ from pipelines.flair.networks import segmentation_network
 from pipelines.flair.segmenter import probability_map
 from pipelines.training.batches import draw_batch
 from pipelines.training.cells import CHANNELS, KIND_BIAS, kinds_known, kinds_loss
+from pipelines.training.data_sets.sample import unpack
 from pipelines.training.last_layer import fit_last_layer
 from pipelines.training.losses import (
     CLASS_WEIGHT,
@@ -26,7 +27,6 @@ from pipelines.training.losses import (
     segmentation_loss,
 )
 from pipelines.training.recipes import Phase, ablation_of
-from pipelines.training.sample import unpack
 from pipelines.training.task import Batch, Prediction, Report, Task, autocast, kept_maps, mean_logits
 from pipelines.types import FloatArray
 

@@ -25,11 +25,11 @@ from pipelines.flair.lesions import LabelArray, is_lesion
 from pipelines.flair.matthews import fluid_in_mni
 from pipelines.flair.pattern.features import pattern_features
 from pipelines.flair.preprocess import Cube
-from pipelines.training.anatomy import Anatomy, Tissue, load_anatomies, mni_extents
-from pipelines.training.cube import cube_grid
-from pipelines.training.lesions import draw_lesions, places
-from pipelines.training.priors import VOXEL_MM3
-from pipelines.training.sample import CLASSES
+from pipelines.training.data_sets.cube import cube_grid
+from pipelines.training.data_sets.sample import CLASSES
+from pipelines.training.synthetic.anatomy import Anatomy, Tissue, load_anatomies, mni_extents
+from pipelines.training.synthetic.lesions import draw_lesions, places
+from pipelines.training.synthetic.priors import VOXEL_MM3
 from pipelines.types import Affine, BoolArray, FloatArray
 
 PATTERNS = 2400

@@ -19,7 +19,8 @@ from pipelines.flair.pattern.model import PatternModel, PatternNetwork
 from pipelines.flair.segmenter import MaskModel
 from pipelines.flair.settings import PATTERN_WEIGHTS as WEIGHTS
 from pipelines.training.case_results import CaseResult
-from pipelines.training.cases import Entry, load_case
+from pipelines.training.data_sets.cases import Entry, load_case
+from pipelines.training.data_sets.sample import CLASSES
 from pipelines.training.export import (
     CLASSIFIER_LIMIT,
     VERSION,
@@ -40,7 +41,6 @@ from pipelines.training.results import (
     software,
     write_json,
 )
-from pipelines.training.sample import CLASSES
 from pipelines.types import FloatArray
 from pipelines.weights import FOLDER, card_details, save_weights
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import overload
 
 from pipelines.errors import DataSetError
-from pipelines.training.generator import Case, make_generator
-from pipelines.training.mixing import real_cases
-from pipelines.training.sample import Sample, pack_sample, target_of, unpack
+from pipelines.training.data_sets.sample import Sample, pack_sample, target_of, unpack
+from pipelines.training.synthetic.generator import Case, make_generator
+from pipelines.training.synthetic.mixing import real_cases
 
 __all__ = ["Sample", "fill", "filling", "pack", "pack_sample", "ready", "unpack", "wait_for"]
 

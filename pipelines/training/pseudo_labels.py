@@ -20,9 +20,16 @@ from pipelines.device import resolve_device
 from pipelines.errors import DataSetError
 from pipelines.flair.intensity import BACKGROUND, SCALE, normalise
 from pipelines.flair.segmenter import MaskModel
-from pipelines.training.cases import COLUMNS, PSEUDO_LABELLED, Entry, load_case, read_index, write_cube
-from pipelines.training.cube import SPACING_MM
-from pipelines.training.mixing import local_white
+from pipelines.training.data_sets.cases import (
+    COLUMNS,
+    PSEUDO_LABELLED,
+    Entry,
+    load_case,
+    read_index,
+    write_cube,
+)
+from pipelines.training.data_sets.cube import SPACING_MM
+from pipelines.training.synthetic.mixing import local_white
 from pipelines.types import BoolArray, FloatArray
 from pipelines.weights import FOLDER
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipelines.training.data_sets.sample import Sample
 from pipelines.training.losses import CLASS_WEIGHT, dice_loss
 from pipelines.training.recipes import Kind, Phase
-from pipelines.training.sample import Sample
 from pipelines.types import FloatArray
 
 Batch = tuple[Tensor, ...]

@@ -22,10 +22,10 @@ from pipelines.flair.volume_calibration import (
     faint_volume_mm3,
     fit_lines,
 )
-from pipelines.training.cases import PSEUDO_LABELLED, load_case, read_index
+from pipelines.training.data_sets.cases import PSEUDO_LABELLED, load_case, read_index
 from pipelines.training.export import seen_patients
-from pipelines.training.priors import VOXEL_MM3
 from pipelines.training.recalibration import write_cards
+from pipelines.training.synthetic.priors import VOXEL_MM3
 from pipelines.weights import FOLDER, card_details
 
 MIN_CASES = 30

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from pipelines.training.batches import draw_batch
-from pipelines.training.sample import Sample, pack_sample, unpack
+from pipelines.training.data_sets.sample import Sample, pack_sample, unpack
 
 
 def cube(value: float = 0.0) -> np.ndarray:

@@ -9,18 +9,18 @@ from torch.nn import functional
 from pipelines.flair.joint.classification import weighted_maps
 from pipelines.flair.joint.network import JointConfig, JointNetwork
 from pipelines.flair.joint.swin import relative_index, shift_mask
-from pipelines.training.anatomy import from_template
 from pipelines.training.batches import draw_batch
 from pipelines.training.cells import CHANNELS, PRESENT_WEIGHT, RARE, cells_of, kinds_known, kinds_loss
-from pipelines.training.generator import Generator
+from pipelines.training.data_sets.sample import UNKNOWN_KIND, Sample, kinds_in, pack_sample, unpack
 from pipelines.training.last_layer import Seen, common_row, fit_last_layer, kind_columns, regression, see
 from pipelines.training.loop import Trainer
 from pipelines.training.losses import cross_task_loss
 from pipelines.training.mask_tasks import SMALL_JOINT
 from pipelines.training.pool import pack, ready
-from pipelines.training.priors import KINDS, PRIORS
 from pipelines.training.recipes import Phase
-from pipelines.training.sample import UNKNOWN_KIND, Sample, kinds_in, pack_sample, unpack
+from pipelines.training.synthetic.anatomy import from_template
+from pipelines.training.synthetic.generator import Generator
+from pipelines.training.synthetic.priors import KINDS, PRIORS
 from pipelines.training.tasks import make_task
 
 CROPS = Phase("crops", 32, 2, 24, 5.0, 5e-3, joint=False, schedule="constant", epoch=8)

@@ -11,12 +11,12 @@ from PIL import Image
 
 from pipelines.errors import DataSetError, WeightsError
 from pipelines.training.batches import draw_batch
-from pipelines.training.cases import load_case, read_index
 from pipelines.training.commands import train
+from pipelines.training.data_sets.cases import load_case, read_index
 from pipelines.training.export import export
-from pipelines.training.phantom_sets import phantom_cases
 from pipelines.training.pool import ready, unpack
 from pipelines.training.recipes import Phase
+from pipelines.training.synthetic.phantom_sets import phantom_cases
 from pipelines.training.tasks import make_task
 from pipelines.weights import load_weights
 

@@ -9,9 +9,9 @@ import torch
 from typer.testing import CliRunner
 
 from pipelines.errors import DataSetError, WeightsError
-from pipelines.training.cases import write_cube
 from pipelines.training.cli import models
 from pipelines.training.comparison import compare
+from pipelines.training.data_sets.cases import write_cube
 from pipelines.training.evaluation import evaluate
 from pipelines.training.export import export, restore, seen_patients
 from pipelines.training.folds import Fold

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from pipelines.errors import WeightsError
+from pipelines.training.data_sets.sample import Sample, unpack
 from pipelines.training.loop import MOST_SKIPPED, Trainer
 from pipelines.training.pool import ready
 from pipelines.training.recipes import Phase
-from pipelines.training.sample import Sample, unpack
 from pipelines.training.task import Prediction
 from pipelines.training.tasks import make_task
 

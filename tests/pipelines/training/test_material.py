@@ -9,9 +9,9 @@ import pytest
 
 from pipelines.errors import DataSetError
 from pipelines.training import material
+from pipelines.training.data_sets.sample import Sample, pack_sample, target_of
 from pipelines.training.material import Material, Plan, prepare
 from pipelines.training.pool import ready, unpack, wait_for
-from pipelines.training.sample import Sample, pack_sample, target_of
 
 
 class Case:

@@ -15,13 +15,13 @@ from pipelines.flair.pattern.features import NAMES
 from pipelines.flair.pattern.model import PatternModel
 from pipelines.flair.segmenter import MaskAnswer
 from pipelines.training import pattern_training
-from pipelines.training.anatomy import Anatomy, load_anatomies
-from pipelines.training.cases import read_index
 from pipelines.training.cli import models
+from pipelines.training.data_sets.cases import read_index
 from pipelines.training.pattern import VIEWS, as_found, features_of_cube, numbered, pattern
 from pipelines.training.pattern_training import PatternScorer, train_pattern
-from pipelines.training.phantom_sets import phantom_cases
 from pipelines.training.recalibration import recalibrate
+from pipelines.training.synthetic.anatomy import Anatomy, load_anatomies
+from pipelines.training.synthetic.phantom_sets import phantom_cases
 from pipelines.types import FloatArray
 
 

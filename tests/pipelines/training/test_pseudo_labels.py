@@ -12,7 +12,7 @@ import pytest
 from pipelines.errors import DataSetError
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.training import pseudo_labels as module
-from pipelines.training.cases import load_case, read_index, write_cube
+from pipelines.training.data_sets.cases import load_case, read_index, write_cube
 from pipelines.training.pseudo_labels import label_cases, pseudo_labels
 from pipelines.types import FloatArray
 

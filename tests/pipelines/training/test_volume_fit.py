@@ -14,8 +14,8 @@ from pipelines.errors import DataSetError
 from pipelines.flair.segmenter import MaskAnswer
 from pipelines.flair.volume_calibration import VolumeCalibration
 from pipelines.training import volume_fit
-from pipelines.training.cases import Entry
-from pipelines.training.sample import Sample
+from pipelines.training.data_sets.cases import Entry
+from pipelines.training.data_sets.sample import Sample
 from pipelines.training.volume_fit import calibrate_volume
 from pipelines.types import FloatArray
 from pipelines.weights import FOLDER, card, card_details

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from pipelines.errors import DataSetError, WeightsError
 from pipelines.flair.differential import DISEASES
 from pipelines.training import whole_pipeline as module
-from pipelines.training.cases import read_index
 from pipelines.training.cli import models
+from pipelines.training.data_sets.cases import read_index
 from pipelines.training.evaluation import evaluate
 from pipelines.training.whole_pipeline import PipelineScorer, in_thick_slices
 from pipelines.types import Findings, Hypothesis, Interval, Measurement, Segment, Volume

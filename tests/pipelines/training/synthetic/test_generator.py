@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from pipelines.flair.intensity import BACKGROUND
-from pipelines.training.anatomy import CAP_MM, Anatomy, Tissue, from_label_map, from_template
-from pipelines.training.artefacts import jittered_mask, smooth_field
-from pipelines.training.cases import write_cube
-from pipelines.training.contrast import Acquisition, scan, tissue_means
-from pipelines.training.cube import CUBE, SPACING_MM
-from pipelines.training.generator import Generator, outline
-from pipelines.training.lesions import draw_lesions, places
-from pipelines.training.patterns import transplant
-from pipelines.training.priors import REGIONS
+from pipelines.training.data_sets.cases import write_cube
+from pipelines.training.data_sets.cube import CUBE, SPACING_MM
+from pipelines.training.synthetic.anatomy import CAP_MM, Anatomy, Tissue, from_label_map, from_template
+from pipelines.training.synthetic.artefacts import jittered_mask, smooth_field
+from pipelines.training.synthetic.contrast import Acquisition, scan, tissue_means
+from pipelines.training.synthetic.generator import Generator, outline
+from pipelines.training.synthetic.lesion_masks import transplant
+from pipelines.training.synthetic.lesions import draw_lesions, places
+from pipelines.training.synthetic.priors import REGIONS
 
 ML = SPACING_MM**3 / 1000
 

@@ -11,12 +11,12 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from pipelines.flair.intensity import normalise
-from pipelines.training.anatomy import Anatomy, Tissue, load_anatomies
-from pipelines.training.artefacts import bent_coordinates, jittered_mask, remaining_skull
-from pipelines.training.contrast import FLAIR_ORDER_SHARE, draw_acquisition, paint, scan
-from pipelines.training.lesions import Drawn, draw_lesions, places
-from pipelines.training.patterns import read_masks, transplant
-from pipelines.training.priors import KINDS, Label
+from pipelines.training.synthetic.anatomy import Anatomy, Tissue, load_anatomies
+from pipelines.training.synthetic.artefacts import bent_coordinates, jittered_mask, remaining_skull
+from pipelines.training.synthetic.contrast import FLAIR_ORDER_SHARE, draw_acquisition, paint, scan
+from pipelines.training.synthetic.lesion_masks import read_masks, transplant
+from pipelines.training.synthetic.lesions import Drawn, draw_lesions, places
+from pipelines.training.synthetic.priors import KINDS, Label
 from pipelines.types import BoolArray, FloatArray
 
 TRANSPLANT_SHARE = 0.4

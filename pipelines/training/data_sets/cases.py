@@ -36,9 +36,9 @@ from pipelines.brain.cube import on_cube
 from pipelines.brain.grid import Grid
 from pipelines.errors import DataSetError
 from pipelines.flair.intensity import normalise
-from pipelines.training.cube import SPACING_MM, cube_grid, lps_affine, to_cube
-from pipelines.training.index_file import INDEX, case_rows, check_once
-from pipelines.training.sample import CLASSES, Sample, target_of
+from pipelines.training.data_sets.cube import SPACING_MM, cube_grid, lps_affine, to_cube
+from pipelines.training.data_sets.index_file import INDEX, case_rows, check_once
+from pipelines.training.data_sets.sample import CLASSES, Sample, target_of
 from pipelines.types import BoolArray, FloatArray
 
 COLUMNS = ("case", "patient", "flair", "brain", "lesions", "label", "t1", "age", "sex", "origin", "ignore")

@@ -13,9 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from pipelines.training.anatomy import Labels, Tissue
-from pipelines.training.artefacts import bias_field, flow, gamma, ghosting, rician, smooth_field, thick_slices
-from pipelines.training.cube import SPACING_MM
+from pipelines.training.data_sets.cube import SPACING_MM
+from pipelines.training.synthetic.anatomy import Labels, Tissue
+from pipelines.training.synthetic.artefacts import (
+    bias_field,
+    flow,
+    gamma,
+    ghosting,
+    rician,
+    smooth_field,
+    thick_slices,
+)
 from pipelines.types import FloatArray
 
 FLAIR_ORDER_SHARE = 0.7

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from pipelines.training.anatomy import Anatomy, Tissue
-from pipelines.training.artefacts import smooth_field
-from pipelines.training.cube import SPACING_MM
-from pipelines.training.patterns import mask_height, solid_tissue
-from pipelines.training.priors import (
+from pipelines.training.data_sets.cube import SPACING_MM
+from pipelines.training.synthetic.anatomy import Anatomy, Tissue
+from pipelines.training.synthetic.artefacts import smooth_field
+from pipelines.training.synthetic.lesion_masks import mask_height, solid_tissue
+from pipelines.training.synthetic.priors import (
     HEIGHT_SHARES,
     HEIGHTS_MM,
     PRIORS,

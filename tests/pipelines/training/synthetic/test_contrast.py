@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipelines.training.anatomy import Tissue, from_template
-from pipelines.training.contrast import (
+from pipelines.training.synthetic.anatomy import Tissue, from_template
+from pipelines.training.synthetic.contrast import (
     NORMAL_KNEE,
     NORMAL_LIMIT,
     TEXTURE_LIMIT,
@@ -20,7 +20,7 @@ from pipelines.training.contrast import (
     texture,
     tissue_means,
 )
-from pipelines.training.lesions import draw_lesions, places
+from pipelines.training.synthetic.lesions import draw_lesions, places
 
 BOX = (slice(56, 136), slice(40, 120), slice(40, 120))
 """The middle of the head, an eighth of the cube."""

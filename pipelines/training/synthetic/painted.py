@@ -14,13 +14,21 @@ import numpy as np
 from scipy import ndimage
 
 from pipelines.flair.intensity import normalise
-from pipelines.training.anatomy import Anatomy, Tissue, finished, load_anatomies, mni_extents
-from pipelines.training.artefacts import smooth_field
-from pipelines.training.cube import SPACING_MM
-from pipelines.training.lesions import draw_lesions, places
-from pipelines.training.mixing import bend, brain_of, local_white, may_be_painted, painted, rescan, signal
-from pipelines.training.priors import Label
-from pipelines.training.sample import Sample, target_of
+from pipelines.training.data_sets.cube import SPACING_MM
+from pipelines.training.data_sets.sample import Sample, target_of
+from pipelines.training.synthetic.anatomy import Anatomy, Tissue, finished, load_anatomies, mni_extents
+from pipelines.training.synthetic.artefacts import smooth_field
+from pipelines.training.synthetic.lesions import draw_lesions, places
+from pipelines.training.synthetic.mixing import (
+    bend,
+    brain_of,
+    local_white,
+    may_be_painted,
+    painted,
+    rescan,
+    signal,
+)
+from pipelines.training.synthetic.priors import Label
 
 DARK = 0.6
 """What is darker than this, white matter being 1, is fluid."""

@@ -13,9 +13,16 @@ import numpy.typing as npt
 
 from pipelines.errors import DataSetError
 from pipelines.flair.preprocess import find_brain, without_bias
-from pipelines.training.cases import COLUMNS, Entry, nifti_values, read_index, read_nifti, read_on_grid
-from pipelines.training.cube import lps_affine
-from pipelines.training.index_file import INDEX
+from pipelines.training.data_sets.cases import (
+    COLUMNS,
+    Entry,
+    nifti_values,
+    read_index,
+    read_nifti,
+    read_on_grid,
+)
+from pipelines.training.data_sets.cube import lps_affine
+from pipelines.training.data_sets.index_file import INDEX
 from pipelines.types import BoolArray, Volume
 
 
@@ -39,7 +46,7 @@ def write_extracted(
     Returns
     -------
     dict of column to file name
-        See `pipelines.training.cases`.
+        See `pipelines.training.data_sets.cases`.
 
     Raises
     ------
@@ -69,8 +76,8 @@ def import_nifti(data: Path, out: Path, progress: Callable[[str], None] | None =
     Parameters
     ----------
     data : Path
-        Folder with an ``index.csv`` as that of a data set (see `pipelines.training.cases`), the FLAIR as the scanner gave them.
-        Brain masks that are named there are not used.
+        Folder with an ``index.csv`` as that of a data set (see `pipelines.training.data_sets.cases`), the FLAIR as the
+        scanner gave them. Brain masks that are named there are not used.
     out : Path
         Made when it is missing; an ``index.csv`` in it is an error.
     progress : callable, optional

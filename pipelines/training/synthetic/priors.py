@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.training.cube import SPACING_MM
+from pipelines.training.data_sets.cube import SPACING_MM
 from pipelines.types import FloatArray
 
 Label = Literal["MS", "NMOSD", "none"]
@@ -123,8 +123,8 @@ _SIZE_POWER = 1.3
 HEIGHTS_MM = (-80.0, -20.0, 0.0, 15.0, 30.0, 45.0, 90.0)
 HEIGHT_SHARES = (0.10, 0.07, 0.09, 0.19, 0.38, 0.17)
 """Shares of the lesions' centres in cerebral white matter between those MNI z, in the space of the masks (see
-`patterns.MASK_BRAIN_LPS`). They make the volume of MS lesions stand as in real masks: 4, 13, 24, 34, 20, 5 %; the large lesions
-at the ventricles weigh more there than their number."""
+`lesion_masks.MASK_BRAIN_LPS`). They make the volume of MS lesions stand as in real masks: 4, 13, 24, 34, 20, 5 %; the large
+lesions at the ventricles weigh more there than their number."""
 
 
 def load_at(quantile: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from pipelines.flair.intensity import BACKGROUND, normalise
-from pipelines.training.cube import lps_affine
-from pipelines.training.mixing import (
+from pipelines.training.data_sets.cube import lps_affine
+from pipelines.training.data_sets.sample import NO_CLASS, Sample, pack_sample
+from pipelines.training.pool import PackedSamples, ready
+from pipelines.training.synthetic.mixing import (
     bend,
     brain_of,
     carve_mix,
@@ -17,8 +19,6 @@ from pipelines.training.mixing import (
     rescan,
     signal,
 )
-from pipelines.training.pool import PackedSamples, ready
-from pipelines.training.sample import NO_CLASS, Sample, pack_sample
 
 N = 48
 GRID = np.stack(np.meshgrid(*[np.arange(N)] * 3, indexing="ij")).astype(float)
@@ -185,8 +185,8 @@ def test_packed_samples_are_read_when_asked_for(tmp_path: Path) -> None:
 
 
 def test_lesions_of_one_patient_are_painted_into_another(shared_data: Path) -> None:
-    from pipelines.training.cases import Entry, load_case
-    from pipelines.training.patterns import read_masks
+    from pipelines.training.data_sets.cases import Entry, load_case
+    from pipelines.training.synthetic.lesion_masks import read_masks
 
     folder = shared_data / "open_ms" / "mni" / "patient07"
     entry = Entry("07", "07", folder / "flair.nii.gz", None, folder / "lesions.nii.gz", "MS")

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from pipelines.training.anatomy import MNI_BRAIN_LPS, Anatomy, Tissue
-from pipelines.training.cube import lps_affine
+from pipelines.training.data_sets.cube import lps_affine
+from pipelines.training.synthetic.anatomy import MNI_BRAIN_LPS, Anatomy, Tissue
 from pipelines.types import BoolArray, FloatArray
 
 MASK_BRAIN_LPS = ((-58.0, 59.0), (-51.0, 91.0), (-46.5, 62.5))

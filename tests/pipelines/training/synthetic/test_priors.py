@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipelines.training.anatomy import Anatomy, from_template
-from pipelines.training.cube import SPACING_MM
-from pipelines.training.lesions import draw_lesions, places
-from pipelines.training.patterns import mask_height, read_masks, transplant
-from pipelines.training.priors import HEIGHTS_MM, PRIORS, Label, count_of, draw_regions, load_at
+from pipelines.training.data_sets.cube import SPACING_MM
+from pipelines.training.synthetic.anatomy import Anatomy, from_template
+from pipelines.training.synthetic.lesion_masks import mask_height, read_masks, transplant
+from pipelines.training.synthetic.lesions import draw_lesions, places
+from pipelines.training.synthetic.priors import HEIGHTS_MM, PRIORS, Label, count_of, draw_regions, load_at
 
 VOXEL_MM3 = SPACING_MM**3
 PATIENTS = 48

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipelines.training.artefacts import (
+from pipelines.training.synthetic.artefacts import (
     bent_coordinates,
     bias_field,
     flow,

@@ -10,8 +10,8 @@ import pytest
 
 from pipelines.errors import DataSetError
 from pipelines.phantoms.flair import flair_phantom
-from pipelines.training.cases import load_case, read_index
-from pipelines.training.extraction import import_nifti
+from pipelines.training.data_sets.cases import load_case, read_index
+from pipelines.training.data_sets.extraction import import_nifti
 
 
 def index(folder: Path, text: str) -> Path:
@@ -58,7 +58,7 @@ def test_volume_without_a_brain_is_named(tmp_path: Path) -> None:
 def test_mask_on_another_grid_and_a_folder_in_use_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.training.extraction.write_extracted", lambda *_: {})
+    monkeypatch.setattr("pipelines.training.data_sets.extraction.write_extracted", lambda *_: {})
     raw = index(tmp_path / "raw", "case,flair,lesions\na,scan.nii,mask.nii\n")
     written(raw / "scan.nii", np.ones((8, 8, 8), np.float32), np.eye(4))
     written(raw / "mask.nii", np.ones((8, 8, 9), np.uint8), np.eye(4))

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.errors import DataSetError
-from pipelines.training.cases import load_case, read_index, write_cube
-from pipelines.training.generator import make_generator
-from pipelines.training.mixing import brain_of, signal
+from pipelines.training.data_sets.cases import load_case, read_index, write_cube
+from pipelines.training.data_sets.sample import CLASSES
 from pipelines.training.options import make_folder
-from pipelines.training.painted import painted_cases
-from pipelines.training.priors import VOXEL_MM3
-from pipelines.training.sample import CLASSES
+from pipelines.training.synthetic.generator import make_generator
+from pipelines.training.synthetic.mixing import brain_of, signal
+from pipelines.training.synthetic.painted import painted_cases
+from pipelines.training.synthetic.priors import VOXEL_MM3
 
 INDEX_COLUMNS = ("case", "patient", "flair", "brain", "lesions", "label", "origin")
 Report = Callable[[str], None]
@@ -28,7 +28,7 @@ Report = Callable[[str], None]
 def phantom_cases(
     out: Path, count: int, seed: int = 0, data: Path | None = None, progress: Report | None = None
 ) -> list[Path]:
-    """Write synthetic FLAIR cases with their lesions and labels as a data set (see `pipelines.training.cases`).
+    """Write synthetic FLAIR cases with their lesions and labels as a data set (see `pipelines.training.data_sets.cases`).
 
     Parameters
     ----------

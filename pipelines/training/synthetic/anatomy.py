@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from pipelines.errors import DataSetError
-from pipelines.training.cube import CUBE, SPACING_MM, lps_affine, to_cube
+from pipelines.training.data_sets.cube import CUBE, SPACING_MM, lps_affine, to_cube
 from pipelines.types import BoolArray, FloatArray
 
 MNI_BRAIN_LPS = ((-66.6, 66.6), (-66.4, 99.2), (-59.2, 74.0))

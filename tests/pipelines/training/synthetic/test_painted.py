@@ -12,13 +12,13 @@ import pytest
 from scipy import ndimage
 
 from pipelines.errors import DataSetError
-from pipelines.training.anatomy import Tissue
-from pipelines.training.cases import read_index
-from pipelines.training.generator import make_generator
-from pipelines.training.mixing import brain_of, local_white, signal
-from pipelines.training.painted import anatomy_of, paint_class, painted_cases, without_lesions
-from pipelines.training.phantom_sets import painted_phantoms, phantom_cases
-from pipelines.training.sample import Sample
+from pipelines.training.data_sets.cases import read_index
+from pipelines.training.data_sets.sample import Sample
+from pipelines.training.synthetic.anatomy import Tissue
+from pipelines.training.synthetic.generator import make_generator
+from pipelines.training.synthetic.mixing import brain_of, local_white, signal
+from pipelines.training.synthetic.painted import anatomy_of, paint_class, painted_cases, without_lesions
+from pipelines.training.synthetic.phantom_sets import painted_phantoms, phantom_cases
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from scipy import fft, ndimage
 from torch.nn import functional
 
 from pipelines.brain.thin_slices import along_axis, mean_weights
-from pipelines.training.cube import SPACING_MM
+from pipelines.training.data_sets.cube import SPACING_MM
 from pipelines.types import BoolArray, FloatArray
 
 

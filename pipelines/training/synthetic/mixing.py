@@ -13,8 +13,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from pipelines.flair.intensity import BACKGROUND, SCALE, normalise
-from pipelines.training.anatomy import mni_extents
-from pipelines.training.artefacts import (
+from pipelines.training.data_sets.sample import NO_CLASS, Sample
+from pipelines.training.synthetic.anatomy import mni_extents
+from pipelines.training.synthetic.artefacts import (
     bent_coordinates,
     bias_field,
     gamma,
@@ -26,12 +27,11 @@ from pipelines.training.artefacts import (
     smooth_field,
     thick_slices,
 )
-from pipelines.training.patterns import carried
-from pipelines.training.sample import NO_CLASS, Sample
+from pipelines.training.synthetic.lesion_masks import carried
 from pipelines.types import BoolArray, FloatArray
 
 Masks = Mapping[str, tuple[BoolArray, npt.NDArray[np.float64]]]
-"""Patient to lesion mask (x, y, z) and LPS affine, MNI152 space; see `patterns.read_masks`."""
+"""Patient to lesion mask (x, y, z) and LPS affine, MNI152 space; see `lesion_masks.read_masks`."""
 
 MIX_SHARE = 0.4
 """Share of real cases that get another real case's lesions, where there is another one."""
@@ -126,7 +126,7 @@ def paint_lesions(
     Parameters
     ----------
     mask, lps
-        See `patterns.carried`.
+        See `lesion_masks.carried`.
     """
     brain = brain_of(recipient)
     where = carried(mask, lps, mni_extents(brain), brain.shape, rng) > rng.uniform(0.25, 0.5)
