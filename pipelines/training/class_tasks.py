@@ -15,11 +15,11 @@ from torch.nn import functional
 from pipelines.flair.five_slices.network import five_slice_network
 from pipelines.flair.five_slices.slices import slices_from_cube, slices_of_mask
 from pipelines.flair.intensity import BACKGROUND
-from pipelines.flair.networks import classification_network
 from pipelines.training.batches import vary
 from pipelines.training.cells import CHANNELS, KIND_BIAS, kinds_known, kinds_loss
 from pipelines.training.data_sets.sample import Sample, kinds_in, unpack
 from pipelines.training.losses import classification_loss
+from pipelines.training.papers.networks import classification_network
 from pipelines.training.recipes import Phase
 from pipelines.training.task import Batch, Prediction, Task, autocast, kept_maps, mean_logits
 from pipelines.types import FloatArray

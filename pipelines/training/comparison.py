@@ -9,16 +9,12 @@ from typing import Any
 
 from pipelines.device import resolve_device
 from pipelines.errors import DataSetError, WeightsError
-from pipelines.training.case_results import CaseResult, line_of
 from pipelines.training.commands import train
 from pipelines.training.data_sets.cases import Entry, read_index
 from pipelines.training.evaluation import Scorer
 from pipelines.training.export import weights_name
-from pipelines.training.folds import DRAWS, Fold, draws, folds_of
-from pipelines.training.metrics import class_scores, mean_interval, mean_scores
-from pipelines.training.recipes import JOINT, check_name
-from pipelines.training.results import CONFIG, METRICS, read_json, write_json
-from pipelines.training.tables import (
+from pipelines.training.papers.folds import DRAWS, Fold, draws, folds_of
+from pipelines.training.papers.tables import (
     ADDED_COLUMNS,
     CLASS_COLUMNS,
     PAPER_ONE,
@@ -30,6 +26,10 @@ from pipelines.training.tables import (
     interval_table,
     paper_table,
 )
+from pipelines.training.recipes import JOINT, check_name
+from pipelines.training.results import CONFIG, METRICS, read_json, write_json
+from pipelines.training.scoring.case_results import CaseResult, line_of
+from pipelines.training.scoring.metrics import class_scores, mean_interval, mean_scores
 
 Report = Callable[[str], None]
 TESTED = "tested.json"

@@ -12,13 +12,13 @@ from pipelines.device import resolve_device
 from pipelines.errors import DataSetError
 from pipelines.flair.calibration import calibrated, temperature_of
 from pipelines.flair.intensity import normalise
-from pipelines.training.case_results import CaseResult, grouped, line_of, targets_of
 from pipelines.training.data_sets.cases import PSEUDO_LABELLED, Entry, LoadedCase, load_case, read_index
 from pipelines.training.data_sets.cube import SPACING_MM
 from pipelines.training.export import restore, seen_patients, weights_of
-from pipelines.training.metrics import score_mask
 from pipelines.training.options import PATTERN, PIPELINE
 from pipelines.training.pattern_training import PatternScorer
+from pipelines.training.scoring.case_results import CaseResult, grouped, line_of, targets_of
+from pipelines.training.scoring.metrics import score_mask
 from pipelines.training.synthetic.artefacts import thick_slices
 from pipelines.training.task import Task
 from pipelines.training.whole_pipeline import PipelineScorer

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.flair.joint.blocks import Residual
 from pipelines.flair.joint.network import JointConfig, JointNetwork
-from pipelines.flair.networks import segmentation_network
 from pipelines.flair.segmenter import probability_map
 from pipelines.training.batches import draw_batch
 from pipelines.training.cells import CHANNELS, KIND_BIAS, kinds_known, kinds_loss
@@ -26,6 +25,7 @@ from pipelines.training.losses import (
     deep_supervision_loss,
     segmentation_loss,
 )
+from pipelines.training.papers.networks import segmentation_network
 from pipelines.training.recipes import Phase, ablation_of
 from pipelines.training.task import Batch, Prediction, Report, Task, autocast, kept_maps, mean_logits
 from pipelines.types import FloatArray

@@ -16,7 +16,7 @@ from torch import Tensor
 from pipelines.errors import DataSetError
 from pipelines.training.data_sets.cases import PSEUDO_LABELLED, Entry, load_case, read_index
 from pipelines.training.data_sets.sample import NO_CLASS
-from pipelines.training.folds import by_patient
+from pipelines.training.papers.folds import by_patient
 from pipelines.training.pool import filling, pack, pack_sample, ready, unpack, wait_for
 from pipelines.training.synthetic.generator import make_generator
 from pipelines.training.synthetic.lesion_masks import mask_files, patient_of

@@ -18,7 +18,6 @@ from pipelines.flair.pattern.features import NAMES
 from pipelines.flair.pattern.model import PatternModel, PatternNetwork
 from pipelines.flair.segmenter import MaskModel
 from pipelines.flair.settings import PATTERN_WEIGHTS as WEIGHTS
-from pipelines.training.case_results import CaseResult
 from pipelines.training.data_sets.cases import Entry, load_case
 from pipelines.training.data_sets.sample import CLASSES
 from pipelines.training.export import (
@@ -28,7 +27,6 @@ from pipelines.training.export import (
     readme,
     sources_of,
 )
-from pipelines.training.metrics import class_scores
 from pipelines.training.pattern import PATTERNS, VIEWS, drawn, features_of_cube
 from pipelines.training.recipes import Phase
 from pipelines.training.results import (
@@ -41,6 +39,8 @@ from pipelines.training.results import (
     software,
     write_json,
 )
+from pipelines.training.scoring.case_results import CaseResult
+from pipelines.training.scoring.metrics import class_scores
 from pipelines.types import FloatArray
 from pipelines.weights import FOLDER, card_details, save_weights
 

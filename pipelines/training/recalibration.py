@@ -12,16 +12,16 @@ from scipy.special import logit
 from pipelines.device import resolve_device
 from pipelines.errors import DataSetError, WeightsError
 from pipelines.flair.calibration import fit_temperature, temperature_of
-from pipelines.training.case_results import CaseResult, line_of
 from pipelines.training.commands import MIN_CALIBRATION_CASES
 from pipelines.training.data_sets.cases import read_index
 from pipelines.training.data_sets.sample import CLASSES
 from pipelines.training.evaluation import scorer_of
 from pipelines.training.export import INPUTS, NOT_CALIBRATED, readme
-from pipelines.training.metrics import class_scores
 from pipelines.training.options import PATTERN, PIPELINE
 from pipelines.training.pattern_training import INPUT
 from pipelines.training.recipes import check_name
+from pipelines.training.scoring.case_results import CaseResult, line_of
+from pipelines.training.scoring.metrics import class_scores
 from pipelines.weights import FOLDER, card_details
 
 Report = Callable[[str], None]

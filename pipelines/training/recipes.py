@@ -35,7 +35,7 @@ from typing import Literal
 
 from pipelines.errors import WeightsError
 from pipelines.flair.joint.network import ABLATIONS
-from pipelines.flair.networks import CLASSIFICATION, SEGMENTATION
+from pipelines.training.papers.networks import CLASSIFICATION, SEGMENTATION
 
 Kind = Literal["joint", "segmentation", "classification", "five-slices"]
 Schedule = Literal["cosine", "halve", "constant"]

@@ -13,11 +13,11 @@ from pipelines.errors import DataSetError, WeightsError
 from pipelines.flair.differential import class_name
 from pipelines.flair.pipeline import load_flair
 from pipelines.flair.settings import JOINT_WEIGHTS, MASK_WEIGHTS, default_settings, weights_used
-from pipelines.training.case_results import CaseResult
 from pipelines.training.data_sets.cases import PSEUDO_LABELLED, Entry, nifti_values, read_nifti, read_on_grid
 from pipelines.training.data_sets.cube import lps_affine
 from pipelines.training.export import seen_patients
-from pipelines.training.metrics import NOT_DEFINED, score_mask
+from pipelines.training.scoring.case_results import CaseResult
+from pipelines.training.scoring.metrics import NOT_DEFINED, score_mask
 from pipelines.types import BoolArray, Findings, FloatArray, Volume
 from pipelines.weights import FOLDER
 

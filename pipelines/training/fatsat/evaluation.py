@@ -19,10 +19,10 @@ from pipelines.training.fatsat.curves import draw_contrasts, draw_members
 from pipelines.training.fatsat.dataset import data_set_eyes, read_index
 from pipelines.training.fatsat.export import add_figures, figures_for_card
 from pipelines.training.fatsat.phantoms import phantom_eyes, test_plan
-from pipelines.training.fatsat.protocol import balanced, curve_of_members, scores
 from pipelines.training.fatsat.training import CROPS_FOLDER, PHANTOMS_FOLDER, Stage, Watch, is_data_set
+from pipelines.training.papers.optic_nerve_protocol import balanced, curve_of_members, scores
 from pipelines.training.results import write_json
-from pipelines.training.tables import Target
+from pipelines.training.scoring.targets import Target
 from pipelines.types import FloatArray
 from pipelines.weights import FOLDER, card_details
 

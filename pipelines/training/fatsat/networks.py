@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipelines.fatsat.network import LESION, OpticNerveCNN
 from pipelines.fatsat.settings import CropKind
 from pipelines.training.fatsat.crops import EyeSet, augmented, centred
-from pipelines.training.fatsat.protocol import STOP_SHARE, balanced, scores, split
+from pipelines.training.papers.optic_nerve_protocol import STOP_SHARE, balanced, scores, split
 from pipelines.types import FloatArray
 
 RATE = 3e-4

@@ -14,9 +14,10 @@ from pipelines.training.comparison import compare
 from pipelines.training.data_sets.cases import write_cube
 from pipelines.training.evaluation import evaluate
 from pipelines.training.export import export, restore, seen_patients
-from pipelines.training.folds import Fold
+from pipelines.training.papers.folds import Fold
+from pipelines.training.papers.tables import Table, paper_table
 from pipelines.training.recipes import Phase
-from pipelines.training.tables import Table, paper_table, targets_met
+from pipelines.training.scoring.targets import targets_met
 from pipelines.training.tasks import make_task
 from pipelines.weights import card
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.training.metrics import (
+from pipelines.training.scoring.metrics import (
     class_scores,
     hausdorff_95,
     lesion_f1,

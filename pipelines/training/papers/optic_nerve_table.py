@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines.fatsat.settings import CropKind
-from pipelines.training.fatsat.crops import EyeSet
-from pipelines.training.fatsat.protocol import PAPER_REPEATS
-from pipelines.training.tables import paper_table
+from pipelines.training.papers.optic_nerve_protocol import PAPER_REPEATS
+from pipelines.training.papers.tables import paper_table
 
 COLUMNS = {
     f"{part} {short}": f"{part} {key}"
@@ -32,6 +31,14 @@ LOOKS = (
 Machine = Literal["SVM", "RF", "3D CNN"]
 
 
+class Eyes(Protocol):
+    """Eyes that methods were tested on; `pipelines.training.fatsat.crops.EyeSet` is one."""
+
+    @property
+    def scanners(self) -> npt.NDArray[np.str_]: ...  # noqa: D102
+    def __len__(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Method:
     """A row of the table: a classifier on a crop."""
@@ -41,12 +48,12 @@ class Method:
 
     @property
     def name(self) -> str:
-        """What its row is called; the published crop goes without saying."""
+        """Name of its row; the published crop goes without saying."""
         return self.machine if self.crop == "published" else f"{self.machine}, {self.crop} crop"
 
     @property
     def stem(self) -> str:
-        """What its files are called."""
+        """Stem of the names of its files."""
         return f"{self.machine.replace(' ', '-').lower()}-{self.crop}"
 
 
@@ -59,7 +66,7 @@ METHODS = (
 
 
 def table_text(
-    ours: Mapping[str, Mapping[str, float]], first: EyeSet, second: EyeSet | None, origin: str, repeats: int
+    ours: Mapping[str, Mapping[str, float]], first: Eyes, second: Eyes | None, origin: str, repeats: int
 ) -> str:
     """Return Table 2 as Markdown: the published figures, ours beside them, and on whom ours were reached.
 
@@ -67,7 +74,7 @@ def table_text(
     ----------
     ours : mapping of the name of a `Method` to its figures
         As shares, under the names that are the values of `COLUMNS`.
-    first, second : EyeSet, EyeSet or None
+    first, second : Eyes, Eyes or None
         D1 and D2.
     origin : "synthetic", "real" or "real and synthetic"
         Of the eyes.

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 
 from pipelines.errors import DataSetError
-from pipelines.training.folds import by_patient, draws, folds_of, leave_one_patient_out
+from pipelines.training.papers.folds import by_patient, draws, folds_of, leave_one_patient_out
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,19 @@ import numpy as np
 import pytest
 
 from pipelines.errors import DataSetError
-from pipelines.training.fatsat.protocol import balanced, curve_of_members, mean_of, scores, split
+from pipelines.training.papers.optic_nerve_protocol import balanced, curve_of_members, mean_of, scores, split
 
 
-def test_patients_are_never_on_both_sides(made):
-    eyes = made(48, 12)
+def test_patients_are_never_on_both_sides():
+    patients = np.array([f"patient{number % 12:02d}" for number in range(48)])
+    labels = (np.arange(48) % 3 == 0).astype(np.int64)
     sizes = set()
     for seed in range(20):
-        learnt, tested = split(eyes.patients, eyes.labels, 0.25, np.random.default_rng(seed))
-        assert not set(eyes.patients[learnt]) & set(eyes.patients[tested])
+        learnt, tested = split(patients, labels, 0.25, np.random.default_rng(seed))
+        assert not set(patients[learnt]) & set(patients[tested])
         assert len(learnt) + len(tested) == 48
-        assert set(eyes.labels[tested]) == set(eyes.labels[learnt]) == {0, 1}
-        sizes.add(len(set(eyes.patients[tested])))
+        assert set(labels[tested]) == set(labels[learnt]) == {0, 1}
+        sizes.add(len(set(patients[tested])))
     assert sizes == {3}
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipelines.training.metrics import class_scores, mean_scores
-from pipelines.training.tables import Target, targets_met
+from pipelines.training.scoring.metrics import class_scores, mean_scores
+from pipelines.training.scoring.targets import Target, targets_met
 
 _SHOWN = ("dice", "lesion_f1", "volume_ratio", "volume_ml", "truth_ml", "false_ml")
 
