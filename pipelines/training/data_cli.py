@@ -63,7 +63,7 @@ def pseudo_label(
     device: DeviceOption = "auto",
 ) -> None:
     """Draw the lesions of cases without a mask, to learn from: what the network is sure of, the doubtful ignored."""
-    from pipelines.training.pseudo_labels import label_cases
+    from pipelines.training.flair.pseudo_labels import label_cases
     from pipelines.weights import FOLDER
 
     drawn = label_cases(data, folder, weights=weights or FOLDER, device=device, progress=print_line)

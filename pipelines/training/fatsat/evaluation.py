@@ -21,7 +21,7 @@ from pipelines.training.fatsat.export import add_figures, figures_for_card
 from pipelines.training.fatsat.phantoms import phantom_eyes, test_plan
 from pipelines.training.fatsat.training import CROPS_FOLDER, PHANTOMS_FOLDER, Stage, Watch, is_data_set
 from pipelines.training.papers.optic_nerve_protocol import balanced, curve_of_members, scores
-from pipelines.training.results import write_json
+from pipelines.training.results_folder import write_json
 from pipelines.training.scoring.targets import Target
 from pipelines.types import FloatArray
 from pipelines.weights import FOLDER, card_details

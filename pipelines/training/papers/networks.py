@@ -5,7 +5,6 @@ Each starts from random weights. MONAI is imported with the first network: it ta
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 
 import torch
@@ -14,6 +13,7 @@ from torch.nn import functional
 
 from pipelines.errors import PipelineError
 from pipelines.flair.networks import NNUNET, PRIOR_LOGIT, SegmentationNetwork, nnunet
+from pipelines.training.extra import package
 
 SEGMENTATION = (NNUNET, "unet3d", "vnet", "attention-unet", "swin-unetr")
 """Networks for lesion masks."""
@@ -52,8 +52,7 @@ def _attention_unet(small: bool) -> nn.Module:
 def _swin_unetr(small: bool) -> nn.Module:
     from monai.networks.nets import SwinUNETR  # noqa: PLC0415
 
-    if importlib.util.find_spec("einops") is None:
-        raise PipelineError("swin-unetr needs the package einops, which is not installed: pip install einops")
+    package("einops")  # MONAI's SwinUNETR says no more than that an optional import failed
     tiny = {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1), "window_size": 2}
     network: nn.Module = SwinUNETR(1, 1, **(tiny if small else {"feature_size": 48}))
     return network

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pipelines.errors import DataSetError
 from pipelines.training.data_sets.cases import load_case, read_index, write_cube
 from pipelines.training.data_sets.sample import CLASSES
-from pipelines.training.options import make_folder
+from pipelines.training.results_folder import make_folder
 from pipelines.training.synthetic.generator import make_generator
 from pipelines.training.synthetic.mixing import brain_of, signal
 from pipelines.training.synthetic.painted import painted_cases

@@ -8,7 +8,7 @@ import pytest
 from pipelines.flair.intensity import BACKGROUND, normalise
 from pipelines.training.data_sets.cube import lps_affine
 from pipelines.training.data_sets.sample import NO_CLASS, Sample, pack_sample
-from pipelines.training.pool import PackedSamples, ready
+from pipelines.training.flair.case_pool import PackedSamples, ready
 from pipelines.training.synthetic.mixing import (
     bend,
     brain_of,
