@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
@@ -18,8 +19,6 @@ from pipelines.errors import DataSetError
 from pipelines.training.data_sets.sample import Sample, pack_sample, target_of, unpack
 from pipelines.training.synthetic.generator import Case, make_generator
 from pipelines.training.synthetic.mixing import real_cases
-
-__all__ = ["Sample", "fill", "filling", "pack", "pack_sample", "ready", "unpack", "wait_for"]
 
 
 class PackedSamples(Sequence[Sample]):
@@ -48,32 +47,40 @@ def pack(case: Case, path: Path) -> None:
     pack_sample(sample, path)
 
 
-def fill(
-    folder: Path,
-    data: Path | None,
-    leave_out: tuple[str, ...],
-    size: int,
-    seed: int,
-    pause_s: float = 0.0,
-    given: Path | None = None,
-    real_share: float = 0.0,
-    labelled: bool = False,
-) -> None:
-    """Write cases into a ring of ``size`` files for as long as the process that started this one lives.
+@dataclass(frozen=True)
+class PoolSource:
+    """What the cases of a pool are made from, and how fast.
 
     Parameters
     ----------
+    data : Path, optional
+        Folder with sources of the generator; see `synthetic.generator.make_generator`.
+    leave_out : tuple of str
+        Patients whose lesion masks are not used.
     given : Path, optional
         Folder of packed real cases, of the training fold only, that varied ones are made from.
     real_share : float
         Share of the varied real cases, in [0, 1]; the others are synthetic. Without real cases all are.
     labelled : bool
         Make synthetic cases of MS and NMOSD alone.
+    pause_s : float
+        Rest after each case once the pool is full.
     """
+
+    data: Path | None
+    leave_out: tuple[str, ...] = ()
+    given: Path | None = None
+    real_share: float = 0.0
+    labelled: bool = False
+    pause_s: float = 0.0
+
+
+def fill(folder: Path, source: PoolSource, size: int, seed: int) -> None:
+    """Write cases into a ring of ``size`` files for as long as the process that started this one lives."""
     os.nice(5)
-    generator = make_generator(data, leave_out, labelled=labelled)
-    real = PackedSamples(sorted(given.glob("*.npz"))) if given is not None else ()
-    share = real_share if len(real) else 0.0
+    generator = make_generator(source.data, source.leave_out, labelled=source.labelled)
+    real = PackedSamples(sorted(source.given.glob("*.npz"))) if source.given is not None else ()
+    share = source.real_share if len(real) else 0.0
     varied, synthetic = real_cases(real, generator.masks, seed), generator.cases(seed)
     number = 0
     maker = multiprocessing.parent_process()
@@ -86,22 +93,12 @@ def fill(
             pack(next(synthetic), path)
         number += 1
         if number > size:
-            time.sleep(pause_s)
+            time.sleep(source.pause_s)
 
 
 @contextmanager
 def filling(
-    folder: Path,
-    data: Path | None,
-    leave_out: tuple[str, ...],
-    *,
-    size: int,
-    seed: int,
-    pause_s: float,
-    workers: int = 1,
-    given: Path | None = None,
-    real_share: float = 0.0,
-    labelled: bool = False,
+    folder: Path, source: PoolSource, *, size: int, seed: int, workers: int = 1
 ) -> Iterator[Callable[[], bool]]:
     """Keep processes filling ``folder`` while the block runs; each of them has its own ring and seed; see `fill`.
 
@@ -116,7 +113,7 @@ def filling(
         ring = folder / f"ring{worker}"
         ring.mkdir(parents=True, exist_ok=True)
         rings = max(1, size // workers)
-        arguments = (ring, data, leave_out, rings, seed + 7919 * worker, pause_s, given, real_share, labelled)
+        arguments = (ring, source, rings, seed + 7919 * worker)
         processes.append(context.Process(target=fill, args=arguments, daemon=True))
     for process in processes:
         process.start()

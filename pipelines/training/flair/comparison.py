@@ -11,9 +11,11 @@ from pipelines.device import resolve_device
 from pipelines.errors import DataSetError, WeightsError
 from pipelines.training.data_sets.cases import Entry, read_index
 from pipelines.training.flair.export import weights_name
+from pipelines.training.flair.loop import Watch
 from pipelines.training.flair.recipes import JOINT, check_name
 from pipelines.training.flair.scorer import NetworkScorer
 from pipelines.training.flair.training import train
+from pipelines.training.flair.training_settings import TrainingSettings
 from pipelines.training.papers.folds import DRAWS, Fold, draws, folds_of
 from pipelines.training.papers.tables import (
     ADDED_COLUMNS,
@@ -49,6 +51,7 @@ def compare(
     seed: int = 0,
     flips: bool = False,
     progress: Report = print,
+    watch: Watch | None = None,
     **training: Any,
 ) -> str:
     """Train each network on the same folds, or load it, and write the papers' tables with ours beside them.
@@ -71,8 +74,10 @@ def compare(
     device, seed, flips : optional
     progress : callable
         Takes lines.
+    watch : callable, optional
+        Told of each step of a training.
     **training
-        Further arguments of `train`.
+        Further fields of `TrainingSettings`.
 
     Returns
     -------
@@ -91,9 +96,7 @@ def compare(
     chosen = folds_of(entries, folds, seed)
     by_case = {entry.case: entry for entry in entries}
     used = resolve_device(device)
-    asked = {"seed": str(seed)} | {
-        key: str(value) for key, value in training.items() if key not in ("workers", "watch")
-    }
+    asked = {"seed": str(seed)} | {key: str(value) for key, value in training.items() if key != "workers"}
     results: Results = {}
     for name in names:
         given = (
@@ -111,8 +114,9 @@ def compare(
                 progress(f"{name}, {fold.name}: {len(fold.test)} cases to test")
                 scorer = given
                 if scorer is None:
-                    arguments = {"device": device, "seed": seed, "progress": progress, **training}
-                    train(name, data, folder, leave_out=fold.held_out, resume=True, **arguments)
+                    arguments = {"device": device, "seed": seed, "leave_out": fold.held_out, **training}
+                    settings = TrainingSettings(name, data, folder, resume=True, **arguments)
+                    train(settings, report=progress, watch=watch)
                     scorer, scored = NetworkScorer(name, folder, device=used, flips=flips), {}
                 for case in fold.test:
                     # draws share cases, and the same weights say the same of them

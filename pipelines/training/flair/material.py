@@ -1,4 +1,4 @@
-"""What a training learns from and is validated on: a pool that is being filled, and cases that are kept out of it."""
+"""Cases that a training learns from and is validated on: a pool that is being filled, and others that are kept out of it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from torch import Tensor
 
 from pipelines.errors import DataSetError
 from pipelines.training.data_sets.cases import PSEUDO_LABELLED, Entry, load_case, read_index
-from pipelines.training.data_sets.sample import NO_CLASS
-from pipelines.training.flair.case_pool import filling, pack, pack_sample, ready, unpack, wait_for
+from pipelines.training.data_sets.sample import NO_CLASS, pack_sample, unpack
+from pipelines.training.flair.case_pool import PoolSource, filling, pack, ready, wait_for
+from pipelines.training.flair.task import Task
+from pipelines.training.flair.training_settings import TrainingSettings
 from pipelines.training.papers.folds import by_patient
 from pipelines.training.synthetic.generator import make_generator
 from pipelines.training.synthetic.lesion_masks import mask_files, patient_of
@@ -31,23 +33,25 @@ Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What `prepare` needs; see `commands.train`."""
+class Needs:
+    """What a network needs of its cases.
 
-    data: Path | None
-    out: Path
-    leave_out: tuple[str, ...]
-    seed: int
-    pool_size: int
-    workers: int | None
-    given_share: float
-    fixed_pool: bool
-    pool: Path | None = None
-    validation_cases: int = 0
-    segments: bool = False
-    classifies: bool = False
-    before: Mapping[str, Any] | None = None
-    """What `Material.as_dict` said when the training that goes on began; None: it begins now."""
+    Parameters
+    ----------
+    validation_cases : int
+        Synthetic ones that are made where no real ones are kept.
+    segments, classifies : bool
+        It learns lesion masks; it learns classes.
+    """
+
+    validation_cases: int
+    segments: bool
+    classifies: bool
+
+    @classmethod
+    def of(cls, task: Task) -> Needs:
+        """Return those of a task."""
+        return cls(task.validated[1], task.segments, task.classifies)
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,19 @@ class Material:
 
 
 @contextmanager
-def prepare(plan: Plan, device: str, report: Report) -> Iterator[Material]:
+def prepare(
+    settings: TrainingSettings,
+    needs: Needs,
+    device: str,
+    report: Report,
+    before: Mapping[str, Any] | None = None,
+) -> Iterator[Material]:
     """Make the validation, and keep the pool filling while the block runs.
+
+    Parameters
+    ----------
+    before : mapping, optional
+        What `Material.as_dict` said when the training that goes on began; None: it begins now.
 
     Raises
     ------
@@ -101,80 +116,107 @@ def prepare(plan: Plan, device: str, report: Report) -> Iterator[Material]:
         The data set is not as documented, has not the patients to leave out, or not the cases that a training that goes on
         began with; a pool that is given is empty.
     """
-    if plan.pool is not None:
-        if not ready(plan.pool):
-            raise DataSetError(f"no cases in {plan.pool}; a pool has folders ring* with case*.npz")
-        files = _generated_or_kept(plan, report)
-        targets = [unpack(path).target for path in ready(plan.pool)]
-        weight = class_weight(targets.count(0), targets.count(1))
-        yield Material(plan.pool, files, "synthetic", [], [], plan.leave_out, [], False, "synthetic", weight)
+    if settings.pool is not None:
+        yield _from_pool(settings.pool, settings, needs, report)
         return
-    learnt, kept = _split(_entries(plan, report), plan)
+    learnt, kept = _split(_entries(settings, needs, report), settings, needs)
     both = _both(learnt)
     if learnt and not both and any(entry.label != "none" for entry in learnt):
         # One class from patients and the other from the generator would teach the scanner.
         report("the data set has one class only: its labels are not learnt from")
-    plan, material = _described(plan, learnt, kept)
-    given = _pack_entries(learnt, plan.out / "given", labelled=both)
+    settings = _without_validated(settings, kept)
+    material = _described(settings, needs, learnt, kept)
+    _begin(settings, material, before)
+    given = _pack_entries(learnt, settings.out / "given", labelled=both)
     # A score by the cases of one class would choose the network that always says it.
-    validation = _pack_entries(kept, plan.out / "validation", labelled=both and _both(kept))
-    material = replace(material, validation=validation or _generated_or_kept(plan, report))
-    workers = plan.workers or (1 if device == "cpu" else max(1, (os.cpu_count() or 2) - 4))
+    validation = _pack_entries(kept, settings.out / "validation", labelled=both and _both(kept))
+    material = replace(material, validation=validation or _generated_or_kept(settings, needs, report))
+    source = PoolSource(
+        data=settings.data,
+        leave_out=settings.leave_out,
+        given=settings.out / "given" if given else None,
+        real_share=settings.given_share,
+        labelled=not needs.segments,
+        pause_s=_FOREVER_S if settings.fixed_pool else 0.0,
+    )
+    workers = settings.workers or (1 if device == "cpu" else max(1, (os.cpu_count() or 2) - 4))
     with filling(
-        material.pool,
-        plan.data,
-        plan.leave_out,
-        size=plan.pool_size,
-        seed=plan.seed,
-        pause_s=_FOREVER_S if plan.fixed_pool else 0.0,
-        workers=workers,
-        given=plan.out / "given" if given else None,
-        real_share=plan.given_share,
-        labelled=not plan.segments,
+        material.pool, source, size=settings.pool_size, seed=settings.seed, workers=workers
     ) as alive:
-        whole = max(1, plan.pool_size // workers) * workers
-        first = whole if plan.fixed_pool else min(FIRST_CASES, plan.pool_size)
+        whole = max(1, settings.pool_size // workers) * workers
+        first = whole if settings.fixed_pool else min(FIRST_CASES, settings.pool_size)
         wait_for(material.pool, first, report, alive)
         yield material
 
 
-def _described(plan: Plan, learnt: Sequence[Entry], kept: Sequence[Entry]) -> tuple[Plan, Material]:
-    """Return the plan, the validation's patients left out of the priors, and what is learnt, without its validation.
+def _from_pool(pool: Path, settings: TrainingSettings, needs: Needs, report: Report) -> Material:
+    """Return the material of a pool that is given: synthetic cases, of which nothing else is known."""
+    files = ready(pool)
+    if not files:
+        raise DataSetError(f"no cases in {pool}; a pool has folders ring* with case*.npz")
+    targets = [unpack(path).target for path in files]
+    return Material(
+        pool=pool,
+        validation=_generated_or_kept(settings, needs, report),
+        validation_origin="synthetic",
+        learnt=[],
+        kept=[],
+        left_out=settings.leave_out,
+        seen_patients=[],
+        real_classes=False,
+        provenance="synthetic",
+        class_weight=class_weight(targets.count(0), targets.count(1)),
+    )
 
-    A training that begins finds no cases of an earlier one in its folder, which may have left others out.
-    """
-    validated = {entry.patient for entry in kept}
-    plan = replace(plan, leave_out=(*plan.leave_out, *sorted(validated - set(plan.leave_out))))
+
+def _without_validated(settings: TrainingSettings, kept: Sequence[Entry]) -> TrainingSettings:
+    """Return settings that leave the validation's patients out of the priors, too."""
+    validated = {entry.patient for entry in kept} - set(settings.leave_out)
+    return replace(settings, leave_out=(*settings.leave_out, *sorted(validated)))
+
+
+def _described(
+    settings: TrainingSettings, needs: Needs, learnt: Sequence[Entry], kept: Sequence[Entry]
+) -> Material:
+    """Return what is learnt, without the cases of its validation."""
     origins = {"synthetic" if entry.origin == "synthetic" else "real" for entry in learnt}
-    if plan.given_share < 1 or not learnt:
+    if settings.given_share < 1 or not learnt:
         origins.add("synthetic")
     both = _both(learnt)
-    material = Material(
-        plan.out / "pool",
-        [],
-        kept[0].origin if kept else "synthetic",
-        [entry.case for entry in learnt],
-        [entry.case for entry in kept],
-        plan.leave_out,
-        sorted(
-            {entry.patient for entry in learnt}
-            | validated
-            | (_mask_patients(plan) if plan.segments else set())
-        ),
-        both and all(entry.origin == "real" for entry in learnt),
-        " and ".join(sorted(origins)),
-        _expected_weight(learnt, plan.given_share) if both else None,
+    seen = {entry.patient for entry in (*learnt, *kept)}
+    return Material(
+        pool=settings.out / "pool",
+        validation=[],
+        validation_origin=kept[0].origin if kept else "synthetic",
+        learnt=[entry.case for entry in learnt],
+        kept=[entry.case for entry in kept],
+        left_out=settings.leave_out,
+        seen_patients=sorted(seen | (_mask_patients(settings) if needs.segments else set())),
+        real_classes=both and all(entry.origin == "real" for entry in learnt),
+        provenance=" and ".join(sorted(origins)),
+        class_weight=_expected_weight(learnt, settings.given_share) if both else None,
     )
-    if plan.before is None:
+
+
+def _begin(settings: TrainingSettings, material: Material, before: Mapping[str, Any] | None) -> None:
+    """Clear the folder of the cases of an earlier training; a training that goes on must have those that it began with.
+
+    An earlier one may have left other patients out.
+
+    Raises
+    ------
+    DataSetError
+        The cases are not those that the training began with.
+    """
+    if before is None:
         for pattern in ("given/case*.npz", "validation/case*.npz", "pool/ring*/case*.npz"):
-            for path in plan.out.glob(pattern):
+            for path in settings.out.glob(pattern):
                 path.unlink()
-    elif any(plan.before.get(key, value) != value for key, value in material.as_dict().items()):
+    elif any(before.get(key, value) != value for key, value in material.as_dict().items()):
         raise DataSetError(
-            f"the cases of {plan.data} are not those that the training in {plan.out} began with; give the data set of then, "
-            "or train anew in another folder"
+            f"the cases of {settings.data} are not those that the training in {settings.out} began with; give the data set of "
+            "then, or train anew in another folder"
         )
-    return plan, material
 
 
 def _both(entries: Sequence[Entry]) -> bool:
@@ -197,33 +239,35 @@ def _expected_weight(learnt: Sequence[Entry], given_share: float) -> Tensor | No
     return class_weight(*shares)
 
 
-def _entries(plan: Plan, report: Report) -> list[Entry]:
+def _entries(settings: TrainingSettings, needs: Needs, report: Report) -> list[Entry]:
     """Return the cases of the index that can be learnt from: those with a lesion mask, or with a class, where it counts."""
-    indexed = plan.data is not None and (plan.data / "index.csv").is_file()
-    entries = read_index(plan.data) if plan.data is not None and indexed else []
+    indexed = settings.data is not None and (settings.data / "index.csv").is_file()
+    entries = read_index(settings.data) if settings.data is not None and indexed else []
     nobody = (
-        set(plan.leave_out)
+        set(settings.leave_out)
         - {entry.patient for entry in entries}
-        - _mask_patients(replace(plan, leave_out=()))
+        - _mask_patients(replace(settings, leave_out=()))
     )
     if nobody:
-        where = "without a data set there is" if plan.data is None else f"{plan.data} has"
+        where = "without a data set there is" if settings.data is None else f"{settings.data} has"
         raise DataSetError(f"{where} no patient {min(nobody)} to leave out")
-    if not indexed or plan.given_share == 0:
+    if not indexed or settings.given_share == 0:
         return []
     usable = [
         e
         for e in entries
-        if e.patient not in plan.leave_out
-        and ((plan.segments and e.lesions is not None) or (plan.classifies and e.label != "none"))
+        if e.patient not in settings.leave_out
+        and ((needs.segments and e.lesions is not None) or (needs.classifies and e.label != "none"))
     ]
-    if not plan.segments and not _both(usable):
+    if not needs.segments and not _both(usable):
         usable = []
     report(f"{len(usable)} of {len(entries)} cases of the data set can be learnt from")
     return usable
 
 
-def _split(entries: Sequence[Entry], plan: Plan) -> tuple[list[Entry], list[Entry]]:
+def _split(
+    entries: Sequence[Entry], settings: TrainingSettings, needs: Needs
+) -> tuple[list[Entry], list[Entry]]:
     """Return the cases to learn from and those of the patients that are kept for the validation, classes in turn.
 
     The validation is of real cases alone where it has any, and none for a network of classes when it lacks one. What a
@@ -232,14 +276,14 @@ def _split(entries: Sequence[Entry], plan: Plan) -> tuple[list[Entry], list[Entr
     proving = [entry for entry in entries if entry.origin != PSEUDO_LABELLED]
     if len({entry.patient for entry in proving}) < VALIDATION_PATIENTS:
         return list(entries), []
-    held = set(by_patient(proving, VALIDATION_PATIENTS, plan.seed)[0].held_out)
+    held = set(by_patient(proving, VALIDATION_PATIENTS, settings.seed)[0].held_out)
     kept = [e for e in proving if e.patient in held]
     real = [e for e in kept if e.origin == "real"]
     labels = [e.label for e in real or kept]
     turns = [labels[:number].count(label) for number, label in enumerate(labels)]
     kept = [e for _, e in sorted(zip(turns, real or kept, strict=True), key=lambda pair: pair[0])]
     learnt = [e for e in entries if e.patient not in held]
-    if not plan.segments and not (_both(kept) and _both(learnt)):
+    if not needs.segments and not (_both(kept) and _both(learnt)):
         return list(entries), []
     return learnt, kept
 
@@ -257,23 +301,23 @@ def _pack_entries(entries: Sequence[Entry], folder: Path, *, labelled: bool) -> 
     return files
 
 
-def _generated_or_kept(plan: Plan, report: Report) -> list[Path]:
+def _generated_or_kept(settings: TrainingSettings, needs: Needs, report: Report) -> list[Path]:
     """Return synthetic validation cases, MS and NMOSD in turn, made now unless they are there."""
-    folder = plan.out / "validation"
+    folder = settings.out / "validation"
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"case{number:05d}.npz" for number in range(plan.validation_cases)]
+    files = [folder / f"case{number:05d}.npz" for number in range(needs.validation_cases)]
     missing = [path for path in files if not path.exists()]
-    if missing and plan.pool is None:
+    if missing and settings.pool is None:
         report(f"making {len(missing)} cases for the validation")
-        generator = make_generator(plan.data, plan.leave_out)
+        generator = make_generator(settings.data, settings.leave_out)
         for number, path in enumerate(files):
             if path in missing:
-                rng = np.random.default_rng((_VALIDATION_SEED, plan.seed, number))
+                rng = np.random.default_rng((_VALIDATION_SEED, settings.seed, number))
                 pack(generator.case(rng, "MS" if number % 2 == 0 else "NMOSD"), path)
     return [path for path in files if path.exists()]
 
 
-def _mask_patients(plan: Plan) -> set[str]:
-    if plan.data is None:
+def _mask_patients(settings: TrainingSettings) -> set[str]:
+    if settings.data is None:
         return set()
-    return {patient_of(path) for path in mask_files(plan.data)} - set(plan.leave_out)
+    return {patient_of(path) for path in mask_files(settings.data)} - set(settings.leave_out)

@@ -45,8 +45,9 @@ class FlairNetwork(Trainable):
         """Train it on synthetic cases and on those of a data set."""
         need("matplotlib", "sklearn")
         from pipelines.training.flair.training import train
+        from pipelines.training.flair.training_settings import TrainingSettings
 
-        return train(
+        settings = TrainingSettings(
             self.name,
             asked.data,
             asked.folder,
@@ -63,9 +64,8 @@ class FlairNetwork(Trainable):
             init=asked.init,
             weights=asked.weights_name,
             early_stop=asked.early_stop,
-            progress=report,
-            watch=watch,
         )
+        return train(settings, report=report, watch=watch)
 
     def scorer(self, *, flips: bool = False) -> OpenScorer:
         """Return what loads its weights to score cases."""

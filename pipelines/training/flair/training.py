@@ -1,4 +1,4 @@
-"""What ``dicom-node models train`` calls."""
+"""Training of a network on FLAIR, from its settings to weights with a model card."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from pipelines.memory import keep_freed_memory
 from pipelines.training.cards import sources_of
 from pipelines.training.data_sets.sample import Sample
 from pipelines.training.flair.case_pool import PackedSamples
+from pipelines.training.flair.config_file import as_before, config_of, start_from
 from pipelines.training.flair.export import export
 from pipelines.training.flair.loop import CHECKPOINT, Trainer, Watch
-from pipelines.training.flair.material import Material, Plan, prepare
-from pipelines.training.flair.recipes import POOL_CASES, check_name, recipe
+from pipelines.training.flair.material import Material, Needs, prepare
+from pipelines.training.flair.recipes import check_name, recipe
 from pipelines.training.flair.task_by_name import make_task
-from pipelines.training.flair.training_settings import as_before, config_of, start_from
+from pipelines.training.flair.training_settings import TrainingSettings
 from pipelines.training.phase import Phase
 from pipelines.training.results_folder import (
     CONFIG,
@@ -34,39 +35,15 @@ from pipelines.training.results_folder import (
     read_json,
     write_json,
 )
+from pipelines.training.scoring.recalibration import MIN_CALIBRATION_CASES
 
-MIN_CALIBRATION_CASES = 4
-"""Of each class."""
 Report = Callable[[str], None]
 
 
-def train(
-    name: str,
-    data: Path | None,
-    out: Path,
-    *,
-    steps: int | None = None,
-    minutes: float | None = None,
-    resume: bool = False,
-    device: str = "auto",
-    seed: int = 0,
-    leave_out: Sequence[str] = (),
-    workers: int | None = None,
-    pool_size: int = POOL_CASES,
-    given_share: float = 0.5,
-    fixed_pool: bool = False,
-    pool: Path | None = None,
-    init: Path | None = None,
-    weights: str | None = None,
-    phases: Sequence[Phase] | None = None,
-    early_stop: int | None = None,
-    small: bool = False,
-    progress: Report = print,
-    watch: Watch | None = None,
-) -> Path:
+def train(settings: TrainingSettings, *, report: Report = print, watch: Watch | None = None) -> Path:
     """Train a network and write its weights with a model card.
 
-    The folder ``out`` then holds ``config.json`` (what was asked for), ``checkpoint.pt`` and ``best.pt``, ``history.json``,
+    The results folder then holds ``config.json`` (what was asked for), ``checkpoint.pt`` and ``best.pt``, ``history.json``,
     ``curves.png``, ``metrics.json`` (the validation), ``pool/`` and ``validation/`` (cases), and the weights with their card
     as JSON and Markdown. It may be killed at any time; ``resume`` goes on from the last checkpoint.
 
@@ -75,42 +52,8 @@ def train(
 
     Parameters
     ----------
-    name : str
-        One of `recipes.NAMES`.
-    data : Path, optional
-        Folder that may hold ``head_labels/``, ``open_ms/lesions_mni/`` (sources of the generator) and ``index.csv`` with
-        cases to learn from beside the synthetic ones. Without it the MNI152 template alone is used.
-    out : Path
-    steps, minutes : optional
-        Length; see `recipes.recipe`.
-    resume : bool
-        Go on with the checkpoint in ``out``: phases, seed, pool, share and patients to leave out are those of its
-        ``config.json``, and so is ``data`` if it is not given.
-    device : str
-        "auto", "cpu", "cuda:0".
-    leave_out : sequence of str
-        Patients whose lesion masks and cases are not used.
-    workers : int, optional
-        Processes that make cases; one beside a CPU training, most cores beside a GPU.
-    pool_size : int
-        Cases in the pool.
-    given_share : float
-        Share of the pool that is made from the cases of the index; the rest is generated.
-    fixed_pool : bool
-        Fill the pool once, before the first step.
-    pool : Path, optional
-        Folder with rings of packed synthetic cases, used as it is; nothing is generated.
-    init : Path, optional
-        Folder with weights of the same network to start from; their sources and patients stand on the new card, too.
-    weights : str, optional
-        Name of the weights, "nnunet"; that of the network by default.
-    phases : sequence of Phase, optional
-        In place of the recipe.
-    early_stop : int, optional
-        Epochs without a better validation score after which a phase ends, 0 for never; the recipe's by default.
-    small : bool
-        The tiny variant, for tests.
-    progress : callable
+    settings : TrainingSettings
+    report : callable
         Takes lines.
     watch : callable, optional
         Told of each step.
@@ -125,57 +68,65 @@ def train(
     DataSetError, WeightsError
         The data are not as documented; the network is unknown; ``out`` has a checkpoint and ``resume`` is not set.
     """
-    check_name(name)
-    used = resolve_device(device)
-    if (out / CHECKPOINT).exists() and not resume:
-        raise WeightsError(f"{out / CHECKPOINT} exists; resume it, or give another folder")
-    going_on = resume and any((out / file).exists() for file in (CHECKPOINT, CONFIG))
-    plan = Plan(
-        data,
-        out,
-        tuple(leave_out),
-        seed,
-        pool_size,
-        workers,
-        given_share,
-        fixed_pool,
-        pool=pool,
-    )
-    if going_on:
-        phases, small, plan = as_before(name, plan)
-    else:
-        phases = list(phases or recipe(name, used, cases=pool_size, steps=steps, minutes=minutes))
-        if early_stop is not None:
-            phases = [replace(phase, stop=early_stop) for phase in phases]
-    if plan.data is not None and not plan.data.is_dir():
-        raise DataSetError(f"no folder {plan.data}")
-    if not 0 <= plan.given_share <= 1:
-        raise DataSetError(f"a share lies between 0 and 1, not at {plan.given_share:g}")
-    if used == "cpu":
+    check_name(settings.name)
+    device = resolve_device(settings.device)
+    going_on = _goes_on(settings)
+    settings, before = as_before(settings) if going_on else (_with_phases(settings, device), None)
+    _check(settings)
+    if device == "cpu":
         keep_freed_memory()
-    torch.manual_seed(plan.seed)
-    task = make_task(name, small=small)
-    start = None if init is None or going_on else start_from(task, init, progress)
-    trainer = Trainer(task, phases, out, seed=plan.seed, device=used, report=progress, watch=watch)
-    plan = replace(
-        plan, validation_cases=task.validated[1], segments=task.segments, classifies=task.classifies
+    torch.manual_seed(settings.seed)
+    task = make_task(settings.name, small=settings.small)
+    start = None if settings.init is None or going_on else start_from(task, settings.init, report)
+    trainer = Trainer(
+        task, settings.phases, settings.out, seed=settings.seed, device=device, report=report, watch=watch
     )
-    with prepare(plan, used, progress) as material:
+    with prepare(settings, Needs.of(task), device, report, before) as material:
         task.class_weight = material.class_weight
         if not going_on:
-            write_json(out / CONFIG, config_of(name, phases, plan, material, small, start))
-        if resume and trainer.resume():
-            progress(f"going on with phase {trainer.state.phase + 1}, step {trainer.state.step}")
-        scored = material.validation[: task.validated[0]]
-        trainer.run(material.pool, validate=_validation(trainer, scored, out, phases))
-    write_json(out / HISTORY, trainer.state.history)
-    draw_curves(trainer.state.history, phases, out / CURVES)
-    return _finish(trainer, material, out, weights, plan)
+            write_json(settings.out / CONFIG, config_of(settings, material, start))
+        if settings.resume and trainer.resume():
+            report(f"going on with phase {trainer.state.phase + 1}, step {trainer.state.step}")
+        trainer.run(material.pool, validate=_validation(trainer, material, settings))
+    _write_history(trainer, settings)
+    return _finish(trainer, material, settings)
+
+
+def _goes_on(settings: TrainingSettings) -> bool:
+    """Return whether there is a training to go on with; refuse one that was not meant to go on."""
+    checkpoint = settings.out / CHECKPOINT
+    if checkpoint.exists() and not settings.resume:
+        raise WeightsError(f"{checkpoint} exists; resume it, or give another folder")
+    return settings.resume and (checkpoint.exists() or (settings.out / CONFIG).exists())
+
+
+def _with_phases(settings: TrainingSettings, device: str) -> TrainingSettings:
+    """Return settings with the phases of the recipe, unless they have their own, and with the early stop."""
+    phases = settings.phases or recipe(
+        settings.name, device, cases=settings.pool_size, steps=settings.steps, minutes=settings.minutes
+    )
+    if settings.early_stop is not None:
+        phases = [replace(phase, stop=settings.early_stop) for phase in phases]
+    return replace(settings, phases=tuple(phases))
+
+
+def _check(settings: TrainingSettings) -> None:
+    if settings.data is not None and not settings.data.is_dir():
+        raise DataSetError(f"no folder {settings.data}")
+    if not 0 <= settings.given_share <= 1:
+        raise DataSetError(f"a share lies between 0 and 1, not at {settings.given_share:g}")
+
+
+def _write_history(trainer: Trainer, settings: TrainingSettings) -> None:
+    write_json(settings.out / HISTORY, trainer.state.history)
+    draw_curves(trainer.state.history, settings.phases, settings.out / CURVES)
 
 
 def _validation(
-    trainer: Trainer, files: Sequence[Path], out: Path, phases: Sequence[Phase]
+    trainer: Trainer, material: Material, settings: TrainingSettings
 ) -> Callable[[nn.Module, Phase], float] | None:
+    """Return what scores the network at the end of an epoch, and tells the history; None without cases for it."""
+    files = material.validation[: trainer.task.validated[0]]
     if not files:
         return None
 
@@ -183,26 +134,25 @@ def _validation(
         score = trainer.task.score(
             network, PackedSamples(files), device=trainer.device, mask_only=not phase.joint
         )
-        write_json(out / HISTORY, trainer.state.history)
-        draw_curves(trainer.state.history, phases, out / CURVES)
+        _write_history(trainer, settings)
         return score
 
     return validate
 
 
-def _finish(trainer: Trainer, material: Material, out: Path, weights: str | None, plan: Plan) -> Path:
+def _finish(trainer: Trainer, material: Material, settings: TrainingSettings) -> Path:
     """Score the trained network on its validation cases, fit its temperature, and write weights and card."""
     task, network = trainer.task, trainer.best.eval()
     samples = PackedSamples(material.validation)
     score = task.score(network, samples, device=trainer.device) if samples else None
     temperature = _temperature(trainer, samples) if task.classifies else None
     kind = material.validation_origin
-    config = read_json(out / CONFIG)
+    config = read_json(settings.out / CONFIG)
     start = config.get("start") or {"trained_on": material.provenance, "sources": []}
-    sources = sources_of(plan.data, material.left_out, len(material.learnt), segments=task.segments)
+    sources = sources_of(settings.data, material.left_out, len(material.learnt), segments=task.segments)
     origins = {*material.provenance.split(" and "), *start["trained_on"].split(" and ")}
     write_json(
-        out / METRICS,
+        settings.out / METRICS,
         {"validation": {"cases": len(samples), "origin": kind, "score": score, "temperature": temperature}},
     )
     figures: dict[str, dict[str, object]] = {}
@@ -212,9 +162,9 @@ def _finish(trainer: Trainer, material: Material, out: Path, weights: str | None
         }
     return export(
         network,
-        out,
+        settings.out,
         name=task.name,
-        weights=weights,
+        weights=settings.weights,
         provenance=" and ".join(sorted(origins)),
         sources=[*sources, *(source for source in start["sources"] if source not in sources)],
         figures=figures,

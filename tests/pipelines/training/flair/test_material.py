@@ -1,6 +1,5 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +7,11 @@ import numpy as np
 import pytest
 
 from pipelines.errors import DataSetError
-from pipelines.training.data_sets.sample import Sample, pack_sample, target_of
+from pipelines.training.data_sets.sample import Sample, pack_sample, target_of, unpack
 from pipelines.training.flair import material
-from pipelines.training.flair.case_pool import ready, unpack, wait_for
-from pipelines.training.flair.material import Material, Plan, prepare
+from pipelines.training.flair.case_pool import PoolSource, ready, wait_for
+from pipelines.training.flair.material import Material, Needs, prepare
+from pipelines.training.flair.training_settings import TrainingSettings
 
 
 class Case:
@@ -38,10 +38,8 @@ def left_out(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         return Generator()
 
     @contextmanager
-    def filling(
-        folder: Path, data: Path | None, leave_out: tuple[str, ...], **_: Any
-    ) -> Iterator[Callable[[], bool]]:
-        asked.append(leave_out)
+    def filling(folder: Path, source: PoolSource, **_: Any) -> Iterator[Callable[[], bool]]:
+        asked.append(source.leave_out)
         yield lambda: True
 
     monkeypatch.setattr(material, "make_generator", make)
@@ -67,14 +65,22 @@ def data_set(
     return folder
 
 
-def plan_of(data: Path | None, out: Path, **more: Any) -> Plan:
-    plan = Plan(data, out, (), 0, 4, 1, 0.5, False, validation_cases=4, segments=True)
-    return replace(plan, **more)
+MASKS = Needs(validation_cases=4, segments=True, classifies=False)
+BOTH = Needs(validation_cases=4, segments=True, classifies=True)
+CLASSES = Needs(validation_cases=4, segments=False, classifies=True)
 
 
-def prepared(plan: Plan, lines: list[str] | None = None) -> Material:
+def prepared(
+    data: Path | None,
+    out: Path,
+    needs: Needs = MASKS,
+    lines: list[str] | None = None,
+    before: dict[str, Any] | None = None,
+    **more: Any,
+) -> Material:
     said = [] if lines is None else lines
-    with prepare(plan, "cpu", said.append) as made:
+    settings = TrainingSettings("nnunet", data, out, pool_size=4, workers=1, **more)
+    with prepare(settings, needs, "cpu", said.append, before) as made:
         return made
 
 
@@ -82,7 +88,7 @@ def test_patients_of_the_validation_are_in_no_case_and_no_prior(
     tmp_path: Path, left_out: list[tuple[str, ...]]
 ) -> None:
     data = data_set(tmp_path / "data", ["none"] * 10, masks=[f"p{n}" for n in range(10)])
-    made = prepared(plan_of(data, tmp_path / "out", leave_out=("p3",)))
+    made = prepared(data, tmp_path / "out", leave_out=("p3",))
     assert len(made.kept) == 2
     assert sorted(made.learnt + made.kept) == [f"c{n}" for n in range(10) if n != 3]
     assert set(left_out[-1]) == {"p3"} | {f"p{case[1:]}" for case in made.kept}
@@ -97,10 +103,10 @@ def test_cut_off_training_that_left_others_out_leaves_no_case_behind(
     tmp_path: Path, left_out: list[tuple[str, ...]]
 ) -> None:
     data, out = data_set(tmp_path / "data", ["none"] * 3), tmp_path / "out"
-    first = prepared(plan_of(data, out))
+    first = prepared(data, out)
     (out / "pool" / "ring0").mkdir(parents=True)
     pack_sample(Case().sample("MS"), out / "pool" / "ring0" / "case00000.npz")
-    again = prepared(plan_of(data, out, leave_out=("p0",)))
+    again = prepared(data, out, leave_out=("p0",))
     assert (first.learnt, again.learnt) == (["c0", "c1", "c2"], ["c1", "c2"])
     assert [float(unpack(p).image[0, 0, 0]) for p in sorted((out / "given").iterdir())] == [0.25, 0.5]
     assert ready(out / "pool") == []
@@ -110,13 +116,13 @@ def test_training_goes_on_with_the_cases_that_it_began_with(
     tmp_path: Path, left_out: list[tuple[str, ...]]
 ) -> None:
     data, out = data_set(tmp_path / "data", ["none"] * 6), tmp_path / "out"
-    made = prepared(plan_of(data, out))
+    made = prepared(data, out)
     before = made.as_dict()
-    assert prepared(plan_of(data, out, before=before)) == made
+    assert prepared(data, out, before=before) == made
     with (data / "index.csv").open("a") as file:
         file.write("c6,p6,a.nii,a.nii,none,\n")
     with pytest.raises(DataSetError, match=r"are not those that the training in .* began with"):
-        prepared(plan_of(data, out, before=before))
+        prepared(data, out, before=before)
 
 
 def test_patient_that_is_not_there_cannot_be_left_out(
@@ -124,17 +130,17 @@ def test_patient_that_is_not_there_cannot_be_left_out(
 ) -> None:
     data = data_set(tmp_path / "data", ["none"] * 2, masks=["a.b"])
     with pytest.raises(DataSetError, match="has no patient p07 to leave out"):
-        prepared(plan_of(data, tmp_path / "out", leave_out=("p1", "p07")))
+        prepared(data, tmp_path / "out", leave_out=("p1", "p07"))
     with pytest.raises(DataSetError, match="without a data set there is no patient p07 to leave out"):
-        prepared(replace(plan_of(data, tmp_path / "out", leave_out=("p07",)), data=None))
-    assert prepared(plan_of(data, tmp_path / "out", leave_out=("p1", "a.b"))).seen_patients == ["p0"]
+        prepared(None, tmp_path / "out", leave_out=("p07",))
+    assert prepared(data, tmp_path / "out", leave_out=("p1", "a.b")).seen_patients == ["p0"]
 
 
 def test_validation_of_both_classes_takes_them_in_turn(
     tmp_path: Path, left_out: list[tuple[str, ...]]
 ) -> None:
     data = data_set(tmp_path / "data", ["MS"] * 15 + ["NMOSD"] * 15)
-    made = prepared(plan_of(data, tmp_path / "out", classifies=True))
+    made = prepared(data, tmp_path / "out", BOTH)
     assert [unpack(path).target for path in made.validation] == [0, 1] * 3
     assert made.validation_origin == "real"
     assert made.real_classes
@@ -146,7 +152,7 @@ def test_network_of_classes_is_not_validated_by_cases_without(
 ) -> None:
     lines: list[str] = []
     data = data_set(tmp_path / "data", ["MS"] * 10 + ["none"] * 5)
-    made = prepared(plan_of(data, tmp_path / "out", segments=False, classifies=True), lines)
+    made = prepared(data, tmp_path / "out", CLASSES, lines)
     assert (made.learnt, made.kept, made.validation_origin) == ([], [], "synthetic")
     assert [unpack(path).target for path in made.validation] == [0, 1, 0, 1]
     assert made.provenance == "synthetic"
@@ -158,7 +164,7 @@ def test_joint_network_takes_no_class_of_one_kind_only(
 ) -> None:
     lines: list[str] = []
     data = data_set(tmp_path / "data", ["MS"] * 10)
-    made = prepared(plan_of(data, tmp_path / "out", classifies=True), lines)
+    made = prepared(data, tmp_path / "out", BOTH, lines)
     assert {unpack(path).target for path in made.validation} == {-1}
     assert {unpack(path).target for path in (tmp_path / "out" / "given").iterdir()} == {-1}
     assert not made.real_classes
@@ -169,7 +175,7 @@ def test_validation_of_real_cases_has_no_synthetic_ones(
     tmp_path: Path, left_out: list[tuple[str, ...]]
 ) -> None:
     data = data_set(tmp_path / "data", ["none"] * 20, ["real", "synthetic"] * 10)
-    made = prepared(plan_of(data, tmp_path / "out"))
+    made = prepared(data, tmp_path / "out")
     assert made.validation_origin == "real"
     assert made.kept
     assert all(int(case[1:]) % 2 == 0 for case in made.kept)
@@ -179,7 +185,7 @@ def test_unknown_lesions_are_ignored(tmp_path: Path, left_out: list[tuple[str, .
     data = data_set(tmp_path / "data", ["MS", "NMOSD"])
     text = (data / "index.csv").read_text().replace("a.nii,a.nii,NMOSD", "a.nii,,NMOSD")
     (data / "index.csv").write_text(text)
-    prepared(plan_of(data, tmp_path / "out", classifies=True))
+    prepared(data, tmp_path / "out", BOTH)
     known, unknown = (unpack(path) for path in sorted((tmp_path / "out" / "given").iterdir()))
     assert known.ignore is None
     assert unknown.ignore is not None
@@ -195,7 +201,7 @@ def test_what_a_network_has_drawn_is_learnt_from_and_never_validated_on(
     tmp_path: Path, left_out: list[tuple[str, ...]]
 ) -> None:
     origins = ["pseudo-labelled"] * 8 + ["real"] * 5
-    made = prepared(plan_of(data_set(tmp_path / "data", ["none"] * 13, origins), tmp_path / "out"))
+    made = prepared(data_set(tmp_path / "data", ["none"] * 13, origins), tmp_path / "out")
     assert made.kept
     assert set(made.kept) <= {f"c{n}" for n in range(8, 13)}
     assert {f"c{n}" for n in range(8)} <= set(made.learnt)

@@ -248,7 +248,7 @@ def test_comparison_trains_each_fold_without_its_patients(cases: Path, pool: Pat
     def run(**more: Any) -> str:
         return compare(
             ["unet3d"], cases, tmp_path / "out", folds="2", device="cpu", progress=lines.append,
-            pool=pool, phases=[phase], small=True, **more,
+            pool=pool, phases=(phase,), small=True, **more,
         )  # fmt: skip
 
     tables = run()

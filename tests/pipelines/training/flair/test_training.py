@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from PIL import Image
 
 from pipelines.errors import DataSetError, WeightsError
 from pipelines.training.data_sets.cases import load_case, read_index
+from pipelines.training.data_sets.sample import unpack
 from pipelines.training.flair.batches import draw_batch
-from pipelines.training.flair.case_pool import ready, unpack
+from pipelines.training.flair.case_pool import ready
 from pipelines.training.flair.export import export
 from pipelines.training.flair.task_by_name import make_task
 from pipelines.training.flair.training import train
+from pipelines.training.flair.training_settings import TrainingSettings
 from pipelines.training.phase import Phase
 from pipelines.training.synthetic.phantom_sets import phantom_cases
 from pipelines.weights import load_weights
@@ -37,9 +40,15 @@ def test_batches_are_the_same_for_the_same_seed(pool: Path) -> None:
 ONE = Phase("crops", 32, 1, 3, 5.0, 5e-3, joint=False, schedule="constant", epoch=2)
 
 
+def trained(
+    name: str, data: Path | None, out: Path, report: Callable[[str], object] = str, **more: Any
+) -> Path:
+    return train(TrainingSettings(name, data, out, **more), report=report)
+
+
 def short(name: str, pool: Path, out: Path, **more: Any) -> Path:
     """Train the tiny variant of a network for three steps."""
-    return train(name, None, out, pool=pool, phases=[ONE], small=True, device="cpu", progress=str, **more)
+    return trained(name, None, out, pool=pool, phases=(ONE,), small=True, device="cpu", **more)
 
 
 def test_training_leaves_a_results_folder(pool: Path, tmp_path: Path) -> None:
@@ -77,10 +86,10 @@ def test_same_seed_gives_the_same_network(pool: Path, tmp_path: Path) -> None:
 
 def test_training_starts_from_given_weights(pool: Path, tmp_path: Path) -> None:
     short("unet3d", pool, tmp_path / "first")
-    frozen = [replace(ONE, rate=0.0)]
-    again = train(
+    frozen = (replace(ONE, rate=0.0),)
+    again = trained(
         "unet3d", None, tmp_path / "second", pool=pool, phases=frozen, small=True, init=tmp_path / "first",
-        device="cpu", progress=str,
+        device="cpu",
     )  # fmt: skip
     assert same(again, tmp_path / "first" / "unet3d.json")
     with pytest.raises(WeightsError, match="no weights of nnunet in"):
@@ -105,18 +114,18 @@ def test_patients_and_sources_of_the_weights_at_the_start_stay_known(pool: Path,
 def test_checkpoint_without_its_plan_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").touch()
     with pytest.raises(DataSetError, match=r"config\.json cannot be read"):
-        train("nnunet", None, tmp_path, resume=True)
+        trained("nnunet", None, tmp_path, resume=True)
 
 
 def test_resumed_training_keeps_its_plan(pool: Path, tmp_path: Path) -> None:
     short("nnunet", pool, tmp_path / "out", seed=5)
     lines: list[str] = []
-    train(
-        "nnunet", None, tmp_path / "out", pool=pool, resume=True, steps=7, device="cpu", progress=lines.append
+    trained(
+        "nnunet", None, tmp_path / "out", pool=pool, resume=True, steps=7, device="cpu", report=lines.append
     )
     assert lines == ["going on with phase 2, step 0"]
     with pytest.raises(WeightsError, match="holds a training of nnunet, not of unet3d"):
-        train("unet3d", None, tmp_path / "out", pool=pool, resume=True, device="cpu", progress=str)
+        trained("unet3d", None, tmp_path / "out", pool=pool, resume=True, device="cpu")
 
 
 def test_classes_are_calibrated_on_cases_that_were_kept_out(pool: Path, tmp_path: Path) -> None:
@@ -242,15 +251,15 @@ def test_mask_on_another_grid_is_refused(tmp_path: Path) -> None:
 
 def test_unknown_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no network 'unet'; there is joint"):
-        train("unet", None, tmp_path)
+        trained("unet", None, tmp_path)
 
 
 def test_share_outside_its_range_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataSetError, match=r"a share lies between 0 and 1, not at 1\.5"):
-        train("nnunet", None, tmp_path, given_share=1.5)
+        trained("nnunet", None, tmp_path, given_share=1.5)
 
 
 def test_existing_training_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").touch()
     with pytest.raises(WeightsError, match="exists; resume it"):
-        train("joint", None, tmp_path)
+        trained("joint", None, tmp_path)

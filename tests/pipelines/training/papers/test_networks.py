@@ -146,8 +146,8 @@ def test_unknown_name_lists_those_that_there_are(build) -> None:
 
 
 def test_swin_without_einops_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(PipelineError, match="pip install einops"):
+    monkeypatch.setitem(sys.modules, "einops", None)
+    with pytest.raises(PipelineError, match=r'package einops, .*: pip install "dicom-node\[train\]"'):
         segmentation_network("swin-unetr", small=True)
 
 
