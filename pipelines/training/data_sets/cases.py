@@ -50,7 +50,7 @@ _NEEDED = ("case", "flair")
 _STRIPPED_SHARE = 0.3
 """A brain-extracted FLAIR has at least this share of zeros; many a scanner sets what lies around a head to 0 as well."""
 _LARGEST_BRAIN_ML = 2200.0
-"""What is not zero in a brain-extracted FLAIR is no more: with the fluid around it a brain fills 1.1 to 1.9 litres, a head 2.7
+"""Most that is not zero in a brain-extracted FLAIR: with the fluid around it a brain fills 1.1 to 1.9 litres, a head 2.7
 and more."""
 
 

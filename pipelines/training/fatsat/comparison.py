@@ -53,7 +53,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Protocol:
-    """How the methods are compared.
+    """Settings that every method is compared with.
 
     Parameters
     ----------

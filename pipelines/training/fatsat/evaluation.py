@@ -1,4 +1,4 @@
-"""How good the ensemble is: on phantoms that no training saw, with the eyes as the finder finds them, or on a data set."""
+"""Scores of the ensemble: on phantoms that no training saw, with the eyes as the finder finds them, or on a data set."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ SYNTHETIC = "synthetic phantoms, scanner B, not trained on"
 MEMBERS_CURVE, CONTRAST_CURVE = "members.png", "contrast.png"
 Report = Callable[[str], None]
 Method = Callable[[EyeSet], FloatArray]
-"""From eyes to the probability of a lesion."""
+"""Takes eyes and returns the probability of a lesion."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured.
+    """Figures that were measured.
 
     Parameters
     ----------

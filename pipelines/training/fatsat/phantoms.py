@@ -54,7 +54,7 @@ PLAN = "plan.json"
 
 @dataclass(frozen=True)
 class PhantomPlan:
-    """Which phantoms are made.
+    """Plan of phantoms: how many, of which heads and scanner, with which lesions.
 
     Parameters
     ----------

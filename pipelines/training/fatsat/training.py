@@ -1,4 +1,4 @@
-"""What ``dicom-node models train fatsat`` does: eyes, the members of the ensemble, their weights and card."""
+"""Training of the ensemble: eyes, its members, their weights and card."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Stage:
-    """What a progress bar shows: the name of what is done, and how many steps it has."""
+    """Part of a training for the progress bar: its name, and how many steps it has."""
 
     name: str
     steps: int

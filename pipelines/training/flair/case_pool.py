@@ -49,7 +49,7 @@ def pack(case: Case, path: Path) -> None:
 
 @dataclass(frozen=True)
 class PoolSource:
-    """What the cases of a pool are made from, and how fast.
+    """Source of the cases of a pool.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which kinds of lesions lie in which cells of a network's maps: what networks that classify volumes also learn.
+"""Kinds of lesions in the cells of a network's maps, which networks that classify volumes learn beside the class.
 
 [ours] From a few thousand cases the class alone teaches a network nothing about lesions. Where lesions lie, and of which
 kind, is what tells the classes apart, and a generated case says so of each cell. Cases whose lesions have no known kind, all
@@ -25,7 +25,7 @@ PRESENT_WEIGHT = 5.0
 RARE = {"callosal": 2.0, "juxtacortical": 2.0, "extensive": 2.0} | dict.fromkeys(
     ("pons", "midbrain", "medulla", "cerebellum", "grey", "tract"), 3.0
 )
-"""How many times that weight cells of the rarer kinds have: they are in 1 of 1000 cells, and in 1 of 10,000."""
+"""Factor on that weight in cells of the rarer kinds, which are in 1 of 1000 cells, and in 1 of 10,000."""
 _PRESENT = PRESENT_WEIGHT * torch.tensor([1.0, *(RARE.get(kind, 1.0) for kind in KINDS)]).view(-1, 1, 1, 1)
 
 

@@ -44,7 +44,7 @@ _TRIES = 64
 
 
 class Seen(NamedTuple):
-    """What a network sees of a case.
+    """Case as a network of classes sees it.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class _ClassTask(Task):
     _trial: ClassVar[tuple[int, ...]]
     """Shape of an input that tells how many maps the guided layers have."""
     _told: ClassVar[int]
-    """What is learnt of each cell."""
+    """Number of things that are learnt of each cell."""
 
     def __init__(self, name: str, *, small: bool = False) -> None:
         super().__init__(name, small=small)

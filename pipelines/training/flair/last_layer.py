@@ -31,7 +31,7 @@ LEAST_CASES = 20
 MAPPED = 12
 """Of them, those that the localisation maps are fitted on."""
 COMMON = 4.0
-"""How many times as much their common part varies as what tells the classes apart."""
+"""Ratio of how much their common part varies to how much that varies which tells the classes apart."""
 LEAST_SPREAD = 0.01
 """Of the feature that varies most: one that varies less is not scaled up further, lest a case with more of it than any of the
 fit be told by it alone."""
@@ -43,7 +43,7 @@ _RIDGE = 1e-4
 
 @dataclass(frozen=True)
 class Seen:
-    """What the network makes of a volume.
+    """Features and maps that the network makes of a volume.
 
     Parameters
     ----------

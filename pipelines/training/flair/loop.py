@@ -73,7 +73,7 @@ def _averaged(averages: _Tensors, weights: _Tensors, number: Tensor | int) -> No
 
 
 class Trainer:
-    """Trains through phases; `run` may be called again on the same folder to go on where it stopped.
+    """Training loop through phases; `run` may be called again on the same folder to go on where it stopped.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class Trainer:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the training is kept."""
+        """File that the training is kept in."""
         return self.folder / CHECKPOINT
 
     @property

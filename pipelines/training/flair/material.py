@@ -34,7 +34,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Needs:
-    """What a network needs of its cases.
+    """Needs of a network that its cases must meet.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ from pipelines.weights import FOLDER
 SURE = 0.5
 """Probability from which voxels may be lesion."""
 PEAK = 0.9
-"""What a lesion reaches somewhere."""
+"""Probability that a lesion reaches somewhere."""
 SUSPECTED = 0.2
 """Probability from which they are no normal tissue either."""
 LEAST_VOXELS = 6
@@ -49,7 +49,7 @@ LARGEST_FLUID_SHARE = 0.45
 RIM_VOXELS = 2
 """Ignored around what is kept."""
 DEPTH_MM = 6.0
-"""What is suspected is ignored from this depth below the brain's surface; above it, it is bright cortex."""
+"""Least depth at which a suspected lesion is ignored, below the brain's surface; above it, it is bright cortex."""
 
 
 def pseudo_labels(image: FloatArray, probability: FloatArray) -> tuple[BoolArray, BoolArray]:

@@ -1,4 +1,4 @@
-"""How long and how each network is trained, by name, on a GPU and on a CPU.
+"""Recipes of training by the name of the network, on a GPU and on a CPU.
 
 On a GPU the recipes are the papers', an epoch being as many cases as the pool holds:
 

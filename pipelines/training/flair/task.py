@@ -1,4 +1,4 @@
-"""What every training learns has in common: batches, loss, prediction, score."""
+"""Task of a training: batches, loss, prediction and score of one kind of network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipelines.training.phase import Phase
 from pipelines.types import FloatArray
 
 Batch = tuple[Tensor, ...]
-"""What a task draws and its loss takes; the image first."""
+"""Tensors that a task draws and its loss takes; the image first."""
 Report = Callable[[str], None]
 HALF_EDGE = 64
 """Smaller crops are learnt in float32 on a CPU.
@@ -35,7 +35,7 @@ at 4 cubed.
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of one cube.
+    """Answer of a network to one cube.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Prediction:
 
 
 class Task(ABC):
-    """What one kind of network learns from a pool of cases.
+    """Task that one kind of network learns from a pool of cases.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Task(ABC):
     validated: ClassVar[tuple[int, int]]
     """Cases at each validation, and in all: a temperature is fitted on all of them."""
     half_on_cpu: ClassVar[bool]
-    """Whether bfloat16 is used on a CPU, on crops of `HALF_EDGE` and more; see there."""
+    """Use of bfloat16 on a CPU, on crops of `HALF_EDGE` and more; see there."""
     segments: bool = False
     classifies: bool = False
 

@@ -1,4 +1,4 @@
-"""What is learnt, by the name of its network: lesion masks, classes, both, or five slices."""
+"""Tasks by the names of their networks: lesion masks, classes, both, or five slices."""
 
 from __future__ import annotations
 

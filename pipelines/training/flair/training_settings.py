@@ -11,7 +11,7 @@ from pipelines.training.phase import Phase
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What a training is asked for.
+    """Settings of one training, as they are asked for.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The interval of the lesion volume that the FLAIR pipeline states, fitted on cases with known lesions."""
+"""Interval of the lesion volume that the FLAIR pipeline states, fitted on cases with known lesions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which patients a network learns from and which it is tested on; no patient is ever on both sides."""
+"""Folds and draws by patient for learning and testing; no patient is ever on both sides."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DRAWN = 15
 
 
 class Scan(Protocol):
-    """What is needed of a case; `pipelines.training.data_sets.cases.Entry` is one."""
+    """Case with its patient and label; `pipelines.training.data_sets.cases.Entry` is one."""
 
     @property
     def case(self) -> str: ...  # noqa: D102

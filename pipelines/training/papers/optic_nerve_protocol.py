@@ -1,4 +1,4 @@
-"""Who learns and who is tested (paper 0): splits by patient, balanced sub-samples, and the scores of the paper's Table 2."""
+"""Protocol of paper 0: splits by patient, balanced sub-samples, and the scores of the paper's Table 2."""
 
 from __future__ import annotations
 

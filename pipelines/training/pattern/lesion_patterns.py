@@ -142,5 +142,5 @@ def drawn(data: Path | None, seed: int, numbers: range, workers: int) -> Iterato
     if workers == 1:
         yield from (pattern(data, seed, number) for number in numbers)
         return
-    with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
-        yield from pool.imap(partial(pattern, data, seed), numbers, chunksize=4)
+    with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as processes:
+        yield from processes.imap(partial(pattern, data, seed), numbers, chunksize=4)

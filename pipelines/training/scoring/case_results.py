@@ -1,4 +1,4 @@
-"""What a network or a pipeline says of cases, with its scores, under headings that keep real and synthetic ones apart."""
+"""Results case by case, with their scores, under headings that keep real and synthetic cases apart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN = ("dice", "lesion_f1", "volume_ratio", "volume_ml", "truth_ml", "false_m
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What a network or a pipeline says of one case, and how good that is.
+    """Answer of a network or a pipeline to one case, and its scores.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class CaseResult:
 
     @property
     def heading(self) -> str:
-        """Under which its figures stand."""
+        """Heading that its figures stand under."""
         return f"{self.origin} cases{', seen in training' if self.seen else ''}"
 
 

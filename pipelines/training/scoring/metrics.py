@@ -1,4 +1,4 @@
-"""How a mask compares with the truth (overlap, volumes, borders, lesions found), and how classes do."""
+"""Metrics of a mask against the truth (overlap, volumes, borders, lesions found), and of classes."""
 
 from __future__ import annotations
 

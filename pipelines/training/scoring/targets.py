@@ -17,7 +17,7 @@ FALSE_ML = {"real": 1.5, "synthetic": 1.0}
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked of a case and what was reached.
+    """Score that is asked of a case, and the score that was reached.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Target:
 
     @property
     def met(self) -> bool:
-        """Whether it is reached."""
+        """True where it is reached."""
         return self.margin >= 0
 
     def as_dict(self) -> dict[str, object]:

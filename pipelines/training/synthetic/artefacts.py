@@ -1,4 +1,4 @@
-"""What a scanner and a brain extraction do to an image; one transform a function.
+"""Artefacts that a scanner and a brain extraction leave in an image; one transform a function.
 
 Images are float32, shape (k, j, i), on the cube, white matter about 1 and 0 for no signal, unless a function says
 otherwise. No function changes what it is given.

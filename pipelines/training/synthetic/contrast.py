@@ -45,7 +45,7 @@ blocks of tissue differ by an SD of 0.03 to 0.06 in ten real FLAIR scans, tissue
 
 @dataclass(frozen=True)
 class Acquisition:
-    """How an image was taken: slice thickness in mm along an axis of the cube, noise SD over white matter."""
+    """Acquisition of an image: slice thickness in mm along an axis of the cube, noise SD over white matter."""
 
     thickness_mm: float
     axis: int

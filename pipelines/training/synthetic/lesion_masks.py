@@ -21,7 +21,7 @@ of the two with images. They lie in MNI152 space smaller than its template does,
 _SOLID = np.array(
     [Tissue.VENTRICLE < tissue < Tissue.SOFT and tissue != Tissue.CHOROID for tissue in Tissue], dtype=bool
 )
-"""Whether a lesion may lie in each tissue: not in air, fluid, choroid plexus or outside the brain."""
+"""Tissues that a lesion may lie in: not in air, fluid, choroid plexus or outside the brain."""
 
 
 def solid_tissue(anatomy: Anatomy) -> BoolArray:

@@ -27,7 +27,7 @@ from pipelines.training.synthetic.priors import (
 from pipelines.types import BoolArray, FloatArray
 
 APART_MM = 2.5
-"""How far a deep lesion keeps from ventricle and cortex: what touches them is read as periventricular or juxtacortical."""
+"""Distance of a deep lesion from ventricle and cortex: what touches them is read as periventricular or juxtacortical."""
 _TRIES = 12
 
 

@@ -31,7 +31,7 @@ from pipelines.training.synthetic.mixing import (
 from pipelines.training.synthetic.priors import Label
 
 DARK = 0.6
-"""What is darker than this, white matter being 1, is fluid."""
+"""Brightest fluid, white matter being 1."""
 VENTRICLE_REACH_MM = 8.0
 """Fluid as near as this to the template's ventricles, and `VENTRICLE_DEPTH_MM` below the brain's surface, is ventricle."""
 VENTRICLE_DEPTH_MM = 15.0

@@ -1,4 +1,4 @@
-"""How many lesions MS and NMOSD have, how large they are and where they lie, in numbers.
+"""Priors of the lesions of MS and NMOSD: their number, size and places.
 
 Both classes come from this one generator, so that a classifier can learn from nothing but these priors. Numbers: the
 open MS data of Lesjak et al. 2017 for sizes, and the comparisons of MS with NMOSD that the method's notes quote for places.
@@ -36,7 +36,7 @@ KINDS = (*REGIONS, "extensive", "periependymal")
 
 @dataclass(frozen=True)
 class Prior:
-    """What one disease does.
+    """Prior of the lesions of one disease.
 
     Parameters
     ----------
