@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 
 from dicom_node.errors import SpoolError
@@ -17,6 +18,8 @@ from dicom_node.standard.status import (
     STORE_FAILED,
     SUCCESS,
 )
+
+LOGGER = logging.getLogger(__name__)
 
 
 class CStoreProvider:
@@ -115,8 +118,18 @@ class CStoreProvider:
         return dimse.store_response(request, SUCCESS)
 
     def close(self) -> int:
-        """Remove what is not complete, and return how many images were stored."""
-        self._writer.close()
+        """Remove what is not complete, and return how many images were stored.
+
+        A disk that takes no change any more, not even a removal, leaves that to the node's next start.
+        """
+        try:
+            self._writer.close()
+        except OSError as error:
+            LOGGER.warning(
+                "association %s: files that are not complete stay in the inbox: %s",
+                self._association.id,
+                error.strerror,
+            )
         return self._images
 
     def _refuse(self, status: int, reason: str) -> None:

@@ -268,7 +268,12 @@ class _Listening:
         """
         for known in list(self._open.values()):
             association = known.association
-            self._spool.recover(association.id)
+            try:
+                self._spool.recover(association.id)
+            except OSError as error:  # the node's next start does it
+                LOGGER.warning(
+                    "association %s: its files can't be sorted out: %s", association.id, error.strerror
+                )
             for path in self._spool.waiting(association.id):
                 if path.name > known.last:
                     self._tell("image_stored", association, [str(path)])

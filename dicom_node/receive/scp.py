@@ -171,16 +171,18 @@ class StorageSCP:
             if assoc.why_cut_off:
                 self._refuse_stranger(assoc.requestor.address, assoc.why_cut_off)
             return
-        if session.opened:
-            if assoc.why_cut_off:
-                self._tell("association_cut", session.association, assoc.why_cut_off)
-            images = session.c_store.close() if session.c_store else 0
-            seconds = time.monotonic() - session.started
-            self._tell("association_ended", session.association, images, seconds)
-        self.gate.leave(session.association)
-        with self._changed:
-            del self._sessions[assoc]
-            self._changed.notify_all()
+        try:
+            if session.opened:
+                if assoc.why_cut_off:
+                    self._tell("association_cut", session.association, assoc.why_cut_off)
+                images = session.c_store.close() if session.c_store else 0
+                seconds = time.monotonic() - session.started
+                self._tell("association_ended", session.association, images, seconds)
+        finally:  # its place is another's now, whatever went wrong
+            self.gate.leave(session.association)
+            with self._changed:
+                del self._sessions[assoc]
+                self._changed.notify_all()
 
     def _on_unsecured(self, address: str, error: OSError) -> None:
         self._refuse_stranger(address, f"TLS: {explain_caller(error)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -141,6 +142,22 @@ def test_image_that_a_killed_process_told_nobody_of_is_found(
     recorder.wait("association_ended")
     assert recorder.of("image_stored") == [(first,), (second,)]
     assert recorder.of("association_ended")[0][0] == 2
+
+
+def test_killed_process_frees_its_places_where_the_inbox_cannot_be_sorted_out(
+    start_scp, associate, recorder, spool, monkeypatch, caplog
+):
+    def read_only(association=""):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    scp = start_scp(processes=1, max_associations=1)
+    assert associate(scp.port).is_established
+    monkeypatch.setattr(spool, "recover", read_only)
+    (process,) = receivers()
+    process.send_signal(signal.SIGKILL)
+    assert recorder.wait("association_ended")[0][0] == 0
+    until(lambda: associate(scp.port).is_established)
+    assert "Read-only file system" in caplog.text
 
 
 def test_port_is_bound_once_and_free_after_the_stop(start_scp):
