@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from dicom_node.errors import SpoolError
 from dicom_node.receive import dimse
 from dicom_node.receive.association import Association
 from dicom_node.receive.dimse import StoreRequest
+from dicom_node.receive.events import ImageRefused, ImageStored, Tell
 from dicom_node.receive.file_meta import encode_file_meta
 from dicom_node.spool.spool import Spool, SpoolFullError
 from dicom_node.standard.status import (
@@ -36,7 +37,7 @@ class CStoreProvider:
     max_object : int
         Bytes that a data set may have.
     tell : callable
-        Told ``image_stored`` and ``image_refused`` (ReceiveEvents).
+        Told of each image that is stored or refused.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class CStoreProvider:
         spool: Spool,
         contexts: Mapping[int, str],
         max_object: int,
-        tell: Callable[..., None],
+        tell: Tell,
     ) -> None:
         self._association = association
         self._spool = spool
@@ -111,10 +112,10 @@ class CStoreProvider:
                 self._fail(error)
         if self._refusal is not None:
             status, reason = self._refusal
-            self._tell("image_refused", self._association, status, reason)
+            self._tell(ImageRefused(self._association, status, reason))
             return dimse.store_response(request, status, self._comment)
         self._images += 1
-        self._tell("image_stored", self._association, path)
+        self._tell(ImageStored(self._association, path))
         return dimse.store_response(request, SUCCESS)
 
     def close(self) -> int:

@@ -1,4 +1,4 @@
-"""How long a peer may take, and how much it may send."""
+"""The limits of a peer: of its time, and of what it sends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a peer may take, seconds; sizes in bytes.
+    """Times that a peer may take, in seconds, and sizes that it may send, in bytes.
 
     Attributes
     ----------

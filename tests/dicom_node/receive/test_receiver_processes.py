@@ -15,6 +15,7 @@ import pytest
 
 from dicom_node.errors import PortTakenError
 from dicom_node.receive.channel import Channel
+from dicom_node.receive.process_messages import Ready
 
 
 def until(condition):
@@ -30,7 +31,7 @@ def receivers():
     return [
         child
         for child in psutil.Process().children()
-        if child.is_running() and "dicom_node.receive.process" in child.cmdline()
+        if child.is_running() and "dicom_node.receive.receiver_process" in child.cmdline()
     ]
 
 
@@ -113,7 +114,7 @@ def test_process_that_says_what_nobody_understands_is_replaced(start_scp, associ
 
     def once_garbled(channel):
         message = receive(channel)
-        if message == ["ready"] and next(broken, False):
+        if message == Ready() and next(broken, False):
             raise ValueError("cut off")
         return message
 
@@ -185,7 +186,7 @@ def test_listener_that_raises_stops_nothing(start_scp, associate, make_image, re
     assert assoc.send_c_store(make_image(1)).Status == 0x0000
     assert assoc.send_c_store(make_image(2)).Status == 0x0000
     recorder.wait("image_stored", 2)
-    assert "image_stored could not be handled" in caplog.text
+    assert "ImageStored could not be handled" in caplog.text
 
 
 def test_ctrl_c_for_the_group_leaves_the_end_to_the_node(start_scp, associate, make_image):

@@ -101,7 +101,7 @@ def test_receiver_goes_on_when_its_listener_raises(start_scp, associate, make_im
     assert assoc.send_c_store(make_image(1)).Status == 0x0000
     assert assoc.send_c_store(make_image(2)).Status == 0x0000
     assert len(recorder.of("image_stored")) == 2
-    assert "image_stored could not be handled" in caplog.text
+    assert "ImageStored could not be handled" in caplog.text
 
 
 def test_inbox_that_cannot_be_cleared_up_at_the_end_keeps_no_place_and_loses_no_end(
