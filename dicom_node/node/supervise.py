@@ -145,8 +145,9 @@ def run(
         Set when the node accepts associations.
     """
     Spool(settings.node.data)  # says what is wrong with the folder before anything is started in it
-    with broker_url(settings) as (url, broker):
-        node: Node | None = _new_node(settings, installed, url, on_record)
+    with broker_url(settings) as (url, broker), contextlib.ExitStack() as current:
+        node = _new_node(settings, installed, url, on_record)
+        current.callback(node.stop)
         known = settings.broker.url if broker is None else url  # where it is embedded, the worker can't know
         worker = WorkerProcess(config, known, settings.spool, settings.node.data / "worker.log", node.worklog)
         try:
@@ -162,17 +163,16 @@ def run(
                     ):  # tried again; the worklog has said that it is lost
                         broker.start()
                 if node.store.is_damaged:
-                    damaged, node = node, None  # whatever fails from now on, it is stopped once
-                    _stop_damaged(damaged)
+                    current.pop_all()  # whatever fails from now on, this one is stopped once
+                    _stop_damaged(node)
                     node = _new_node(settings, installed, url, on_record)
+                    current.callback(node.stop)
                     worker.worklog = node.worklog
                     node.start()
                 if with_worker:
                     worker.look()
         finally:
             worker.stop()
-            if node is not None:
-                node.stop()
 
 
 def _new_node(

@@ -75,7 +75,7 @@ def _reader(hint: Any) -> Reader:
         reader = _read_float
     elif hint is Path:
         reader = _read_path
-    elif is_dataclass(hint):
+    elif isinstance(hint, type) and is_dataclass(hint):
         types = get_type_hints(hint)
         reader = partial(_read_dataclass, hint, {one.name: _reader(types[one.name]) for one in fields(hint)})
     elif origin in {UnionType, Union} and len(arguments) == 2 and arguments[1] is NoneType:
