@@ -95,7 +95,7 @@ class CommitmentReporter:
         if self._thread.is_alive():
             self._thread.join(self._timeouts.connect_s)
 
-    # What the receiver tells (dicom_node.receive.association.ReceiveEvents)
+    # What the receiver tells (dicom_node.receive.events.ReceiveEvents)
 
     def asked(self, name: str) -> None:
         """Answer the request in a file of that name."""

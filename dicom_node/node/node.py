@@ -32,7 +32,7 @@ from dicom_node.jobs.store import Store
 from dicom_node.node.control_socket import ControlServer
 from dicom_node.node.steering import Steering
 from dicom_node.receive.admission import Admission, Gate
-from dicom_node.receive.commitment_scp import Terms
+from dicom_node.receive.commitment_scp import CommitmentPolicy
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.receiver_processes import Receivers
 from dicom_node.results.context import ResultContext
@@ -143,7 +143,7 @@ class Node:
             tls=ServerTls.of(accept.tls),
             events=self.intake,
             processes=accept.processes,
-            terms=Terms(keep_s, self.commitments.known),
+            commitment=CommitmentPolicy(keep_s, self.commitments.known),
         )
         self.metrics = Metrics(health=self.troubles)
         self.worklog.subscribe(self.metrics.count)

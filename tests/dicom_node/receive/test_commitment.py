@@ -18,7 +18,7 @@ from dicom_node.deliver.association import Timeouts, UnreachableError
 from dicom_node.deliver.backoff import Backoff
 from dicom_node.deliver.commitment_reporter import CommitmentReporter
 from dicom_node.receive.commitment_provider import CommitmentProvider
-from dicom_node.receive.commitment_scp import Terms, read_request, write_request
+from dicom_node.receive.commitment_scp import CommitmentPolicy, read_request, write_request
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.commitment import (
     PUSH_MODEL,
@@ -109,7 +109,7 @@ def kept(spool: Spool, make_image: Callable[..., Dataset]) -> Path:
 def test_stranger_is_answered_where_it_asked(
     start_scp: Any, recorder: Any, asker: Asker, kept: Path, processes: int
 ) -> None:
-    scp = start_scp(terms=Terms(14 * 86400.0), processes=processes)
+    scp = start_scp(commitment=CommitmentPolicy(14 * 86400.0), processes=processes)
     assoc = asker.associate(scp.port)
     assert asker.ask(assoc) == 0
     (report,) = asker.wait()
@@ -127,7 +127,7 @@ def test_stranger_has_the_response_once_the_report_is_ready(
     waiting = spool.inbox / "abc-000001.dcm"
     kept.rename(waiting)
     filed = threading.Timer(0.5, lambda: waiting.rename(kept))
-    assoc = asker.associate(start_scp(terms=Terms(14 * 86400.0)).port)
+    assoc = asker.associate(start_scp(commitment=CommitmentPolicy(14 * 86400.0)).port)
     filed.start()
     assert asker.ask(assoc) == 0
     assert (kept.parent / "kept-until").exists(), "it may release now, and the report is on its way already"
@@ -141,7 +141,7 @@ def test_stranger_is_not_kept_waiting_for_the_response_by_a_full_inbox(
     monkeypatch.setattr("dicom_node.receive.commitment_scp.PROMPT_S", 0.1)
     waiting = spool.inbox / "abc-000001.dcm"
     kept.rename(waiting)
-    assoc = asker.associate(start_scp(terms=Terms(14 * 86400.0)).port)
+    assoc = asker.associate(start_scp(commitment=CommitmentPolicy(14 * 86400.0)).port)
     assert asker.ask(assoc) == 0
     assert asker.reports == []
     waiting.rename(kept)
@@ -161,7 +161,7 @@ def test_stranger_who_has_gone_harms_nobody(start_scp: Any, recorder: Any, asker
 def test_request_of_one_whose_address_is_known_is_left_for_the_node(
     start_scp: Any, recorder: Any, asker: Asker, spool: Spool
 ) -> None:
-    scp = start_scp(terms=Terms(0.0, frozenset({"ASKER"})))
+    scp = start_scp(commitment=CommitmentPolicy(0.0, frozenset({"ASKER"})))
     assoc = asker.associate(scp.port)
     assert asker.ask(assoc) == 0
     assoc.release()
@@ -177,7 +177,7 @@ def test_request_is_not_written_down_on_a_disk_that_is_over_the_mark(
     start_scp: Any, asker: Asker, spool: Spool
 ) -> None:
     spool.high_water = 0.0
-    scp = start_scp(terms=Terms(0.0, frozenset({"ASKER"})))
+    scp = start_scp(commitment=CommitmentPolicy(0.0, frozenset({"ASKER"})))
     assoc = asker.associate(scp.port)
     assert asker.ask(assoc) == 0x0213
     assoc.release()

@@ -1,6 +1,4 @@
-"""Reading from a connection: exactly so many bytes, or the reason why not, within a time that a slow peer can't
-stretch.
-"""
+"""A socket that reads exactly so many bytes, or says why not, within a time that a slow peer can't stretch."""
 
 from __future__ import annotations
 
@@ -24,8 +22,8 @@ class ClosedError(Exception):
     """The peer closed the connection, or it broke."""
 
 
-class Wire(AssociationSocket):  # type: ignore[misc]
-    """A connection, plain or over TLS.
+class TimedSocket(AssociationSocket):  # type: ignore[misc]
+    """Socket of an association, plain or over TLS, each of whose reads has a time.
 
     A plain socket stays a blocking one whose limits are options of the socket: one call of the system for
     each read, which waits for all the bytes asked for.
