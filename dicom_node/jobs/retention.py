@@ -19,9 +19,10 @@ from dicom_node.jobs.retention_reasons import Keeping, Reason
 from dicom_node.jobs.schema import CommitmentRow, ImageRow, JobRow, ObjectRow, SeriesRow, TransitionRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
+from dicom_node.spool.durable import sync_folder
 from dicom_node.spool.promises import promised_until
 from dicom_node.spool.run_folder import last_run
-from dicom_node.spool.spool import Spool, sync_folder
+from dicom_node.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 

@@ -16,17 +16,10 @@ import shutil
 from pathlib import Path
 
 from dicom_node.errors import SpoolError
-from dicom_node.spool.inbox import (
-    FILE_MODE,
-    NO_SPACE,
-    InboxWriter,
-    SpoolFullError,
-    recover,
-    sync_folder,
-    write_all,
-)
+from dicom_node.spool.durable import FILE_MODE, NO_SPACE, SpoolFullError, sync_folder, write_all
+from dicom_node.spool.inbox import InboxWriter, recover
 
-__all__ = ["InboxWriter", "Spool", "SpoolFullError", "sync_folder", "uid_key"]
+__all__ = ["InboxWriter", "Spool", "SpoolFullError", "uid_key"]
 
 FOLDER_MODE = 0o700
 KEY_LENGTH = 32
