@@ -423,7 +423,7 @@ def test_stop_in_the_middle_of_an_association_leaves_the_rest_for_the_next_start
     assert reached.wait(10)
     stopper = threading.Thread(target=first.stop)
     stopper.start()
-    while not first._senders["pacs0"]._stopping:
+    while not first._senders["pacs0"]._stepper.stopping:
         stopper.join(0.01)
     go_on.set()
     stopper.join()

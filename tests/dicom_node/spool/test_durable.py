@@ -192,5 +192,5 @@ def test_two_threads_that_write_the_same_file_both_succeed(
 
 
 def test_missing_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SpoolError, match="gone/a: can't be written: No such file.*folder is there"):
+    with pytest.raises(SpoolError, match=r"gone/a: can't be written: No such file.*folder is there"):
         write_durably(tmp_path / "gone" / "a", "x")
