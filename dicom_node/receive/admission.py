@@ -63,11 +63,6 @@ class Admission:
             title = caller.ae_title.strip()
             self._networks.setdefault(title, []).append(_network(title, caller.address))
 
-    @property
-    def is_open(self) -> bool:
-        """Whether anyone may call."""
-        return not self._networks
-
     def check(self, association: Association, ae_title: str) -> Refusal | None:
         """Return why a caller is refused, or None when it may come in.
 
