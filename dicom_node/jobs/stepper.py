@@ -9,7 +9,7 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 PAUSE_S = 5.0
-"""Until the next step, when not even `on_error` could be called."""
+"""Pause after a step whose error could not even be told."""
 
 
 class Stepper:
@@ -43,7 +43,7 @@ class Stepper:
 
     @property
     def stopping(self) -> bool:
-        """From `stop` to the next `start`; a step that takes long looks here whether it should end early."""
+        """Sign to a long step that it should end early: true from `stop` to the next `start`."""
         return self._is_stopping
 
     def start(self) -> None:
