@@ -15,7 +15,7 @@ from pydicom.filereader import read_file_meta_info
 
 from dicom_node.errors import SpoolError
 from dicom_node.spool.promises import promise
-from dicom_node.spool.spool import Spool, uid_key
+from dicom_node.spool.spool import Spool
 from dicom_node.standard.commitment import (
     CLASS_INSTANCE_CONFLICT,
     NO_SUCH_INSTANCE,
@@ -24,6 +24,7 @@ from dicom_node.standard.commitment import (
     Report,
     Request,
 )
+from dicom_node.standard.uids import uid_key
 
 FILING_S = 30.0
 """Time to be filed for images that are in the inbox when somebody asks."""

@@ -8,7 +8,6 @@ DICOM PS3.4 annex J; PS3.7 10.1.1 (N-EVENT-REPORT) and 10.1.4 (N-ACTION)
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from dataclasses import dataclass
 from io import BytesIO
@@ -24,7 +23,8 @@ from dicom_node.errors import SpoolError
 from dicom_node.receive.association import Association
 from dicom_node.receive.commitment_provider import CommitmentProvider
 from dicom_node.receive.events import CommitmentAsked, CommitmentGiven, CommitmentReported, Tell
-from dicom_node.spool.spool import Spool, sync_folder
+from dicom_node.spool.durable import write_durably
+from dicom_node.spool.spool import Spool
 from dicom_node.standard.commitment import (
     PUSH_MODEL,
     PUSH_MODEL_INSTANCE,
@@ -144,21 +144,17 @@ def write_request(spool: Spool, asker: str, request: Request) -> str:
     Raises
     ------
     OSError
-        It can't be written.
+        The folder of requests can't be made.
+    SpoolError
+        The request can't be written.
     """
     folder = spool.root / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{secrets.token_hex(8)}.json"
-    part = path.with_suffix(".part")
     text = json.dumps(
         {"asker": asker, "transaction": request.transaction_uid, "instances": request.references}
     )
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-    sync_folder(folder)
+    write_durably(path, text)
     return path.name
 
 

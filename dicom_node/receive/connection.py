@@ -27,7 +27,7 @@ LOGGER = logging.getLogger(__name__)
 
 P_DATA_TF = 0x04
 KNOWN_PDUS = range(0x01, 0x08)
-AWAITING_REQUEST, READY, CLOSING, IDLE = "Sta2", "Sta6", "Sta13", "Sta1"
+READY, CLOSING, IDLE = "Sta6", "Sta13", "Sta1"
 """States of PS3.8 9.2."""
 
 OTHER_PDU_LIMIT = 1 << 20

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dicom_node.errors import SpoolError
-from dicom_node.spool.spool import FOLDER_MODE, sync_folder
+from dicom_node.spool.durable import sync_folder
+from dicom_node.spool.spool import FOLDER_MODE
 
 
 def make_folder(folder: Path) -> None:

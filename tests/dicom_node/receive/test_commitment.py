@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -381,6 +382,36 @@ def test_request_that_can_not_be_read_now_is_kept(
     monkeypatch.setattr(Path, "read_bytes", unreadable)
     node.commitments._answer_all()
     assert len(node.files()) == 1
+    node.worklog.close()
+
+
+def test_folder_of_requests_that_can_not_be_listed_is_told_and_answers_go_on_when_it_can(
+    asker: Asker, kept: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = spool.root / "commitments"
+    is_bad = threading.Event()
+    is_bad.set()
+
+    def watched(real: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def look(path: Any = ".") -> Any:
+            if is_bad.is_set() and Path(path) == folder:
+                raise OSError(24, "Too many open files")
+            return real(path)
+
+        return look
+
+    node = Answering(spool, asker.address)
+    name = write_request(spool, "ASKER", REQUEST)
+    for call in ("listdir", "scandir"):
+        monkeypatch.setattr(os, call, watched(getattr(os, call)))
+    node.commitments.start()
+    warning = node.event("warning")
+    assert warning["name"] == "storage commitment"
+    assert warning["reason"].startswith(f"{folder}: can't be listed: Too many open files")
+    is_bad.clear()
+    node.commitments.asked(name)
+    assert asker.wait()[0].committed == (HERE,)
+    node.commitments.stop()
     node.worklog.close()
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import SpoolError
-from dicom_node.spool.inbox import LARGEST_BATCH, InboxWriter, SpoolFullError, recover
+from dicom_node.spool.durable import SpoolFullError
+from dicom_node.spool.inbox import LARGEST_BATCH, InboxWriter, recover
 
 HEAD = b"\0" * 128 + b"DICMmeta"
 
