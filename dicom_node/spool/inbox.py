@@ -127,7 +127,8 @@ class InboxWriter:
             sync_folder(self._inbox)
         except OSError:
             while self._ready:
-                _remove(self._ready.popleft())
+                with contextlib.suppress(OSError):
+                    _remove(self._ready.popleft())
             raise
         self._batch = min(2 * self._batch, LARGEST_BATCH)
 
@@ -138,7 +139,8 @@ class InboxWriter:
 
     def _failure(self, error: OSError) -> SpoolError:
         """Remove what was begun; the error to raise."""
-        self.cancel()
+        with contextlib.suppress(OSError):  # what a disk that refuses leaves behind, the next start clears up
+            self.cancel()
         kind = SpoolFullError if error.errno in NO_SPACE else SpoolError
         return kind(f"{self._inbox}: can't write: {error.strerror}")
 

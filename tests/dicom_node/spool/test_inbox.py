@@ -130,3 +130,19 @@ def test_failure_leaves_nothing_and_the_next_file_lands(writer, tmp_path, monkey
     path = land(writer, b"data")
     writer.close()
     assert names(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("call", ["fsync", "write", "open"])
+def test_disk_gone_read_only_is_told_as_such_and_not_by_what_it_leaves(writer, tmp_path, monkeypatch, call):
+    def refuse(*arguments, **keywords):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refuse)
+        patch.setattr(os, "unlink", refuse)
+        with pytest.raises(SpoolError, match="Read-only file system"):
+            land(writer, b"data")
+    path = land(writer, b"data")
+    writer.close()
+    recover(tmp_path)
+    assert names(tmp_path) == [path.name]
