@@ -24,6 +24,7 @@ from dicom_node.receive.association import Association
 from dicom_node.receive.commitment_provider import CommitmentProvider
 from dicom_node.receive.events import CommitmentAsked, CommitmentGiven, CommitmentReported, Tell
 from dicom_node.spool.durable import write_durably
+from dicom_node.spool.series_folder import make_folder
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.commitment import (
     PUSH_MODEL,
@@ -104,7 +105,7 @@ class CommitmentService:
                 if not self._spool.has_room():
                     return RESOURCE_LIMITATION, None
                 tell(CommitmentAsked(association, write_request(self._spool, asker, request)))
-            except (OSError, SpoolError):
+            except SpoolError:
                 return RESOURCE_LIMITATION, None
         else:
             # Where that takes a moment only, the report is ready before the response: both then reach the asker
@@ -143,13 +144,11 @@ def write_request(spool: Spool, asker: str, request: Request) -> str:
 
     Raises
     ------
-    OSError
-        The folder of requests can't be made.
     SpoolError
-        The request can't be written.
+        The request, or the folder of requests, can't be written.
     """
     folder = spool.root / FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
+    make_folder(folder)
     path = folder / f"{secrets.token_hex(8)}.json"
     text = json.dumps(
         {"asker": asker, "transaction": request.transaction_uid, "instances": request.references}
