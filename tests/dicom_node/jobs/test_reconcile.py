@@ -14,6 +14,7 @@ from rig import JobsRig, manifest
 
 from dicom_node.errors import BrokerError, StateError
 from dicom_node.jobs import reconcile
+from dicom_node.jobs.message import JobMessage
 from dicom_node.jobs.reconcile import ACTIVE_S, FREE_STOPS, IDLE_S, TROUBLE_S
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
@@ -36,9 +37,9 @@ class Queues:
         if self.down:
             raise BrokerError("no broker")
 
-    def enqueue(self, job: JobRow, message: dict[str, Any]) -> None:
+    def enqueue(self, job: JobRow, message: JobMessage) -> None:
         self._answer()
-        assert (message["job_id"], message["run"]) == (job.id, job.run)
+        assert (message.job_id, message.run) == (job.id, job.run)
         self.sent.append(f"run{job.run}")
         self.places_of[f"{job.id}.run{job.run}"] = "queue"
 
@@ -375,7 +376,7 @@ def test_thread_works_when_woken_and_stops(bench: Bench) -> None:
     sent = threading.Event()
     enqueue = bench.queues.enqueue
 
-    def note(job: JobRow, message: dict[str, Any]) -> None:
+    def note(job: JobRow, message: JobMessage) -> None:
         enqueue(job, message)
         told.append(job.id)
         sent.set()
