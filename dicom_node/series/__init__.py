@@ -2,3 +2,7 @@
 
 No network and no database here.
 """
+
+from dicom_node.series import jpeg
+
+jpeg.register()
