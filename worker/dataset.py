@@ -10,8 +10,8 @@ age, sex   years; M, F or O; both may be empty
 =========  ========================================================================================================
 
 Lesions are the segments of the study's Segmentation objects whose label or type says "lesion", on the grid of the FLAIR;
-without any the lesions are unknown. What comes out is described in `pipelines.training.cases`; of the DICOM headers nothing
-is kept but the geometry, and files are named after the alias.
+without any the lesions are unknown. What comes out is described in `pipelines.training.data_sets.cases`; of the DICOM headers
+nothing is kept but the geometry, and files are named after the alias.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from dicom_node.routing.rules import built_in_rules
 from dicom_node.series.headers import ImageHeader, read_header
 from dicom_node.series.volume import load_series
 from pipelines.errors import DataSetError
-from pipelines.training.cases import COLUMNS, checked_age, checked_label, checked_sex
-from pipelines.training.extraction import write_extracted
-from pipelines.training.index_file import read_rows
+from pipelines.training.data_sets.cases import COLUMNS, checked_age, checked_label, checked_sex
+from pipelines.training.data_sets.extraction import write_extracted
+from pipelines.training.data_sets.index_file import read_rows
 from pipelines.types import BoolArray, Volume
 from worker.segmentations import SEGMENTATION, read_lesions
 

@@ -5,7 +5,6 @@ A request lies in the data folder until it is answered, so that a restart forget
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import DEFAULT_TIMEOUTS, Timeouts, UnreachableError
 from dicom_node.deliver.backoff import Backoff
 from dicom_node.deliver.commitment_scu import report_to
-from dicom_node.errors import DeliveryError, NodeError
+from dicom_node.errors import DeliveryError, NodeError, SpoolError
+from dicom_node.jobs.stepper import Stepper
 from dicom_node.receive.commitment_provider import CommitmentProvider
 from dicom_node.receive.commitment_scp import FOLDER, read_request
 from dicom_node.spool.spool import Spool
@@ -72,11 +72,8 @@ class CommitmentReporter:
         self._askers = {address.ae_title.strip(): address for address in askers}
         self._ae_title, self._worklog, self._reported = ae_title, worklog, reported
         self._backoff, self._timeouts = backoff, timeouts
-        self._condition = threading.Condition()
-        self._new = True
-        self._stopping = False
+        self._stepper = Stepper("commitments", self._answer_all, self._stumble)
         self._tried: dict[str, _Tried] = {}  # by the name of the request's file
-        self._thread = threading.Thread(target=self._work, name="commitments", daemon=True)
 
     @property
     def known(self) -> frozenset[str]:
@@ -85,24 +82,18 @@ class CommitmentReporter:
 
     def start(self) -> None:
         """Begin to answer, first what an earlier process left."""
-        self._thread.start()
+        self._stepper.start()
 
     def stop(self) -> None:
         """End after the answer that is on its way."""
-        with self._condition:
-            self._stopping = True
-            self._condition.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(self._timeouts.connect_s)
+        self._stepper.stop(self._timeouts.connect_s)
 
-    # What the receiver tells (dicom_node.receive.association.ReceiveEvents)
+    # What the receiver tells (dicom_node.receive.events.ReceiveEvents)
 
     def asked(self, name: str) -> None:
         """Answer the request in a file of that name."""
         del name  # all that lie there are answered
-        with self._condition:
-            self._new = True
-            self._condition.notify_all()
+        self._stepper.wake()
 
     def given(self, calling_ae: str, given: int, refused: int) -> None:
         """Write what somebody was told."""
@@ -125,30 +116,41 @@ class CommitmentReporter:
                 reason=f"{calling_ae} reports on a request that was never made, or is forgotten",
             )
 
-    def _work(self) -> None:
-        while not self._stopping:
-            with self._condition:
-                self._new = False
-            wait_s = self._answer_all()
-            with self._condition:
-                if not (self._stopping or self._new):
-                    self._condition.wait(wait_s)
+    def _stumble(self, error: Exception) -> float:
+        self._warn(error)
+        return self._backoff.wait_s(4)
 
     def _answer_all(self) -> float | None:
         """Answer what is due, and return how long there is nothing to do; None: until somebody asks."""
         silent: dict[str, UnreachableError] = {}
-        for path in sorted(self._folder.glob("*.json")):
+        for path in self._requests():
             tried = self._tried.get(path.name, NEVER)
-            if self._stopping or time.monotonic() < tried.again_at:
+            if self._stepper.stopping or time.monotonic() < tried.again_at:
                 continue
             try:
                 self._answer(path, tried.count + 1, silent)
             except Exception as error:  # noqa: BLE001 - one bad request must not keep the others waiting
-                reason = str(error) if isinstance(error, NodeError) else type(error).__name__
-                self._worklog.write("warning", name="storage commitment", reason=reason)
+                self._warn(error)
                 self._tried[path.name] = _Tried(tried.count, time.monotonic() + self._backoff.cap_s)
         next_at = min((tried.again_at for tried in self._tried.values()), default=None)
         return None if next_at is None else max(0.0, next_at - time.monotonic())
+
+    def _requests(self) -> list[Path]:
+        """Return the files of all requests that are not answered; SpoolError where they can't be listed."""
+        try:
+            return sorted(path for path in self._folder.iterdir() if path.suffix == ".json")
+        except FileNotFoundError:  # nobody has asked yet
+            return []
+        except OSError as error:
+            raise SpoolError(
+                f"{self._folder}: can't be listed: {error.strerror}. "
+                "Requests for storage commitment wait in it: see whether this user may read it"
+            ) from error
+
+    def _warn(self, error: Exception) -> None:
+        """Write an error into the worklog: our own texts name no patient, others might."""
+        reason = str(error) if isinstance(error, NodeError) else type(error).__name__
+        self._worklog.write("warning", name="storage commitment", reason=reason)
 
     def _answer(self, path: Path, count: int, silent: dict[str, UnreachableError]) -> None:
         """Answer one request for the n-th time, unless its asker was found `silent` a moment ago."""

@@ -21,6 +21,7 @@ from dicom_node.deliver.send_summary import SendSummary
 from dicom_node.errors import DeliveryError, NodeError, SpoolError
 from dicom_node.jobs.schema import ObjectRow
 from dicom_node.jobs.states import ObjectState
+from dicom_node.jobs.stepper import Stepper
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.status import PROCESSING_FAILURE
 from dicom_node.worklog.writer import Worklog
@@ -58,11 +59,9 @@ class DestinationSender:
         self._states, self._spool, self._worklog = states, spool, worklog
         self._ae_title, self._on_change = ae_title, on_change
         self._backoff, self._timeouts, self._clock = backoff, timeouts, clock
-        self._condition = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._stopping = False
-        self._something_new = False
-        self._hurry = True  # at the start: the clock may have been set back while the node was off
+        self._stepper = Stepper(f"deliver-{destination.name}", self._step, self._stumble)
+        self._hurry = threading.Event()
+        self._hurry.set()  # at the start: the clock may have been set back while the node was off
         self._latest = 0.0  # of the clock
         self._unsaid: set[str] = set()  # jobs whose change could not be passed on
         self._failures = 0  # of the destination as a whole, in a row
@@ -83,25 +82,17 @@ class DestinationSender:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread = threading.Thread(
-            target=self._run, name=f"deliver-{self.destination.name}", daemon=True
-        )
-        self._thread.start()
+        self._stepper.start()
 
     def stop(self, timeout_s: float) -> None:
         """End the thread after the object that is on its way."""
-        with self._condition:
-            self._stopping = True
-            self._condition.notify_all()
+        self._stepper.stop(0.0)
         self._prover.hear()
-        if self._thread:
-            self._thread.join(timeout_s)
+        self._stepper.stop(timeout_s)
 
     def notice(self) -> None:
         """Look for new objects."""
-        with self._condition:
-            self._something_new = True
-            self._condition.notify_all()
+        self._stepper.wake()
 
     def hear(self) -> None:
         """Look for an answer to a request for commitment."""
@@ -110,31 +101,20 @@ class DestinationSender:
 
     def wake(self) -> None:
         """Try everything that waits at once."""
-        with self._condition:
-            self._hurry = True
-            self._condition.notify_all()
+        self._hurry.set()
+        self._stepper.wake()
 
-    def _run(self) -> None:
-        while not self._stopping:
-            with self._condition:
-                hurry, self._hurry, self._something_new = self._hurry, False, False
-            try:
-                if hurry:
-                    self._blocked_until = 0.0
-                    self._states.hurry(self.destination.name)
-                sleep_s = self._step()
-            except Exception as error:  # noqa: BLE001 - the thread's outermost frame: one bad object must not end it
-                self._worklog.write(
-                    "warning", name=f"delivery to {self.destination.name}", reason=_said(error)
-                )
-                sleep_s = self._backoff.wait_s(4)
-            with self._condition:
-                if not (self._stopping or self._hurry or self._something_new):
-                    self._condition.wait(sleep_s)
+    def _stumble(self, error: Exception) -> float:
+        self._worklog.write("warning", name=f"delivery to {self.destination.name}", reason=_said(error))
+        return self._backoff.wait_s(4)
 
     def _step(self) -> float:
         """Do all that is due, and return how long there is nothing to do."""
         name = self.destination.name
+        if self._hurry.is_set():
+            self._hurry.clear()
+            self._blocked_until = 0.0
+            self._states.hurry(name)
         now = self._clock()
         if now < self._latest - CLOCK_STEP_S:
             self._blocked_until = 0.0
@@ -143,7 +123,7 @@ class DestinationSender:
         self._unsaid.update(self._prover.settle())
         if self._clock() >= self._blocked_until:
             for job_id in dict.fromkeys([*self._states.due_jobs(name), *self._unsaid]):
-                if self._stopping:
+                if self._stepper.stopping:
                     break
                 self._deliver(job_id)
                 if self._clock() < self._blocked_until:
@@ -160,7 +140,7 @@ class DestinationSender:
 
     def _deliver(self, job_id: str) -> None:
         try:
-            if self._send(job_id) and not self._stopping:
+            if self._send(job_id) and not self._stepper.stopping:
                 self._prove(job_id)
             self._unsaid.add(job_id)
             self._on_change(job_id)
@@ -182,7 +162,7 @@ class DestinationSender:
         """Send what is due of a job; False when the destination can't be reached."""
         broke_twice = False
         while rows := self._states.due(self.destination.name, job_id, ObjectState.PENDING):
-            if self._stopping:
+            if self._stepper.stopping:
                 return False
             done = self._send_once(job_id, rows)
             if done is None:
@@ -223,16 +203,16 @@ class DestinationSender:
                 self._ae_title,
                 record,
                 timeouts=self._timeouts,
-                go_on=lambda: not self._stopping,
+                go_on=lambda: not self._stepper.stopping,
             )
         except DeliveryError as error:
             self._block(job_id, str(error), len(rows))
             return None
         finally:
             summary.write(self._worklog, job_id, self.destination.name, time.monotonic() - started)
-        if not self._stopping:
+        if not self._stepper.stopping:
             self._failures = 0
-        return len(rows) if self._stopping else done
+        return len(rows) if self._stepper.stopping else done
 
     def _record(self, row: ObjectRow, result: SendResult, summary: SendSummary) -> None:
         """Write down what became of one object, at once: it must not be sent again after a crash."""

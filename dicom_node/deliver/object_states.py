@@ -129,12 +129,6 @@ class ObjectStates:
         with self._store.reading() as session:
             return session.scalar(query.where(ObjectRow.destination == destination, _outstanding()))
 
-    def depth(self, destination: str) -> int:
-        """Objects that are not settled at a destination."""
-        query = select(func.count()).select_from(ObjectRow).join(JobRow, _current_run())
-        with self._store.reading() as session:
-            return session.scalar(query.where(ObjectRow.destination == destination, _outstanding())) or 0
-
     def hurry(self, destination: str) -> None:
         """Make everything due that waits at a destination, and nothing sent in the future.
 

@@ -192,10 +192,6 @@ class Outbox:
             self._senders[destination].hear()
         return destination is not None
 
-    def depths(self) -> Mapping[str, int]:
-        """Objects that are not settled, by destination."""
-        return {name: self._states.depth(name) for name in self._senders}
-
     def _look(self, job_id: str, run: int | None = None) -> None:
         """Say once that a job is settled at a destination, and once that it is settled at all of them.
 

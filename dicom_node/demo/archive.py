@@ -16,8 +16,8 @@ from pynetdicom.sop_class import (
 )
 
 from dicom_node.receive.server import ReceiveServer
-from dicom_node.spool.spool import uid_key
 from dicom_node.standard.status import SUCCESS
+from dicom_node.standard.uids import uid_key
 
 PENDING = 0xFF00  # PS3.4 C.4.1.1.4
 UNIQUE_KEYS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")

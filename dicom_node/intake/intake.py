@@ -118,7 +118,7 @@ class Intake:
         self.filer.stop()
         self.tracker.stop()
 
-    # What the receiver tells (dicom_node.receive.association.ReceiveEvents)
+    # What the receiver tells (dicom_node.receive.events.ReceiveEvents)
 
     def receiver_lost(self, reason: str) -> None:
         """Write into the worklog that a receiver process has ended."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dicom_node.errors import NotFoundError, StateError
+from dicom_node.jobs.stepper import Stepper
 from dicom_node.series.completeness import Assessment, assess
 from dicom_node.series.headers import ImageHeader
 
@@ -132,10 +133,8 @@ class Tracker:
         self._clock = clock
         self._series: dict[str, _Series] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
-        self._changed = threading.Condition()
-        self._stopping = False
-        self._woken = False
-        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._stepper = Stepper("series-tracker", self.step, self._stumble)
 
     def add(self, header: ImageHeader, association_id: str | None, *, is_new: bool = True) -> None:
         """Take an image that was filed; one that the series has already counts for its association only.
@@ -148,7 +147,7 @@ class Tracker:
         is_new : bool
             False: it was filed before. It makes no series known again that has had its verdict on it.
         """
-        with self._changed:
+        with self._lock:
             if not is_new and header.series_uid not in self._series:
                 return
             series = self._series.setdefault(header.series_uid, _Series(last_at=self._clock()))
@@ -159,23 +158,23 @@ class Tracker:
                 series.reopen(self._clock())
             # Else nothing is due before the association ends.
             if not series.open or series.released or series.may_be_provable:
-                self._wake()
+                self._stepper.wake()
 
     def awaits(self, series_uid: str) -> bool:
         """Tell whether a series is followed that has had no verdict on its images yet."""
-        with self._changed:
+        with self._lock:
             series = self._series.get(series_uid)
             return series is not None and series.phase == "waiting"
 
     def association_ended(self, association_id: str) -> None:
         """Note that an association has ended and that all its images have been added."""
-        with self._changed:
+        with self._lock:
             self._ended[association_id] = None
             while len(self._ended) > ENDED_ASSOCIATIONS:
                 self._ended.popitem(last=False)
             for series in self._series.values():
                 series.open.discard(association_id)
-            self._wake()
+            self._stepper.wake()
 
     def restore(self, series_uid: str, headers: Sequence[ImageHeader], *, is_held: bool = False) -> None:
         """Take up a series as the database has it; what is known of it from here stays.
@@ -185,7 +184,7 @@ class Tracker:
         is_held : bool
             Its gap has been told; otherwise its verdict is outstanding, and comes after `quiet_s`.
         """
-        with self._changed:
+        with self._lock:
             known = self._series.get(series_uid)
             series = known or _Series()
             series.headers.update({header.sop_instance_uid: header for header in headers})
@@ -195,7 +194,7 @@ class Tracker:
             if known is None and is_held and series.assessment.state != "whole":
                 series.phase, series.held_reason = "held", series.assessment.reason
             self._series[series_uid] = series
-            self._wake()
+            self._stepper.wake()
 
     def release(self, series_uid: str) -> None:
         """Hand a series on as it is, because a person says so.
@@ -207,7 +206,7 @@ class Tracker:
         StateError
             It holds images of more than one patient or study: nobody can release that.
         """
-        with self._changed:
+        with self._lock:
             series = self._series.get(series_uid)
             if series is None:
                 raise NotFoundError("this series is not being followed")
@@ -217,50 +216,32 @@ class Tracker:
                 )
             series.released = "analysed as it is, released by a person"
             series.phase, series.told = "waiting", frozenset()
-            self._wake()
+            self._stepper.wake()
 
     def start(self) -> None:
         """Follow series on a thread of its own until `stop`."""
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="series-tracker", daemon=True)
-        self._thread.start()
+        self._stepper.start()
 
     def stop(self) -> None:
         """End the thread after the callback at work."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._stepper.stop()
 
     def step(self) -> float | None:
         """Give all verdicts that are due; return seconds to the next one, None if nothing is awaited."""
-        with self._changed:
+        with self._lock:
             now = self._clock()
             due = [(uid, series) for uid, series in self._series.items() if self._due_at(series) <= now]
             verdicts = [verdict for uid, series in due if (verdict := self._judge(uid, series))]
         for verdict in verdicts:
             self._tell(verdict)
-        with self._changed:
+        with self._lock:
             waits = [self._due_at(series) for series in self._series.values()]
             next_at = min(waits, default=NEVER)
             return None if next_at == NEVER else max(0.0, next_at - self._clock())
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._woken = False
-            wait_s = self.step()
-            with self._changed:
-                if not (self._woken or self._stopping):
-                    self._changed.wait(wait_s)
-                if self._stopping:
-                    return
-
-    def _wake(self) -> None:
-        self._woken = True
-        self._changed.notify()
+    def _stumble(self, error: Exception) -> float:
+        LOGGER.error("no verdicts could be given; again in %s s", RETRY_S, exc_info=error)
+        return RETRY_S
 
     def _due_at(self, series: _Series) -> float:
         if series.phase == "settled":
@@ -317,7 +298,7 @@ class Tracker:
 
     def _take_back(self, verdict: _Verdict) -> None:
         """Make a verdict that was not taken due again."""
-        with self._changed:
+        with self._lock:
             series = verdict.series
             series.not_before = self._clock() + RETRY_S
             if series.phase == "waiting":

@@ -122,10 +122,6 @@ class Dispatcher:
                 found[_task_id(json.loads(raw))] = "queue"
             return found
 
-    def waiting(self, queue: str) -> set[str]:
-        """Return the IDs of all tasks that the broker holds of a queue, taken ones included."""
-        return set(self.places(queue))
-
     def forget(self, job_id: str, queue: str) -> None:
         """Remove every message of a job: those in the queue, and those that a dead worker took along."""
         with self._errors():

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 from dicom_node.jobs.schema import ImageRow, SeriesRow, TransitionRow
 from dicom_node.jobs.states import SeriesState
 from dicom_node.series.headers import ImageHeader
-from dicom_node.spool.spool import uid_key
+from dicom_node.standard.uids import uid_key
 
 _KNOWN = select(ImageRow.sop_instance_uid).where(
     ImageRow.sop_instance_uid.in_(bindparam("uids", expanding=True))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from dicom_node.errors import StateError
 from dicom_node.jobs.schema import JobRow
-from dicom_node.spool.spool import sync_folder
+from dicom_node.spool.durable import write_durably
 
 COLUMNS = (
     "id",
@@ -27,16 +26,16 @@ COLUMNS = (
 
 
 def write_record(folder: Path, job: JobRow) -> Path:
-    """Write a job's record, durably: the file is there whole, or not at all."""
+    """Write a job's record, durably, and return its path.
+
+    Raises
+    ------
+    SpoolError
+        It can't be written.
+    """
     path = folder / f"{job.id}.json"
-    part = path.with_suffix(".part")
-    text = json.dumps({name: getattr(job, name) for name in COLUMNS}, indent=1, sort_keys=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-    sync_folder(folder)
+    columns = {name: getattr(job, name) for name in COLUMNS}
+    write_durably(path, json.dumps(columns, indent=1, sort_keys=True))
     return path
 
 

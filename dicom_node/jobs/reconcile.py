@@ -19,6 +19,7 @@ from dicom_node.jobs.leases import Leases
 from dicom_node.jobs.reconciler_events import Events
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
+from dicom_node.jobs.stepper import Stepper
 from dicom_node.jobs.store import Pending, Store
 from dicom_node.results.manifest import Manifest
 from dicom_node.spool.run_folder import (
@@ -87,33 +88,23 @@ class Reconciler:
         self._leases = Leases(lease_s, time_limit_s, clock)
         self._not_before: dict[str, float] = {}
         self._untold: dict[str, Manifest] = {}  # finished, and the node could not take it yet
-        self._spent: dict[
-            str, tuple[JobRow, str]
-        ] = {}  # no attempt is left, and their reports are not made yet
-        self._moving = (
-            threading.Lock()
-        )  # while one job is looked at or steered; never while broker or report take time
-        self._waker = threading.Event()
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        # No attempt is left of these, and their reports are not made yet.
+        self._spent: dict[str, tuple[JobRow, str]] = {}
+        # Held while one job is looked at or steered; never while the broker or a report takes its time.
+        self._moving = threading.Lock()
+        self._stepper = Stepper("reconciler", self.step, self._stumble)
 
     def start(self) -> None:
         """Begin to work on a thread of its own."""
-        self._ended.clear()
-        self._thread = threading.Thread(target=self._work, name="reconciler", daemon=True)
-        self._thread.start()
+        self._stepper.start()
 
     def stop(self) -> None:
         """End the thread, after the step that it is in."""
-        self._ended.set()
-        self._waker.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._stepper.stop()
 
     def wake(self) -> None:
         """Look at the jobs now: there is a new one."""
-        self._waker.set()
+        self._stepper.wake()
 
     def again(self, job_id: str, reason: str) -> JobRow:
         """Analyse a job anew, as a new run with new UIDs; its results are kept as ``<job>.was<N>``.
@@ -151,17 +142,9 @@ class Reconciler:
         self.wake()
         return job
 
-    def _work(self) -> None:
-        while not self._ended.is_set():
-            try:
-                delay_s = self.step()
-            except Exception:
-                log.exception(
-                    "the reconciler stumbled"
-                )  # the thread must outlive any fault: nothing else redelivers
-                delay_s = TROUBLE_S
-            self._waker.wait(delay_s)
-            self._waker.clear()
+    def _stumble(self, error: Exception) -> float:
+        log.error("the reconciler stumbled", exc_info=error)
+        return TROUBLE_S
 
     def step(self) -> float:
         """Do one pass over all queued and running jobs; return the seconds until the next one is due."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -18,10 +17,12 @@ from dicom_node.errors import NodeError, SpoolError
 from dicom_node.jobs.retention_reasons import Keeping, Reason
 from dicom_node.jobs.schema import CommitmentRow, ImageRow, JobRow, ObjectRow, SeriesRow, TransitionRow
 from dicom_node.jobs.states import JobState, SeriesState
+from dicom_node.jobs.stepper import Stepper
 from dicom_node.jobs.store import Store
+from dicom_node.spool.durable import sync_folder
 from dicom_node.spool.promises import promised_until
 from dicom_node.spool.run_folder import last_run
-from dicom_node.spool.spool import Spool, sync_folder
+from dicom_node.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -72,20 +73,16 @@ class Retention:
         self._on_removed = on_removed
         self._clock = clock
         self._guard = guard or nullcontext()
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._stepper = Stepper("retention", self._step, self._stumble)
 
     def start(self) -> None:
         """Begin to sweep; does nothing when everything is kept."""
         if self._keeping.keep_s:
-            self._thread = threading.Thread(target=self._work, name="retention", daemon=True)
-            self._thread.start()
+            self._stepper.start()
 
     def stop(self) -> None:
         """End the thread after the series that it is removing."""
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._stepper.stop()
 
     def sweep(self) -> list[Removed]:
         """Remove every series that has been done with for long enough, oldest first.
@@ -96,7 +93,7 @@ class Retention:
         self._clear_trash(now)
         removed = []
         for listed in self._store.series_in(SeriesState.IGNORED, SeriesState.ROUTED):
-            if self._ended.is_set():
+            if self._stepper.stopping:
                 break
             try:
                 with self._guard:
@@ -178,13 +175,14 @@ class Retention:
             session.execute(delete(SeriesRow).where(SeriesRow.series_uid == series.series_uid))
         return images
 
-    def _work(self) -> None:
-        while not self._ended.is_set():
-            try:
-                self.sweep()
-            except Exception:  # a locked database or a bad disk: the next sweep may find it otherwise
-                log.exception("old series could not be removed; again in %g s", SWEEP_S)
-            self._ended.wait(SWEEP_S)
+    def _step(self) -> float:
+        self.sweep()
+        return SWEEP_S
+
+    def _stumble(self, error: Exception) -> float:
+        """Wait: a database that was locked, or a disk that was bad, may be found otherwise by the next sweep."""
+        log.error("old series could not be removed; again in %g s", SWEEP_S, exc_info=error)
+        return SWEEP_S
 
 
 def _is_promised(folder: Path, now: float) -> bool:

@@ -21,6 +21,7 @@ import redis
 
 from dicom_node.errors import BrokerError
 from dicom_node.jobs.dispatch import connect
+from dicom_node.spool.durable import write_durably
 
 SOCKET_PATH_BYTES = 107  # sockaddr_un.sun_path is 108 bytes with its closing zero (unix(7))
 START_TIMEOUT_S = 10.0
@@ -124,8 +125,8 @@ class EmbeddedBroker:
             port, password = self._port_and_password()
             text += f"bind 127.0.0.1\nport {port}\nrequirepass {password}\n"
             url = f"redis://:{password}@127.0.0.1:{port}/0"
-        _write_private(self.folder / "valkey.conf", text)
-        _write_private(self.folder / "url", url)
+        write_durably(self.folder / "valkey.conf", text)
+        write_durably(self.folder / "url", url)
 
     def _port_and_password(self) -> tuple[int, str]:
         """Return those of the server that was here before, which its clients know, else new ones."""
@@ -157,7 +158,7 @@ class EmbeddedBroker:
             raise BrokerError(f"the embedded broker does not start: {error}") from error
         finally:
             os.close(log_descriptor)
-        _write_private(self.folder / "pid", str(self._process.pid))
+        write_durably(self.folder / "pid", str(self._process.pid))
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self.alive():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -204,11 +205,3 @@ def _free_port(port: int = 0) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
         return int(probe.getsockname()[1])
-
-
-def _write_private(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(text)
-    part.replace(path)

@@ -32,12 +32,13 @@ from dicom_node.jobs.store import Store
 from dicom_node.node.control_socket import ControlServer
 from dicom_node.node.steering import Steering
 from dicom_node.receive.admission import Admission, Gate
-from dicom_node.receive.commitment_scp import Terms
+from dicom_node.receive.commitment_scp import CommitmentPolicy
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.receiver_processes import Receivers
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest
-from dicom_node.spool.spool import Spool, sync_folder
+from dicom_node.spool.durable import write_durably
+from dicom_node.spool.spool import Spool
 from dicom_node.tls import ServerTls
 from dicom_node.worklog.metrics import Metrics
 from dicom_node.worklog.writer import Worklog
@@ -143,7 +144,7 @@ class Node:
             tls=ServerTls.of(accept.tls),
             events=self.intake,
             processes=accept.processes,
-            terms=Terms(keep_s, self.commitments.known),
+            commitment=CommitmentPolicy(keep_s, self.commitments.known),
         )
         self.metrics = Metrics(health=self.troubles)
         self.worklog.subscribe(self.metrics.count)
@@ -361,12 +362,5 @@ def _node_id(root: Path) -> str:
     """Return the node's random ID, made once: the UIDs of its results derive from it."""
     path = root / "node-id"
     if not path.exists() or not path.read_text().strip():
-        part = path.with_suffix(".part")
-        with part.open("w") as stream:
-            stream.write(secrets.token_hex(16) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.chmod(0o600)
-        part.replace(path)
-        sync_folder(root)
+        write_durably(path, secrets.token_hex(16) + "\n")
     return path.read_text().strip()

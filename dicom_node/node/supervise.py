@@ -145,12 +145,11 @@ def run(
         Set when the node accepts associations.
     """
     Spool(settings.node.data)  # says what is wrong with the folder before anything is started in it
-    with broker_url(settings) as (url, broker):
-        node = Node(settings, installed, url)
+    with broker_url(settings) as (url, broker), contextlib.ExitStack() as current:
+        node = _new_node(settings, installed, url, on_record)
+        current.callback(node.stop)
         known = settings.broker.url if broker is None else url  # where it is embedded, the worker can't know
         worker = WorkerProcess(config, known, settings.spool, settings.node.data / "worker.log", node.worklog)
-        if on_record is not None:
-            node.worklog.subscribe(on_record)
         try:
             node.start()
             if with_worker:
@@ -164,31 +163,36 @@ def run(
                     ):  # tried again; the worklog has said that it is lost
                         broker.start()
                 if node.store.is_damaged:
-                    node = _made_anew(node, settings, installed, on_record)
+                    current.pop_all()  # whatever fails from now on, this one is stopped once
+                    _stop_damaged(node)
+                    node = _new_node(settings, installed, url, on_record)
+                    current.callback(node.stop)
                     worker.worklog = node.worklog
+                    node.start()
                 if with_worker:
                     worker.look()
         finally:
             worker.stop()
-            node.stop()
 
 
-def _made_anew(
-    node: Node,
+def _new_node(
     settings: Settings,
     installed: Mapping[str, PipelineInfo],
+    url: str,
     on_record: Callable[[Record], None] | None,
 ) -> Node:
-    """Return a node in place of one whose database is damaged: it makes that again from the spool."""
+    node = Node(settings, installed, url)
+    if on_record is not None:
+        node.worklog.subscribe(on_record)
+    return node
+
+
+def _stop_damaged(node: Node) -> None:
+    """Stop a node whose database is damaged; the next one makes that again from the spool."""
     node.worklog.write(
         "warning", name=node.store.path.name, reason="damaged: the node starts anew and makes it again"
     )
     node.stop("its database is damaged")
-    anew = Node(settings, installed, node.broker_url)
-    if on_record is not None:
-        anew.worklog.subscribe(on_record)
-    anew.start()
-    return anew
 
 
 def stop_on_signals() -> threading.Event:

@@ -1,4 +1,4 @@
-"""The wire: who may call, and the bytes they send, on the disk of the inbox before Success is answered.
+"""Receiving over DICOM: admits callers, and has what they send on the disk, in the inbox, before it answers Success.
 
 Nothing that the network says becomes a part of a path; what happens to a received file later is the intake's.
 """

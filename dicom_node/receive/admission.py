@@ -1,4 +1,4 @@
-"""Admission of associations: who may open one, and how many at once."""
+"""Admission of associations: by caller, and by how many are open."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Caller(Protocol):
 
 @dataclass(frozen=True)
 class Refusal:
-    """Refusal of an association: the numbers for the caller, and a line for the worklog."""
+    """Reason for rejecting an association: the numbers for the caller, and a line for the worklog."""
 
     rejection: Rejection
     reason: str
@@ -62,11 +62,6 @@ class Admission:
         for caller in callers:
             title = caller.ae_title.strip()
             self._networks.setdefault(title, []).append(_network(title, caller.address))
-
-    @property
-    def is_open(self) -> bool:
-        """True when anyone may call."""
-        return not self._networks
 
     def check(self, association: Association, ae_title: str) -> Refusal | None:
         """Return why a caller is refused, or None when it may come in.

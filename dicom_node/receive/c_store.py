@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 
 from dicom_node.errors import SpoolError
 from dicom_node.receive import dimse
 from dicom_node.receive.association import Association
 from dicom_node.receive.dimse import StoreRequest
+from dicom_node.receive.events import ImageRefused, ImageStored, Tell
 from dicom_node.receive.file_meta import encode_file_meta
 from dicom_node.spool.spool import Spool, SpoolFullError
 from dicom_node.standard.status import (
@@ -17,6 +19,8 @@ from dicom_node.standard.status import (
     STORE_FAILED,
     SUCCESS,
 )
+
+LOGGER = logging.getLogger(__name__)
 
 
 class CStoreProvider:
@@ -33,7 +37,7 @@ class CStoreProvider:
     max_object : int
         Bytes that a data set may have.
     tell : callable
-        Told ``image_stored`` and ``image_refused`` (ReceiveEvents).
+        Told of each image that is stored or refused.
     """
 
     def __init__(
@@ -42,7 +46,7 @@ class CStoreProvider:
         spool: Spool,
         contexts: Mapping[int, str],
         max_object: int,
-        tell: Callable[..., None],
+        tell: Tell,
     ) -> None:
         self._association = association
         self._spool = spool
@@ -108,15 +112,25 @@ class CStoreProvider:
                 self._fail(error)
         if self._refusal is not None:
             status, reason = self._refusal
-            self._tell("image_refused", self._association, status, reason)
+            self._tell(ImageRefused(self._association, status, reason))
             return dimse.store_response(request, status, self._comment)
         self._images += 1
-        self._tell("image_stored", self._association, path)
+        self._tell(ImageStored(self._association, path))
         return dimse.store_response(request, SUCCESS)
 
     def close(self) -> int:
-        """Remove what is not complete, and return how many images were stored."""
-        self._writer.close()
+        """Remove what is not complete, and return how many images were stored.
+
+        A disk that takes no change any more, not even a removal, leaves that to the node's next start.
+        """
+        try:
+            self._writer.close()
+        except OSError as error:
+            LOGGER.warning(
+                "association %s: files that are not complete stay in the inbox: %s",
+                self._association.id,
+                error.strerror,
+            )
         return self._images
 
     def _refuse(self, status: int, reason: str) -> None:

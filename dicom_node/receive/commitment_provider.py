@@ -1,4 +1,4 @@
-"""Commitment to images that somebody asks about: looks them up in the spool, and promises that they stay there.
+"""Storage commitment towards others: finds the images asked about in the spool, and promises that they stay.
 
 Nothing but the spool is asked, so that any process of the node can answer. The promise is written beside the
 images before it is given; who removes series looks for it again after having moved one away.
@@ -15,7 +15,7 @@ from pydicom.filereader import read_file_meta_info
 
 from dicom_node.errors import SpoolError
 from dicom_node.spool.promises import promise
-from dicom_node.spool.spool import Spool, uid_key
+from dicom_node.spool.spool import Spool
 from dicom_node.standard.commitment import (
     CLASS_INSTANCE_CONFLICT,
     NO_SUCH_INSTANCE,
@@ -24,9 +24,10 @@ from dicom_node.standard.commitment import (
     Report,
     Request,
 )
+from dicom_node.standard.uids import uid_key
 
 FILING_S = 30.0
-"""How long images that are in the inbox when somebody asks may take to be filed."""
+"""Time to be filed for images that are in the inbox when somebody asks."""
 LOOK_S = 0.05
 FOR_EVER = float("inf")
 

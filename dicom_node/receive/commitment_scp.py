@@ -8,9 +8,7 @@ DICOM PS3.4 annex J; PS3.7 10.1.1 (N-EVENT-REPORT) and 10.1.4 (N-ACTION)
 from __future__ import annotations
 
 import json
-import os
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -22,8 +20,12 @@ from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import encode
 
 from dicom_node.errors import SpoolError
+from dicom_node.receive.association import Association
 from dicom_node.receive.commitment_provider import CommitmentProvider
-from dicom_node.spool.spool import Spool, sync_folder
+from dicom_node.receive.events import CommitmentAsked, CommitmentGiven, CommitmentReported, Tell
+from dicom_node.spool.durable import write_durably
+from dicom_node.spool.series_folder import make_folder
+from dicom_node.spool.spool import Spool
 from dicom_node.standard.commitment import (
     PUSH_MODEL,
     PUSH_MODEL_INSTANCE,
@@ -43,20 +45,19 @@ NO_SUCH_INSTANCE = 0x0112
 INVALID_ARGUMENT = 0x0115
 NO_SUCH_ACTION = 0x0123
 
-Tell = Callable[..., None]
 Answer = tuple[int, Dataset | None]
-
+"""Status and data set of the response."""
 
 PROMPT_S = 5.0
-"""How long the response to a stranger may wait for the report; some give up after 10 s."""
+"""Time that the response to an asker without an address here may wait for the report; some give up after 10 s."""
 
 FOLDER = "commitments"
 """Folder of the data folder with requests that are to be answered on an association of ours."""
 
 
 @dataclass(frozen=True)
-class Terms:
-    """Terms of commitment: for how long it is promised, and who is answered how.
+class CommitmentPolicy:
+    """For how long images are committed to, and on which association each asker is answered.
 
     Attributes
     ----------
@@ -71,25 +72,24 @@ class Terms:
     known: frozenset[str] = frozenset()
 
 
-NO_TERMS = Terms()
-
-
 class CommitmentService:
     """Handles N-ACTION and N-EVENT-REPORT on associations that others have opened to us.
 
     Parameters
     ----------
     spool : Spool
-        Where images lie.
+        Holds the images.
+    policy : CommitmentPolicy
+        For how long, and where to answer.
     """
 
-    def __init__(self, spool: Spool, terms: Terms) -> None:
+    def __init__(self, spool: Spool, policy: CommitmentPolicy) -> None:
         self._spool = spool
-        self._provider = CommitmentProvider(spool, terms.keep_s)
-        self._known = terms.known
+        self._provider = CommitmentProvider(spool, policy.keep_s)
+        self._known = policy.known
 
-    def asked(self, event: Any, tell: Tell) -> Answer:
-        """Take a request; ``commitment_asked`` or ``commitment_given`` is told of it."""
+    def asked(self, event: Any, association: Association, tell: Tell) -> Answer:
+        """Take a request; CommitmentAsked or CommitmentGiven tells of it."""
         if event.request.RequestedSOPInstanceUID != PUSH_MODEL_INSTANCE:
             return NO_SUCH_INSTANCE, None
         if event.action_type != REQUEST:
@@ -104,39 +104,39 @@ class CommitmentService:
             try:
                 if not self._spool.has_room():
                     return RESOURCE_LIMITATION, None
-                tell("commitment_asked", write_request(self._spool, asker, request))
-            except (OSError, SpoolError):
+                tell(CommitmentAsked(association, write_request(self._spool, asker, request)))
+            except SpoolError:
                 return RESOURCE_LIMITATION, None
         else:
             # Where that takes a moment only, the report is ready before the response: both then reach the asker
             # together, which may release as soon as it has the response.
             is_filed = self._provider.wait_filed(request, PROMPT_S)
             report = self._provider.commit_now(request) if is_filed else None
-            assoc.afterwards.append(lambda: self._answer_here(assoc, event.context, request, report, tell))
+
+            def answer_here() -> None:
+                given = report or self._provider.commit(request)
+                tell(CommitmentGiven(association, len(given.committed), len(given.failed)))
+                _send_report(assoc, event.context, given)
+
+            assoc.after_response.append(answer_here)
         return SUCCESS, None
 
-    def reported(self, event: Any, tell: Tell) -> Answer:
-        """Take a report on a request of ours; ``commitment_reported`` is told of it."""
+    def reported(self, event: Any, association: Association, tell: Tell) -> Answer:
+        """Take a report on a request of ours; CommitmentReported tells of it."""
         try:
             report = decode_report(event.event_information)
         except Exception:  # noqa: BLE001 - see above
             return INVALID_ARGUMENT, None
-        tell(
-            "commitment_reported",
-            report.transaction_uid,
-            [one.sop_instance_uid for one in report.committed],
-            {one.sop_instance_uid: reason for one, reason in report.failed.items()},
-        )
+        committed = tuple(one.sop_instance_uid for one in report.committed)
+        failed = {one.sop_instance_uid: reason for one, reason in report.failed.items()}
+        tell(CommitmentReported(association, report.transaction_uid, committed, failed))
         return SUCCESS, None
 
-    def _answer_here(
-        self, assoc: Any, context: Any, request: Request, report: Report | None, tell: Tell
-    ) -> None:
-        """Send the report after the response; the peer's answer to it is not waited for."""
-        report = report or self._provider.commit(request)
-        tell("commitment_given", len(report.committed), len(report.failed))
-        if assoc.is_established:
-            assoc.dimse.send_msg(_message(report, UID(context.transfer_syntax)), context.context_id)
+
+def _send_report(assoc: Any, context: Any, report: Report) -> None:
+    """Send a report on the asker's own association, if it is still there; its answer is not waited for."""
+    if assoc.is_established:
+        assoc.dimse.send_msg(_message(report, UID(context.transfer_syntax)), context.context_id)
 
 
 def write_request(spool: Spool, asker: str, request: Request) -> str:
@@ -144,22 +144,16 @@ def write_request(spool: Spool, asker: str, request: Request) -> str:
 
     Raises
     ------
-    OSError
-        It can't be written.
+    SpoolError
+        The request, or the folder of requests, can't be written.
     """
     folder = spool.root / FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
+    make_folder(folder)
     path = folder / f"{secrets.token_hex(8)}.json"
-    part = path.with_suffix(".part")
     text = json.dumps(
         {"asker": asker, "transaction": request.transaction_uid, "instances": request.references}
     )
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-    sync_folder(folder)
+    write_durably(path, text)
     return path.name
 
 

@@ -21,13 +21,13 @@ from pynetdicom.pdu import A_ABORT_RQ
 from dicom_node.receive.dimse import ProtocolError
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.messages import Messages, StoreHandler
-from dicom_node.receive.wire import ClosedError, LateError, Wire
+from dicom_node.receive.timed_socket import ClosedError, LateError, TimedSocket
 
 LOGGER = logging.getLogger(__name__)
 
 P_DATA_TF = 0x04
 KNOWN_PDUS = range(0x01, 0x08)
-AWAITING_REQUEST, READY, CLOSING, IDLE = "Sta2", "Sta6", "Sta13", "Sta1"
+READY, CLOSING, IDLE = "Sta6", "Sta13", "Sta1"
 """States of PS3.8 9.2."""
 
 OTHER_PDU_LIMIT = 1 << 20
@@ -37,14 +37,14 @@ PDU_TOLERANCE = 64
 """Bytes by which a P-DATA PDU may exceed the length that was agreed: some peers don't count its headers."""
 
 LINGER_S = 2.0
-"""How long a peer may take to close after it was told that the association is over."""
+"""Time for a peer to close after it was told that the association is over."""
 
 
 class SteppedDUL(DULServiceProvider):  # type: ignore[misc]
     """pynetdicom's upper layer without a thread: whoever waits for something steps it."""
 
     assoc: SteppedAssociation
-    socket: Wire
+    socket: TimedSocket
 
     def __init__(self, assoc: SteppedAssociation) -> None:
         super().__init__(assoc)
@@ -182,7 +182,7 @@ class SteppedAssociation(PynetdicomAssociation):  # type: ignore[misc]
         super().__init__(ae, mode)
         self.limits = limits
         self.store_handler: StoreHandler | None = None
-        self.afterwards: list[Callable[[], None]] = []  # to be done once the message at work is answered
+        self.after_response: list[Callable[[], None]] = []  # done once the message at work is answered
         self.dul = SteppedDUL(self)
         self.connection: Any = None
         self.why_cut_off = ""
@@ -229,8 +229,8 @@ class SteppedAssociation(PynetdicomAssociation):  # type: ignore[misc]
             self.dul.step()
             while not self._kill and (item := self.dimse.get_msg(block=False)) != (None, None):
                 self._serve_request(item[1], item[0])
-                while self.afterwards:
-                    self.afterwards.pop(0)()
+                while self.after_response:
+                    self.after_response.pop(0)()
             if self.is_established and self.acse.is_release_requested():
                 self.acse.send_release(is_response=True)
                 self.is_released = True

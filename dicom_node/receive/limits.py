@@ -1,4 +1,4 @@
-"""Limits of a peer: how long it may take, and how much it may send."""
+"""The limits of a peer: of its time, and of what it sends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a peer, in seconds and bytes.
+    """Times that a peer may take, in seconds, and sizes that it may send, in bytes.
 
     Attributes
     ----------

@@ -10,7 +10,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from dicom_node.receive import dimse
 from dicom_node.receive.dimse import ProtocolError, StoreRequest
 from dicom_node.receive.limits import Limits
-from dicom_node.receive.wire import LateError
+from dicom_node.receive.timed_socket import LateError
 
 OTHER_MESSAGE_LIMIT = 16 << 20
 """Bytes that a message other than a C-STORE may have; it is held in memory."""

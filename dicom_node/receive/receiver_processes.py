@@ -9,16 +9,36 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
 
-from dicom_node.receive.admission import Gatekeeper
-from dicom_node.receive.association import Association, ReceiveEvents
+from dicom_node.receive.admission import Gatekeeper, Refusal
+from dicom_node.receive.association import Association
 from dicom_node.receive.channel import Channel, pair
-from dicom_node.receive.commitment_scp import NO_TERMS, Terms
+from dicom_node.receive.commitment_scp import CommitmentPolicy
+from dicom_node.receive.events import (
+    AssociationEnded,
+    AssociationEvent,
+    AssociationOpened,
+    ImageStored,
+    ReceiveEvents,
+    call,
+    guarded,
+)
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.listener import listen
+from dicom_node.receive.process_messages import (
+    Admit,
+    Admitted,
+    Begin,
+    FromNode,
+    FromReceiver,
+    Leave,
+    Ready,
+    Stop,
+    Stopped,
+    node_channel,
+)
 from dicom_node.receive.scp import STOP_WAIT_S, StorageSCP
 from dicom_node.spool.spool import Spool
 from dicom_node.tls import ServerTls
@@ -26,18 +46,20 @@ from dicom_node.tls import ServerTls
 LOGGER = logging.getLogger(__name__)
 
 REPLACE_AFTER_S = 1.0
-"""How long after its start a process that died is replaced at the earliest."""
+"""Time after its start before which a process that died is not replaced."""
+
+ToReceiver = Channel[FromNode, FromReceiver]
 
 
 @dataclass
-class _Open:
+class _Session:
     """An association of a process, and the last file that the process told of."""
 
     association: Association
     started: float = field(default_factory=time.monotonic)
     opened: bool = False
     images: int = 0
-    last: str = ""
+    last_name: str = ""
 
 
 class Receivers:
@@ -61,8 +83,8 @@ class Receivers:
         Is told what happens.
     processes : int
         How many; 0: none but this one.
-    terms : Terms
-        Of the commitment to images that others ask for.
+    commitment : CommitmentPolicy
+        For others that ask for commitment to their images.
     """
 
     def __init__(
@@ -77,7 +99,7 @@ class Receivers:
         tls: ServerTls | None,
         events: ReceiveEvents,
         processes: int,
-        terms: Terms = NO_TERMS,
+        commitment: CommitmentPolicy | None = None,
     ) -> None:
         self._address = (host, port)
         self._ae_title = ae_title
@@ -87,11 +109,11 @@ class Receivers:
         self._tls = tls
         self._events = events
         self._count = processes
-        self._terms = terms
+        self._commitment = commitment or CommitmentPolicy()
         self._listener: socket.socket | None = None
         self._here: StorageSCP | None = None
         self._threads: list[threading.Thread] = []
-        self._channels: set[Channel] = set()
+        self._channels: set[ToReceiver] = set()
         self._down: dict[int, str] = {}  # why processes that are to receive do not
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -121,8 +143,8 @@ class Receivers:
                 gate=self._gate,
                 limits=self._limits,
                 tls=tls,
-                events=self._events,
-                terms=self._terms,
+                tell=partial(call, self._events),
+                commitment=self._commitment,
             )
             self._here.start()
         for number in range(self._count):
@@ -144,7 +166,7 @@ class Receivers:
         if here is not None:
             here.stop()
         for channel in channels:
-            channel.send("stop")
+            channel.send(Stop())
         for thread in self._threads:
             thread.join(2 * STOP_WAIT_S)
 
@@ -182,7 +204,7 @@ class Receivers:
     def _run(self, number: int) -> None:
         """Run a process until its end, and do what it tells."""
         ours, theirs = pair()
-        channel = Channel(ours)
+        channel = node_channel(ours)
         with self._lock:
             listener = self._listener
             if self._stopping.is_set() or listener is None:
@@ -194,7 +216,7 @@ class Receivers:
                     [
                         sys.executable,
                         "-m",
-                        "dicom_node.receive.process",
+                        "dicom_node.receive.receiver_process",
                         str(listener.fileno()),
                         str(theirs.fileno()),
                     ],
@@ -202,92 +224,93 @@ class Receivers:
                     stdin=subprocess.DEVNULL,
                 )
             self._channels.add(channel)
-        listening = _Listening(self._spool, self._gate, self._events)
-        channel.send("begin", self._settings())
+        sessions = _Sessions(self._spool, self._gate, self._events)
+        channel.send(self._begin())
         try:
-            while (message := channel.receive()) is not None and message[0] != "stopped":
-                if message[0] == "ready":
-                    self._down.pop(number, None)
-                else:
-                    listening.take(channel, message)
+            while (message := channel.receive()) is not None:
+                match message:
+                    case Ready():
+                        self._down.pop(number, None)
+                    case Stopped():
+                        break
+                    case Admit(question, association):
+                        channel.send(Admitted(question, sessions.admit(association)))
+                    case Leave(association):
+                        sessions.leave(association)
+                    case _:
+                        sessions.tell(message)
         finally:
             with self._lock:
                 self._channels.discard(channel)
             channel.close()
             status = process.wait()
-            listening.end()
+            sessions.end()
             if not self._stopping.is_set():
                 self._tell_down(number, f"ended with status {status}")
                 LOGGER.error("receiver process %d ended with status %d and is replaced", number, status)
 
-    def _settings(self) -> dict[str, Any]:
-        tls = {name: path and str(path) for name, path in asdict(self._tls).items()} if self._tls else None
-        return {
-            "ae_title": self._ae_title,
-            "root": str(self._spool.root),
-            "high_water": self._spool.high_water,
-            "limits": asdict(self._limits),
-            "tls": tls,
-            "terms": [self._terms.keep_s, sorted(self._terms.known)],
-        }
+    def _begin(self) -> Begin:
+        return Begin(
+            ae_title=self._ae_title,
+            root=self._spool.root,
+            high_water=self._spool.high_water,
+            limits=self._limits,
+            tls=self._tls,
+            commitment=self._commitment,
+        )
 
 
-class _Listening:
-    """Listener to one process: passes on what it tells, and follows up when it stops telling."""
+class _Sessions:
+    """The associations of one process: counted in and out, and accounted for when the process dies."""
 
     def __init__(self, spool: Spool, gate: Gatekeeper, events: ReceiveEvents) -> None:
         self._spool = spool
         self._gate = gate
-        self._events = events
-        self._open: dict[str, _Open] = {}
+        self._call = guarded(partial(call, events))
+        self._sessions: dict[str, _Session] = {}
 
-    def take(self, channel: Channel, message: list[Any]) -> None:
-        """Do what a message asks for."""
-        kind = message[0]
-        if kind == "admit":
-            association = Association(**message[2])
-            refusal = self._gate.admit(association)
-            if refusal is None:
-                self._open[association.id] = _Open(association)
-                channel.send("answer", message[1], None, "")
-            else:
-                reject = refusal.rejection
-                numbers = [reject.result, reject.source, reject.diagnostic]
-                channel.send("answer", message[1], numbers, refusal.reason)
-        elif kind == "leave":
-            association = Association(**message[1])
-            self._gate.leave(association)
-            self._open.pop(association.id, None)
-        elif kind == "tell":
-            self._tell(message[1], Association(**message[2]), message[3:])
+    def admit(self, association: Association) -> Refusal | None:
+        """Count an association in, or say why it is refused."""
+        refusal = self._gate.admit(association)
+        if refusal is None:
+            self._sessions[association.id] = _Session(association)
+        return refusal
+
+    def leave(self, association: Association) -> None:
+        """Count an association out."""
+        self._gate.leave(association)
+        self._sessions.pop(association.id, None)
+
+    def tell(self, event: AssociationEvent) -> None:
+        """Tell of an event, and note what must be known when no other follows."""
+        session = self._sessions.get(event.association.id)
+        if session is not None:
+            match event:
+                case ImageStored(_, path):
+                    session.images += 1
+                    session.last_name = path.name
+                case AssociationOpened():
+                    session.opened = True
+        self._call(event)
 
     def end(self) -> None:
         """Account for the associations of a process that is gone, and for files that it did not tell of.
 
         What was complete when it died lies in the inbox, acknowledged or about to be.
         """
-        for known in list(self._open.values()):
-            association = known.association
-            self._spool.recover(association.id)
+        for session in list(self._sessions.values()):
+            association = session.association
+            try:
+                self._spool.recover(association.id)
+            except OSError as error:  # the node's next start does it
+                LOGGER.warning(
+                    "association %s: its files can't be sorted out: %s", association.id, error.strerror
+                )
             for path in self._spool.waiting(association.id):
-                if path.name > known.last:
-                    self._tell("image_stored", association, [str(path)])
-            if known.opened:
-                seconds = time.monotonic() - known.started
-                self._tell("association_ended", association, [known.images, seconds])
+                if path.name > session.last_name:
+                    self.tell(ImageStored(association, path))
+            if session.opened:
+                seconds = time.monotonic() - session.started
+                self.tell(AssociationEnded(association, session.images, seconds))
             self._gate.leave(association)
-        self._open.clear()
-
-    def _tell(self, event: str, association: Association, details: list[Any]) -> None:
-        known = self._open.get(association.id)
-        if event == "image_stored":
-            details = [Path(details[0])]
-            if known:
-                known.images += 1
-                known.last = details[0].name
-        elif event == "association_opened" and known:
-            known.opened = True
-        try:
-            getattr(self._events, event)(association, *details)
-        except Exception:
-            LOGGER.exception("association %s: %s could not be handled", association.id, event)
+        self._sessions.clear()

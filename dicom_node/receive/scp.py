@@ -18,24 +18,30 @@ from pynetdicom.presentation import PresentationContext
 
 from dicom_node import __version__
 from dicom_node.receive.admission import Gatekeeper
-from dicom_node.receive.association import Association, ReceiveEvents
+from dicom_node.receive.association import Association
 from dicom_node.receive.c_store import CStoreProvider
-from dicom_node.receive.commitment_scp import NO_TERMS, Terms
+from dicom_node.receive.commitment_scp import CommitmentPolicy
+from dicom_node.receive.events import (
+    AssociationCut,
+    AssociationEnded,
+    AssociationOpened,
+    AssociationRefused,
+    Tell,
+    guarded,
+)
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.server import ReceiveServer
-from dicom_node.receive.services import services
+from dicom_node.receive.services import Handler, services
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.contexts import IMPLEMENTATION_CLASS_UID, TRANSFER_SYNTAXES, is_storage_class
 from dicom_node.tls import explain_caller
-
-__all__ = ["Association", "ReceiveEvents", "StorageSCP"]
 
 LOGGER = logging.getLogger(__name__)
 
 _SYNTAXES = [str(syntax) for syntax in TRANSFER_SYNTAXES]
 
 STOP_WAIT_S = 5.0
-"""How long a stop waits for aborted associations to end."""
+"""Time that a stop gives aborted associations to end."""
 
 
 @dataclass
@@ -65,10 +71,10 @@ class StorageSCP:
         How long callers may take, and how much they may send.
     tls : ssl.SSLContext or None
         Makes TLS required.
-    events : ReceiveEvents
-        Is told what happens.
-    terms : Terms
-        Of the commitment to images that others ask for.
+    tell : callable
+        Told what happens, on the threads of the associations; what it raises is logged.
+    commitment : CommitmentPolicy
+        For others that ask for commitment to their images.
     """
 
     def __init__(
@@ -80,13 +86,13 @@ class StorageSCP:
         gate: Gatekeeper,
         limits: Limits,
         tls: ssl.SSLContext | None,
-        events: ReceiveEvents,
-        terms: Terms = NO_TERMS,
+        tell: Tell,
+        commitment: CommitmentPolicy,
     ) -> None:
         self.spool = spool
         self.gate = gate
         self.limits = limits
-        self.events = events
+        self._tell = guarded(tell)
         self._changed = threading.Condition()
         self._sessions: dict[Any, _Session] = {}
         ae = AE(ae_title.strip())
@@ -96,7 +102,7 @@ class StorageSCP:
         # The limit is ours to count: pynetdicom's counts connections that have not asked for anything yet.
         ae.maximum_associations = 1_000_000
         handlers: list[Any] = [(evt.EVT_REQUESTED, self._on_requested), (evt.EVT_ACCEPTED, self._on_accepted)]
-        for service in services(spool, terms):
+        for service in services(spool, commitment):
             role = True if service.either_role else None
             syntaxes = [str(uid) for uid in TRANSFER_SYNTAXES[:3]]
             ae.add_supported_context(service.abstract_syntax, syntaxes, scu_role=role, scp_role=role)
@@ -119,7 +125,7 @@ class StorageSCP:
     def stop(self) -> None:
         """Close the port, abort the open associations and wait until their ends are reported."""
         self._server.shutdown()
-        self._server.strangers.hang_up()
+        self._server.pending.hang_up()
         for assoc in self._server.active_associations:
             assoc.stop()
         with self._changed:
@@ -143,7 +149,7 @@ class StorageSCP:
             self._sessions[assoc] = session
         refusal = self.gate.admit(session.association)
         if refusal is not None:
-            self._tell("association_refused", session.association, refusal.reason)
+            self._tell(AssociationRefused(session.association, refusal.reason))
             reject = refusal.rejection
             assoc.acse.send_reject(reject.result, reject.source, reject.diagnostic)
             assoc.kill()  # waits until the rejection is on its way and the peer has closed
@@ -162,47 +168,39 @@ class StorageSCP:
         session.c_store = assoc.store_handler = CStoreProvider(
             session.association, self.spool, accepted, self.limits.max_object, self._tell
         )
-        self._tell("association_opened", session.association)
+        self._tell(AssociationOpened(session.association))
 
     def _on_ended(self, assoc: Any) -> None:
         """Forget an association whose thread has ended, however it did."""
         session = self._sessions.get(assoc)
         if session is None:
             if assoc.why_cut_off:
-                self._refuse_stranger(assoc.requestor.address, assoc.why_cut_off)
+                self._refuse_unknown(assoc.requestor.address, assoc.why_cut_off)
             return
-        if session.opened:
-            if assoc.why_cut_off:
-                self._tell("association_cut", session.association, assoc.why_cut_off)
-            images = session.c_store.close() if session.c_store else 0
-            seconds = time.monotonic() - session.started
-            self._tell("association_ended", session.association, images, seconds)
-        self.gate.leave(session.association)
-        with self._changed:
-            del self._sessions[assoc]
-            self._changed.notify_all()
+        try:
+            if session.opened:
+                if assoc.why_cut_off:
+                    self._tell(AssociationCut(session.association, assoc.why_cut_off))
+                images = session.c_store.close() if session.c_store else 0
+                seconds = time.monotonic() - session.started
+                self._tell(AssociationEnded(session.association, images, seconds))
+        finally:  # its place is another's now, whatever went wrong
+            self.gate.leave(session.association)
+            with self._changed:
+                del self._sessions[assoc]
+                self._changed.notify_all()
 
     def _on_unsecured(self, address: str, error: OSError) -> None:
-        self._refuse_stranger(address, f"TLS: {explain_caller(error)}")
+        self._refuse_unknown(address, f"TLS: {explain_caller(error)}")
 
-    def _refuse_stranger(self, address: str, reason: str) -> None:
+    def _refuse_unknown(self, address: str, reason: str) -> None:
         """Report a caller that never got as far as a request."""
-        stranger = Association(id=secrets.token_hex(6), calling_ae="", address=address, called_ae="")
-        self._tell("association_refused", stranger, reason)
+        nobody = Association(id=secrets.token_hex(6), calling_ae="", address=address, called_ae="")
+        self._tell(AssociationRefused(nobody, reason))
 
-    def _on_service(self, handler: Any, event: Any) -> Any:
-        """Let another service answer, which may report about the association."""
-        return handler(event, partial(self._tell_of, self._sessions[event.assoc].association))
-
-    def _tell_of(self, association: Association, event: str, *details: Any) -> None:
-        self._tell(event, association, *details)
-
-    def _tell(self, event: str, association: Association, *details: Any) -> None:
-        """Report an event; what its receiver does wrong must not reach the caller on the network."""
-        try:
-            getattr(self.events, event)(association, *details)
-        except Exception:
-            LOGGER.exception("association %s: %s could not be handled", association.id, event)
+    def _on_service(self, handler: Handler, event: Any) -> Any:
+        """Let another service answer, which may tell of the association."""
+        return handler(event, self._sessions[event.assoc].association, self._tell)
 
 
 def _storage_contexts(requested: Iterable[PresentationContext]) -> list[PresentationContext]:

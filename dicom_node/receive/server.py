@@ -21,14 +21,14 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 from dicom_node.receive.connection import SteppedAssociation
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.listener import listen
-from dicom_node.receive.wire import Wire
+from dicom_node.receive.timed_socket import TimedSocket
 
 # pynetdicom's own handlers format every PDU and log identifiers of patients; the node has its worklog.
 _config.LOG_HANDLER_LEVEL = "none"
 
 LOGGER = logging.getLogger(__name__)
 
-MOST_STRANGERS = 64
+MOST_PENDING = 64
 """Connections without an association request that are kept at once."""
 
 
@@ -40,12 +40,12 @@ class ConnectionHandler(RequestHandler):  # type: ignore[misc]
 
     def handle(self) -> None:
         """Run the association until it is over."""
-        self.server.strangers.add(self)
+        self.server.pending.add(self)
         try:
             if self._secure():
                 self._serve()
         finally:
-            self.server.strangers.discard(self)
+            self.server.pending.discard(self)
             self.request.close()
 
     def hang_up(self) -> None:
@@ -84,7 +84,7 @@ class ConnectionHandler(RequestHandler):  # type: ignore[misc]
         assoc._server = server
         assoc.connection = self
         assoc.name = f"association {self.client_address[0]}"
-        assoc.set_socket(Wire(assoc, client_socket=connection))
+        assoc.set_socket(TimedSocket(assoc, client_socket=connection))
         assoc.acceptor.maximum_length = ae.maximum_pdu_size
         assoc.acceptor.ae_title = server.ae_title
         assoc.acceptor.address_info = self.local
@@ -99,7 +99,7 @@ class ConnectionHandler(RequestHandler):  # type: ignore[misc]
         return assoc
 
 
-class Strangers:
+class PendingConnections:
     """The connections that have not asked for an association yet.
 
     Nobody knows who they are, so that no limit of a caller counts them. When they are too many, those that
@@ -113,7 +113,7 @@ class Strangers:
     def add(self, handler: ConnectionHandler) -> None:
         """Count a new connection, and make room for it."""
         with self._lock:
-            oldest = next(iter(self._handlers)) if len(self._handlers) >= MOST_STRANGERS else None
+            oldest = next(iter(self._handlers)) if len(self._handlers) >= MOST_PENDING else None
             if oldest is not None:
                 del self._handlers[oldest]
             self._handlers[handler] = None
@@ -176,7 +176,7 @@ class ReceiveServer(ThreadedAssociationServer):  # type: ignore[misc]
         self.limits = limits or Limits(max_pdu=ae.maximum_pdu_size)
         self._lock = threading.Lock()
         self._open: set[SteppedAssociation] = set()
-        self.strangers = Strangers()
+        self.pending = PendingConnections()
         self._listener = listen(*address) if isinstance(address, tuple) else address
         super().__init__(
             ae,
@@ -223,7 +223,7 @@ class ReceiveServer(ThreadedAssociationServer):  # type: ignore[misc]
             self._open.discard(assoc)
 
     def _on_requested(self, event: Any) -> None:
-        self.strangers.discard(event.assoc.connection)
+        self.pending.discard(event.assoc.connection)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection, and leave what may take time to its own thread."""

@@ -8,14 +8,19 @@ from typing import Any
 
 from pynetdicom import evt
 
-from dicom_node.receive.commitment_scp import CommitmentService, Terms
+from dicom_node.receive.association import Association
+from dicom_node.receive.commitment_scp import CommitmentPolicy, CommitmentService
+from dicom_node.receive.events import Tell
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.commitment import PUSH_MODEL
 from dicom_node.standard.contexts import VERIFICATION
 from dicom_node.standard.status import SUCCESS
 
-Tell = Callable[..., None]
-"""Reports an event of ReceiveEvents about the association: its name, then details that JSON can carry."""
+Handler = Callable[[Any, Association, Tell], Any]
+"""Gets pynetdicom's event, the association that it is of, and what to tell of it; returns what pynetdicom answers.
+
+It runs on the association's thread, perhaps in a process of its own that has no database.
+"""
 
 
 @dataclass(frozen=True)
@@ -25,27 +30,26 @@ class Service:
     Attributes
     ----------
     abstract_syntax : str
-        What is negotiated for it.
+        Negotiated for it.
     event : pynetdicom event
         The message.
-    handler : callable
-        Gets pynetdicom's event and a Tell, and returns what pynetdicom wants to answer. It runs on the
-        association's thread, perhaps in a process of its own that has no database.
+    handler : Handler
+        Answers it.
     either_role : bool
         Whether the caller may be the provider, as one that reports on a request of ours.
     """
 
     abstract_syntax: str
     event: Any
-    handler: Callable[[Any, Tell], Any]
+    handler: Handler
     either_role: bool = False
 
 
-def services(spool: Spool, terms: Terms) -> tuple[Service, ...]:
+def services(spool: Spool, policy: CommitmentPolicy) -> tuple[Service, ...]:
     """Return what is offered beside storage."""
-    commitment = CommitmentService(spool, terms)
+    commitment = CommitmentService(spool, policy)
     return (
-        Service(VERIFICATION, evt.EVT_C_ECHO, lambda event, tell: SUCCESS),
+        Service(VERIFICATION, evt.EVT_C_ECHO, lambda event, association, tell: SUCCESS),
         Service(PUSH_MODEL, evt.EVT_N_ACTION, commitment.asked, either_role=True),
         Service(PUSH_MODEL, evt.EVT_N_EVENT_REPORT, commitment.reported, either_role=True),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from dicom_node.errors import ResultError
 from dicom_node.results.context import ResultContext
+from dicom_node.spool.durable import write_durably
 from pipelines.types import Findings, Interval, Measurement, SiteFinding, Status
 
 FILE_NAME = "manifest.json"
@@ -51,14 +51,15 @@ class Manifest:
     models: tuple[Mapping[str, str], ...] = ()
 
     def write(self, folder: Path) -> Path:
-        """Write ``manifest.json`` whole or not at all (part file, fsync, rename) and return its path."""
+        """Write ``manifest.json``, durably, and return its path.
+
+        Raises
+        ------
+        SpoolError
+            It can't be written.
+        """
         path = folder / FILE_NAME
-        part = path.with_suffix(".part")
-        with part.open("w", encoding="utf-8") as stream:
-            json.dump(asdict(self), stream, indent=1, sort_keys=True)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
+        write_durably(path, json.dumps(asdict(self), indent=1, sort_keys=True))
         return path
 
     @classmethod

@@ -20,19 +20,6 @@ def explain(decision: Decision) -> RenderableType:
     return Group(*parts)
 
 
-def explain_lines(decision: Decision) -> list[str]:
-    """Return the same as plain lines, for a terminal without colours or a file."""
-    lines = [_headline(decision)]
-    for trial in decision.trials:
-        lines.append(f"  {_title(trial)}")
-        for check in trial.checks:
-            verdict = _verdict(trial, check)
-            lines.append(
-                f"    {verdict:<3}  {check.section}: {check.key} = {_value(check)}; wanted {_wanted(check)}"
-            )
-    return lines
-
-
 def _headline(decision: Decision) -> str:
     return f"{decision.pipeline or 'no pipeline'}: {decision.reason}"
 

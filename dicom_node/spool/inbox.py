@@ -14,7 +14,6 @@ DICOM PS3.10 7.1 (preamble)
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import os
 import struct
@@ -23,22 +22,15 @@ from collections import deque
 from pathlib import Path
 
 from dicom_node.errors import SpoolError
+from dicom_node.spool.durable import FILE_MODE, NO_SPACE, Encoded, SpoolFullError, sync_folder, write_all
 
-FILE_MODE = 0o600
 PREAMBLE_LENGTH = 128
 LARGEST_BATCH = 64
 """Names that are made at once, after batches of 1, 2, 4 and so on: who sends one image costs one name."""
 
 _MAGIC = b"DICOM_NODE whole"
 _RECORD = struct.Struct("<16sQL")
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHUNK = 1 << 20
-
-Encoded = bytes | bytearray | memoryview
-
-
-class SpoolFullError(SpoolError):
-    """No space is left for what should be written."""
 
 
 class InboxWriter:
@@ -135,7 +127,8 @@ class InboxWriter:
             sync_folder(self._inbox)
         except OSError:
             while self._ready:
-                _remove(self._ready.popleft())
+                with contextlib.suppress(OSError):
+                    _remove(self._ready.popleft())
             raise
         self._batch = min(2 * self._batch, LARGEST_BATCH)
 
@@ -146,7 +139,8 @@ class InboxWriter:
 
     def _failure(self, error: OSError) -> SpoolError:
         """Remove what was begun; the error to raise."""
-        self.cancel()
+        with contextlib.suppress(OSError):  # what a disk that refuses leaves behind, the next start clears up
+            self.cancel()
         kind = SpoolFullError if error.errno in NO_SPACE else SpoolError
         return kind(f"{self._inbox}: can't write: {error.strerror}")
 
@@ -174,15 +168,6 @@ def recover(inbox: Path, association: str = "") -> tuple[int, int]:
     return kept, removed
 
 
-def sync_folder(folder: Path) -> None:
-    """Synchronise a folder's entries to the disk: a new name is not durable before that."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108
@@ -200,10 +185,3 @@ def _is_whole(path: Path) -> bool:
         while chunk := file.read(_CHUNK):
             found = zlib.crc32(chunk, found)
         return bool(found == checksum)
-
-
-def write_all(descriptor: int, piece: Encoded) -> None:
-    """Write all of it, however many calls that takes."""
-    rest = memoryview(piece)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]

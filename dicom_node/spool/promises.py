@@ -8,11 +8,10 @@ DICOM PS3.4 J.3.1 (storage commitment)
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 from dicom_node.errors import SpoolError
-from dicom_node.spool.spool import sync_folder
+from dicom_node.spool.durable import write_durably
 
 NAME = "kept-until"
 
@@ -44,13 +43,4 @@ def promise(folder: Path, until: float) -> None:
     with contextlib.suppress(SpoolError):  # what can't be read is written anew
         if promised_until(folder) >= until:
             return
-    part = folder / f"{NAME}.part"
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-            stream.write(repr(until))
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(folder / NAME)
-        sync_folder(folder)
-    except OSError as error:
-        raise SpoolError(f"{folder}: a promise can't be written: {error.strerror}") from error
+    write_durably(folder / NAME, repr(until))

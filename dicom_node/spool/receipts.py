@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dicom_node.errors import SpoolError
-from dicom_node.spool.spool import sync_folder
+from dicom_node.spool.durable import sync_folder
 
 FOLDER = "delivered"
 

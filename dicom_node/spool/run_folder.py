@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.errors import SpoolError
-from dicom_node.spool.spool import sync_folder
+from dicom_node.spool.durable import sync_folder
 
 LEASE = "lease"
 EVENTS = "events.jsonl"

@@ -7,15 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dicom_node.errors import SpoolError
-from dicom_node.spool.spool import FOLDER_MODE, sync_folder
+from dicom_node.spool.durable import sync_folder
+from dicom_node.spool.spool import FOLDER_MODE
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of a series, if it is not there."""
+    """Make a folder of the spool, such as that of a series, durably, if it is not there."""
     if folder.exists():
         return
     try:
-        folder.mkdir(mode=FOLDER_MODE)
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         sync_folder(folder.parent)
     except OSError as error:
         raise SpoolError(f"{folder}: can't be made: {error.strerror}") from error

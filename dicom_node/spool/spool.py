@@ -8,7 +8,6 @@ never of anything that a caller sent.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import os
 import re
@@ -17,21 +16,13 @@ from functools import cached_property
 from pathlib import Path
 
 from dicom_node.errors import SpoolError
-from dicom_node.spool.inbox import (
-    FILE_MODE,
-    NO_SPACE,
-    InboxWriter,
-    SpoolFullError,
-    recover,
-    sync_folder,
-    write_all,
-)
+from dicom_node.spool.durable import FILE_MODE, NO_SPACE, SpoolFullError, sync_folder, write_all
+from dicom_node.spool.inbox import InboxWriter, recover
+from dicom_node.standard.uids import uid_key
 
-__all__ = ["InboxWriter", "Spool", "SpoolFullError", "sync_folder", "uid_key"]
+__all__ = ["InboxWriter", "Spool", "SpoolFullError"]
 
 FOLDER_MODE = 0o700
-KEY_LENGTH = 32
-"""Hex digits of a SHA-256 that name a series or an image: 128 bits, so that two UIDs never meet."""
 
 _OUR_ID = re.compile(r"[A-Za-z0-9]{1,64}")
 
@@ -201,8 +192,3 @@ class Spool:
             Files that were complete, and files that were not, none of which was ever acknowledged.
         """
         return recover(self.inbox, association)
-
-
-def uid_key(uid: str) -> str:
-    """Return the name under which a UID is filed: the first 32 hex digits of its SHA-256."""
-    return hashlib.sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:KEY_LENGTH]

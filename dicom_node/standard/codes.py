@@ -64,7 +64,6 @@ LOCATED_BY: Final[Mapping[str, Code]] = {
     "automatic": Code("automatic", SCHEME, "Automatically"),
     "manual": Code("manual", SCHEME, "By a point that a person gave"),
 }
-TOPOGRAPHICAL_MODIFIER: Final = Code("106233006", "SCT", "Topographical modifier")
 ARTIFICIAL_INTELLIGENCE: Final = Code("123110", "DCM", "Artificial Intelligence")
 PROCESSING_EQUIPMENT: Final = Code("109102", "DCM", "Processing Equipment")
 ACQUISITION_EQUIPMENT: Final = Code("109101", "DCM", "Acquisition Equipment")

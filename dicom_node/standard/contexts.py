@@ -15,9 +15,6 @@ from pydicom.uid import UID, UID_dictionary  # type: ignore[attr-defined]
 VERIFICATION: Final = UID("1.2.840.10008.1.1")
 """C-ECHO."""
 
-STORAGE_SERVICE: Final = UID("1.2.840.10008.4.2")
-"""The storage service class itself, which SOP class common extended negotiation names."""
-
 IMPLEMENTATION_CLASS_UID: Final = UID("2.25.247774949784546994006849466776087956270")
 """Names this software in association negotiation and in File Meta Information (PS3.7 D.3.3.2)."""
 

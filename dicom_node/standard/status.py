@@ -13,7 +13,6 @@ from typing import Final, Literal
 # C-STORE-RSP status (0000,0900), PS3.4 table B.2-1
 SUCCESS: Final = 0x0000
 OUT_OF_RESOURCES: Final = 0xA700
-DATA_SET_MISMATCH: Final = 0xA900
 CANNOT_UNDERSTAND: Final = 0xC000
 STORE_FAILED: Final = 0xC001
 """Our own value in the range Cxxx: the bytes could not be written for a reason other than space."""

@@ -10,20 +10,14 @@ from pydicom.uid import UID
 
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED_MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4.1"
-LEGACY_CONVERTED_ENHANCED_MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4.4"
 
 KEY_LENGTH = 32
-SHORT_ID_LENGTH = 8
+"""Hex digits of a SHA-256 that name a series or an image: 128 bits, so that two UIDs never meet."""
 
 
 def uid_key(uid: str) -> str:
     """Return the name under which a UID from the network may enter a path: 32 hex digits of its SHA-256."""
     return hashlib.sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:KEY_LENGTH]
-
-
-def short_id(uid: str) -> str:
-    """Return the eight digits under which people see a UID."""
-    return uid_key(uid)[:SHORT_ID_LENGTH]
 
 
 def uid_name(uid: str) -> str:

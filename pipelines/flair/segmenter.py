@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from pipelines.errors import PipelineError, WeightsError
 from pipelines.flair.intensity import BACKGROUND
-from pipelines.flair.networks import segmentation_network
+from pipelines.flair.networks import NNUNET, nnunet
 from pipelines.flair.settings import MASK_WEIGHTS
 from pipelines.types import FloatArray, ModelCard
 from pipelines.weights import FOLDER, card_details, load_weights
 
 MEMBERS = MASK_WEIGHTS
 """Names that the weights of the ensemble may have, the best first; one is an ensemble too."""
-NETWORK = "nnunet"
 MARGIN = 4
 """Voxels kept around the brain."""
 STEP = 16
@@ -148,7 +147,7 @@ class MaskModel:
         if not loaded:
             raise WeightsError(
                 f"no weights {' or '.join(MEMBERS)} in {folder}; reinstall dicom-node, or make them with "
-                f"'dicom-node models train {NETWORK}'"
+                f"'dicom-node models train {NNUNET}'"
             )
         self._members = [network for network, _ in loaded]
         self.cards: tuple[ModelCard, ...] = tuple(described for _, described in loaded)
@@ -175,7 +174,12 @@ class MaskModel:
 
 def _load(name: str, device: str, folder: Path) -> tuple[nn.Module, ModelCard]:
     state, described = load_weights(name, folder)
-    network = segmentation_network(str(card_details(name, folder).get("network", NETWORK)))
+    told = card_details(name, folder).get("network", NNUNET)
+    if told != NNUNET:
+        raise WeightsError(
+            f'weights "{name}" are of the network {told}; the lesion mask is drawn by {NNUNET}, give its weights'
+        )
+    network = nnunet()
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

@@ -35,7 +35,7 @@ def phantom(
 
         orbit_cases(folder, count, seed, data, print_line)
         return
-    from pipelines.training.phantom_sets import painted_phantoms, phantom_cases
+    from pipelines.training.synthetic.phantom_sets import painted_phantoms, phantom_cases
 
     if on is not None:
         painted_phantoms(folder, count, seed, on, print_line)
@@ -48,7 +48,7 @@ def import_nifti(
     folder: Annotated[Path, typer.Option("--out", help="Where the data set goes.")],
 ) -> None:
     """Turn raw FLAIR scans in NIfTI into a data set: find each brain, take out the bias field."""
-    from pipelines.training.extraction import import_nifti as import_raw
+    from pipelines.training.data_sets.extraction import import_nifti as import_raw
 
     names = import_raw(data, folder, print_line)
     print_line(f"{len(names)} cases in {folder}; look at the brain masks before you train on them")
@@ -63,7 +63,7 @@ def pseudo_label(
     device: DeviceOption = "auto",
 ) -> None:
     """Draw the lesions of cases without a mask, to learn from: what the network is sure of, the doubtful ignored."""
-    from pipelines.training.pseudo_labels import label_cases
+    from pipelines.training.flair.pseudo_labels import label_cases
     from pipelines.weights import FOLDER
 
     drawn = label_cases(data, folder, weights=weights or FOLDER, device=device, progress=print_line)

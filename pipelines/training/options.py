@@ -1,30 +1,29 @@
-"""The options of ``dicom-node models``, and which of them apply to what."""
+"""Options of ``dicom-node models train``, ``evaluate``, ``compare`` and ``calibrate``: a dataclass for each command.
+
+A field is one argument or option, with its help, and carries what was given to the network that it is meant for.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from pipelines.errors import DataSetError
 
+Options = TypeVar("Options")
 FATSAT = "fatsat"
 """The ensemble of the optic nerves; every other name is a network on FLAIR."""
 PATTERN = "lesion-pattern"
 """The network that reads the lesion mask; its training makes no images."""
 PIPELINE = "flair"
 """All of the FLAIR pipeline, as it runs in the node; it can be evaluated."""
-_NOT_FATSAT = (
-    *("minutes", "steps", "weights_name", "given_share", "pool_size"),
-    *("fixed_pool", "workers", "early_stop", "folds", "flips", "degrade"),
-)
-_NOT_PATTERN = (
-    *("minutes", "weights_name", "given_share", "pool_size", "fixed_pool", "early_stop", "leave_out", "init"),
-    "degrade",
-)
-_FATSAT_ONLY = ("members", "crop", "series", "epochs", "repeats", "on_card")
-
+FATSAT_ONLY = ("members", "crop", "series", "epochs", "repeats", "on_card")
+"""Options that no other network knows."""
 
 DataOption = Annotated[
     Path | None,
@@ -62,16 +61,157 @@ MaybeIndexOption = Annotated[
     Path | None,
     typer.Option("--data", help="A data set with index.csv; fatsat: or a folder with head_labels/, or none."),
 ]
+WeightsOption = Annotated[
+    Path | None, typer.Option(help="Folder of the weights; the installed ones by default.")
+]
 NAME_HELP = "The network; 'dicom-node models list --networks' names them all."
 
 
-def check_options(ctx: typer.Context, name: str) -> None:
+@dataclass(frozen=True)
+class TrainOptions:
+    """Arguments and options of ``models train``."""
+
+    name: Annotated[str, typer.Argument(help=NAME_HELP)]
+    folder: Annotated[
+        Path, typer.Option("--out", help="Results: checkpoints, curves, metrics, weights and model card.")
+    ]
+    data: DataOption = None
+    minutes: MinutesOption = None
+    steps: StepsOption = None
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the checkpoint in --out.")] = False
+    device: DeviceOption = "auto"
+    seed: SeedOption = 0
+    leave_out: Annotated[str, typer.Option(help="Patients to leave out, separated by commas.")] = ""
+    init: Annotated[
+        Path | None, typer.Option(help="Folder of weights of the same network to start from.")
+    ] = None
+    weights_name: Annotated[
+        str | None, typer.Option("--name", help="Name of the weights; that of the network by default.")
+    ] = None
+    given_share: ShareOption = 0.5
+    pool_size: Annotated[int, typer.Option(help="Cases at hand at any time; an epoch.", min=1)] = 400
+    fixed_pool: Annotated[
+        bool, typer.Option("--fixed-pool", help="Make the cases once: the same seed gives the same network.")
+    ] = False
+    workers: WorkersOption = None
+    early_stop: Annotated[
+        int | None,
+        typer.Option(help="Epochs without a better validation score that end a phase; 0: never.", min=0),
+    ] = None
+    members: MembersOption = None
+    crop: CropOption = "published"
+    series: SeriesOption = None
+    epochs: EpochsOption = None
+
+    @property
+    def patients_left_out(self) -> tuple[str, ...]:
+        """The patients of ``--leave-out``."""
+        return tuple(patient.strip() for patient in self.leave_out.split(",") if patient.strip())
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Arguments and options of ``models evaluate``."""
+
+    name: Annotated[
+        str, typer.Argument(help=f"{NAME_HELP} {PIPELINE}: the whole pipeline as it runs in the node.")
+    ]
+    data: MaybeIndexOption = None
+    weights: WeightsOption = None
+    device: DeviceOption = "auto"
+    flips: FlipsOption = False
+    degrade: Annotated[
+        str, typer.Option(help="Score again with slices of so many mm, separated by commas: 3,5.")
+    ] = ""
+    file: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None
+    crop: CropOption = "published"
+    series: SeriesOption = None
+    seed: SeedOption = 0
+    on_card: Annotated[
+        bool, typer.Option("--on-card", help="fatsat: put the figures on the model card of --weights, too.")
+    ] = False
+
+    @property
+    def thicknesses_mm(self) -> list[float]:
+        """The slice thicknesses of ``--degrade``; a DataSetError where they are no numbers."""
+        try:
+            return [float(text) for text in self.degrade.split(",") if text.strip()]
+        except ValueError:
+            raise DataSetError(
+                f"--degrade takes thicknesses in mm such as 3,5, not {self.degrade!r}"
+            ) from None
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Arguments and options of ``models compare``."""
+
+    names: Annotated[list[str], typer.Argument(help="The networks; fatsat stands alone, with its baselines.")]
+    folder: Annotated[
+        Path, typer.Option("--out", help="Results: tables, and a folder for each network and fold.")
+    ]
+    data: MaybeIndexOption = None
+    folds: Annotated[
+        str, typer.Option(help="A number of folds by patient, 'patients' (each left out), 'draws' (paper 1).")
+    ] = "5"
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of weights to load; nothing is trained then.")
+    ] = None
+    device: DeviceOption = "auto"
+    minutes: MinutesOption = None
+    steps: StepsOption = None
+    seed: SeedOption = 0
+    given_share: ShareOption = 0.5
+    workers: WorkersOption = None
+    flips: FlipsOption = False
+    repeats: Annotated[
+        int | None, typer.Option(help="fatsat: repeats of the cross-validation; the paper has 200.", min=1)
+    ] = None
+    members: MembersOption = None
+    series: SeriesOption = None
+    epochs: EpochsOption = None
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """Arguments and options of ``models calibrate``."""
+
+    name: Annotated[
+        str,
+        typer.Argument(
+            help=f"joint, five-slices, lesion-pattern, or another that tells classes; {PIPELINE}: the volume's interval."
+        ),
+    ]
+    data: IndexOption
+    weights: WeightsOption = None
+    device: DeviceOption = "auto"
+
+
+def takes(kind: type[Options]) -> Callable[[Callable[[typer.Context, Options], None]], Any]:
+    """Make a function of a context and options a command that typer gives the fields one by one."""
+    hints = get_type_hints(kind, include_extras=True)
+    parameters = [inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+    for field in fields(kind):  # type: ignore[arg-type]
+        default = inspect.Parameter.empty if field.default is MISSING else field.default
+        parameters.append(
+            inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]
+            )
+        )
+
+    def decorate(function: Callable[[typer.Context, Options], None]) -> Any:
+        def command(ctx: typer.Context, **given: Any) -> None:
+            function(ctx, kind(**given))
+
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def check_options(ctx: typer.Context, name: str, unknown: tuple[str, ...]) -> None:
     """Refuse an option that the named network does not know, rather than ignore it."""
-    unknown = _NOT_FATSAT if name == FATSAT else _FATSAT_ONLY
-    if name == PATTERN:
-        unknown = (*unknown, *_NOT_PATTERN)
-    if name == PIPELINE:
-        unknown = (*unknown, "flips")
     for option in unknown:
         source = ctx.get_parameter_source(option) if option in ctx.params else None
         if source is not None and source.name == "COMMANDLINE":
@@ -84,11 +224,3 @@ def index_of(data: Path | None) -> Path:
     if data is None:
         raise DataSetError("give --data, a data set with index.csv")
     return data
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for results, or say why that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataSetError(f"cannot make {folder}: {error.strerror}; give another folder") from error

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from pipelines import weights
 from pipelines.errors import WeightsError
-from pipelines.flair.networks import segmentation_network
+from pipelines.flair.networks import nnunet
 from pipelines.weights import (
     FOLDER,
     LARGEST_BYTES,
@@ -188,12 +188,12 @@ def test_parameters_too_large_for_half_precision_are_not_written(tmp_path: Path)
 
 
 def test_comparison_network_comes_back_as_it_was(tmp_path: Path) -> None:
-    network = segmentation_network("nnunet", small=True).eval()
+    network = nnunet(small=True).eval()
     network.half().float()  # what half precision storage keeps
     save_weights("small", network.state_dict(), DETAILS, "", tmp_path)
     parameters = sum(p.numel() for p in network.parameters())
     assert (tmp_path / "small.safetensors").stat().st_size < 2 * parameters + 40_000
-    again = segmentation_network("nnunet", small=True).eval()
+    again = nnunet(small=True).eval()
     again.load_state_dict(load_weights("small", tmp_path)[0])
     volume = torch.randn(1, 1, 32, 32, 32)
     assert torch.equal(again(volume), network(volume))

@@ -13,7 +13,7 @@ import pytest
 from factories import mr_series
 from pydicom import dcmread
 
-import pipelines.training.extraction
+import pipelines.training.data_sets.extraction
 from dicom_node.results.context import ResultContext
 from dicom_node.results.segmentation import build_segmentation
 from dicom_node.results.source import sources_of
@@ -21,7 +21,7 @@ from dicom_node.series.volume import load_series
 from pipelines.brain.grid import Grid
 from pipelines.errors import DataSetError
 from pipelines.flair.preprocess import Brain
-from pipelines.training.cases import load_case, read_index
+from pipelines.training.data_sets.cases import load_case, read_index
 from pipelines.types import Findings, ModelCard, Segment, Volume
 from worker.dataset import import_dicom
 
@@ -47,8 +47,8 @@ def brain_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
         grid = Grid((k, j, i), volume.affine)
         return Brain(grid, (slice(0, k), slice(0, j), slice(0, i)), grid, volume.array, mask)
 
-    monkeypatch.setattr(pipelines.training.extraction, "find_brain", found)
-    monkeypatch.setattr(pipelines.training.extraction, "without_bias", lambda brain: brain.array)
+    monkeypatch.setattr(pipelines.training.data_sets.extraction, "find_brain", found)
+    monkeypatch.setattr(pipelines.training.data_sets.extraction, "without_bias", lambda brain: brain.array)
 
 
 def study(
@@ -214,7 +214,7 @@ def test_index_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
 
 
 def test_head_without_a_brain_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipelines.training.extraction, "find_brain", lambda volume: None)
+    monkeypatch.setattr(pipelines.training.data_sets.extraction, "find_brain", lambda volume: None)
     uid, _ = study(tmp_path / "in" / "a", masked=False)
     with pytest.raises(DataSetError, match="line 2: there is no brain in the FLAIR"):
         import_dicom(index(tmp_path / "in", f"{uid},P01,MS,,"), tmp_path / "out")

@@ -2,7 +2,7 @@
 
 Figures of a whole brain, from the mask alone: no intensity of the FLAIR takes part, so that a scan from any scanner says the
 same. Places are those of MNI152 through the patient's affine registration, with the patient's own ventricles; the regions are
-those of the McDonald criteria and of the comparisons that the priors quote (`pipelines.training.priors`).
+those of the McDonald criteria and of the comparisons that the priors quote (`pipelines.training.synthetic.priors`).
 
 [ours] None of the papers reads a mask so.
 """

@@ -19,17 +19,9 @@ from pipelines.training.fatsat.crops import EyeSet, centred
 from pipelines.training.fatsat.curves import draw_members
 from pipelines.training.fatsat.evaluation import MEMBERS_CURVE
 from pipelines.training.fatsat.evaluation import SERIES as TEST_SERIES
-from pipelines.training.fatsat.networks import EPOCHS, probability, train_member
-from pipelines.training.fatsat.paper_table import METHODS, Method, table_text
+from pipelines.training.fatsat.networks import probability, train_member
 from pipelines.training.fatsat.phantoms import phantom_eyes, test_plan
-from pipelines.training.fatsat.protocol import (
-    TEST_SHARE,
-    balanced,
-    curve_of_members,
-    mean_of,
-    scores,
-    split,
-)
+from pipelines.training.fatsat.recipe import EPOCHS
 from pipelines.training.fatsat.training import (
     MEMBERS_FOLDER,
     THRESHOLD,
@@ -39,7 +31,16 @@ from pipelines.training.fatsat.training import (
     learning_eyes,
     train_members,
 )
-from pipelines.training.results import METRICS, read_json, write_json
+from pipelines.training.papers.optic_nerve_protocol import (
+    TEST_SHARE,
+    balanced,
+    curve_of_members,
+    mean_of,
+    scores,
+    split,
+)
+from pipelines.training.papers.optic_nerve_table import METHODS, Method, table_text
+from pipelines.training.results_folder import METRICS, read_json, write_json
 from pipelines.types import FloatArray
 from pipelines.weights import card_details
 
@@ -52,7 +53,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Protocol:
-    """How the methods are compared.
+    """Settings that every method is compared with.
 
     Parameters
     ----------

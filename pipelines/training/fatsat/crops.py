@@ -128,7 +128,7 @@ def joined(parts: Sequence[EyeSet]) -> EyeSet:
 
 @dataclass(frozen=True)
 class KnownEye:
-    """Where an eye of a series lies and what is known of it; see `EyeSet` and `pipelines.fatsat.eyes`."""
+    """Eye of a series: its place, and its truth; see `EyeSet` and `pipelines.fatsat.eyes`."""
 
     side: Laterality
     junction_lps: Point

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-
-def _figure() -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 (takes a second)
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=100)
-    part.replace(path)
+from pipelines.training.figures import new_figure, save_figure
 
 
 def draw_histories(histories: Sequence[Sequence[Mapping[str, float]]], path: Path) -> None:
     """Draw training and validation loss and the validation score of every member over its epochs."""
-    figure = _figure()
+    figure = new_figure(9, 5)
     axes = figure.subplots(1, 3, sharex=True)
     for axis, key in zip(axes, ("loss", "validation loss", "validation score"), strict=True):
         for history in histories:
@@ -33,7 +18,7 @@ def draw_histories(histories: Sequence[Sequence[Mapping[str, float]]], path: Pat
         axis.set_title(key)
         axis.set_xlabel("epoch")
         axis.grid(alpha=0.3)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_members(curves: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
@@ -41,9 +26,9 @@ def draw_members(curves: Mapping[str, Sequence[Mapping[str, float]]], path: Path
 
     Parameters
     ----------
-    curves : mapping of heading to `protocol.curve_of_members`
+    curves : mapping of heading to `optic_nerve_protocol.curve_of_members`
     """
-    figure = _figure()
+    figure = new_figure(9, 5)
     axis = figure.subplots()
     for heading, points in curves.items():
         counts = [point["members"] for point in points]
@@ -55,12 +40,12 @@ def draw_members(curves: Mapping[str, Sequence[Mapping[str, float]]], path: Path
     axis.set_ylabel("balanced accuracy")
     axis.grid(alpha=0.3)
     axis.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_contrasts(curves: Mapping[str, Mapping[float, float]], path: Path) -> None:
     """Draw balanced accuracy over the lesion's contrast; a line for each method."""
-    figure = _figure()
+    figure = new_figure(9, 5)
     axis = figure.subplots()
     for heading, points in curves.items():
         axis.plot(list(points), list(points.values()), marker="o", label=heading)
@@ -70,4 +55,4 @@ def draw_contrasts(curves: Mapping[str, Mapping[float, float]], path: Path) -> N
     axis.set_ylim(0.4, 1.02)
     axis.grid(alpha=0.3)
     axis.legend()
-    _save(figure, path)
+    save_figure(figure, path)

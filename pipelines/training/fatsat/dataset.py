@@ -33,9 +33,9 @@ from nibabel.filebasedimages import ImageFileError
 
 from pipelines.errors import DataSetError, PipelineError
 from pipelines.fatsat.eyes import find_eyes
-from pipelines.training.cases import checked_origin
+from pipelines.training.data_sets.cases import checked_origin
+from pipelines.training.data_sets.index_file import INDEX, case_rows, check_once
 from pipelines.training.fatsat.crops import EyeSet, KnownEye, cut, joined, load
-from pipelines.training.index_file import INDEX, case_rows, check_once
 from pipelines.types import Laterality, Point, Volume
 
 COLUMNS = (

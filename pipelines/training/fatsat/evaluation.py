@@ -1,4 +1,4 @@
-"""How good the ensemble is: on phantoms that no training saw, with the eyes as the finder finds them, or on a data set."""
+"""Scores of the ensemble: on phantoms that no training saw, with the eyes as the finder finds them, or on a data set."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from pipelines.training.fatsat.curves import draw_contrasts, draw_members
 from pipelines.training.fatsat.dataset import data_set_eyes, read_index
 from pipelines.training.fatsat.export import add_figures, figures_for_card
 from pipelines.training.fatsat.phantoms import phantom_eyes, test_plan
-from pipelines.training.fatsat.protocol import balanced, curve_of_members, scores
 from pipelines.training.fatsat.training import CROPS_FOLDER, PHANTOMS_FOLDER, Stage, Watch, is_data_set
-from pipelines.training.results import write_json
-from pipelines.training.tables import Target
+from pipelines.training.papers.optic_nerve_protocol import balanced, curve_of_members, scores
+from pipelines.training.results_folder import write_json
+from pipelines.training.scoring.targets import Target
 from pipelines.types import FloatArray
 from pipelines.weights import FOLDER, card_details
 
@@ -41,12 +41,12 @@ SYNTHETIC = "synthetic phantoms, scanner B, not trained on"
 MEMBERS_CURVE, CONTRAST_CURVE = "members.png", "contrast.png"
 Report = Callable[[str], None]
 Method = Callable[[EyeSet], FloatArray]
-"""From eyes to the probability of a lesion."""
+"""Takes eyes and returns the probability of a lesion."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured.
+    """Figures that were measured.
 
     Parameters
     ----------

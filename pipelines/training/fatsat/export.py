@@ -12,7 +12,7 @@ from pipelines.fatsat.crop_grid import SHAPE, SPACING_MM
 from pipelines.fatsat.ensemble import stacked
 from pipelines.fatsat.network import NAME, OpticNerveCNN
 from pipelines.fatsat.settings import WEIGHTS, CropKind
-from pipelines.training.export import LABEL_MAPS
+from pipelines.training.cards import LABEL_MAPS
 from pipelines.training.fatsat.crops import EyeSet
 from pipelines.training.fatsat.phantoms import heads_in
 from pipelines.weights import card_details, save_weights

@@ -1,4 +1,4 @@
-"""How else a phantom could look on another scanner: sharpness, contrast, shading and noise, drawn anew each time [ours].
+"""Looks of a phantom on other scanners: sharpness, contrast, shading and noise, drawn anew each time [ours].
 
 Phantoms of one simulated scanner look alike, and a network that has seen no other takes a softer image for a healthy one. Real
 series differ by themselves: those of a data set are left as they are, as in the paper.

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from pipelines.fatsat.network import LESION, OpticNerveCNN
 from pipelines.fatsat.settings import CropKind
 from pipelines.training.fatsat.crops import EyeSet, augmented, centred
-from pipelines.training.fatsat.protocol import STOP_SHARE, balanced, scores, split
+from pipelines.training.fatsat.recipe import EPOCHS
+from pipelines.training.papers.optic_nerve_protocol import STOP_SHARE, balanced, scores, split
 from pipelines.types import FloatArray
 
 RATE = 3e-4
 BATCH = 16
-EPOCHS = 200
 PATIENCE = 10
 """Epochs without a lower validation loss after which a training ends."""
 Watch = Callable[[int, dict[str, float]], None]

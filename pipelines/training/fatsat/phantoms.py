@@ -27,7 +27,7 @@ from pipelines.phantoms.orbits import (
 )
 from pipelines.training.fatsat.crops import EyeSet, KnownEye, cut, joined, load
 from pipelines.training.fatsat.dataset import COLUMNS, write_volume
-from pipelines.training.results import read_json, write_json
+from pipelines.training.results_folder import read_json, write_json
 from pipelines.types import Laterality, Point
 
 Located = Literal["displaced", "found"]
@@ -54,7 +54,7 @@ PLAN = "plan.json"
 
 @dataclass(frozen=True)
 class PhantomPlan:
-    """Which phantoms are made.
+    """Plan of phantoms: how many, of which heads and scanner, with which lesions.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What ``dicom-node models train fatsat`` does: eyes, the members of the ensemble, their weights and card."""
+"""Training of the ensemble: eyes, its members, their weights and card."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ from pipelines.training.fatsat.crops import EyeSet, joined
 from pipelines.training.fatsat.curves import draw_histories
 from pipelines.training.fatsat.dataset import data_set_eyes
 from pipelines.training.fatsat.export import export
-from pipelines.training.fatsat.networks import EPOCHS, Member, train_member
+from pipelines.training.fatsat.networks import Member, train_member
 from pipelines.training.fatsat.phantoms import heads_in, phantom_eyes, training_plan
-from pipelines.training.results import CONFIG, CURVES, HISTORY, METRICS, read_json, software, write_json
+from pipelines.training.fatsat.recipe import EPOCHS, MEMBERS, SERIES
+from pipelines.training.results_folder import (
+    CONFIG,
+    CURVES,
+    HISTORY,
+    METRICS,
+    read_json,
+    software,
+    write_json,
+)
 from pipelines.weights import card_details
 
-SERIES = 600
-"""Phantoms that are made by default."""
-MEMBERS = 16
 MEMBERS_FOLDER = "members"
 PHANTOMS_FOLDER = "phantoms"
 CROPS_FOLDER = "crops"
@@ -36,7 +42,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Stage:
-    """What a progress bar shows: the name of what is done, and how many steps it has."""
+    """Part of a training for the progress bar: its name, and how many steps it has."""
 
     name: str
     steps: int

@@ -13,7 +13,9 @@ from dicom_node.deliver.association import Timeouts, UnreachableError
 from dicom_node.deliver.commitment_scu import CommitmentRefusedError, ask, report_to
 from dicom_node.errors import DeliveryError
 from dicom_node.jobs.why import why
-from dicom_node.receive.commitment_scp import CommitmentService, Terms
+from dicom_node.receive.association import Association
+from dicom_node.receive.commitment_scp import CommitmentPolicy, CommitmentService
+from dicom_node.receive.events import CommitmentReported
 from dicom_node.standard.commitment import (
     PUSH_MODEL,
     PUSH_MODEL_INSTANCE,
@@ -145,14 +147,15 @@ def listening():
     servers = []
 
     def listen(outbox, pacs):
-        def tell(event, *details):
-            assert event == "commitment_reported"
-            outbox.commitment_reported(*details)
+        def tell(told):
+            assert isinstance(told, CommitmentReported)
+            outbox.commitment_reported(told.transaction_uid, told.committed, told.failed)
 
-        service = CommitmentService(outbox._spool, Terms())
+        service = CommitmentService(outbox._spool, CommitmentPolicy())
+        caller = Association("0123456789ab", "PACS", "127.0.0.1", "NODE")
         ae = AE("NODE")
         ae.add_supported_context(PUSH_MODEL, NATIVE, scu_role=True, scp_role=True)
-        handlers = [(evt.EVT_N_EVENT_REPORT, lambda event: service.reported(event, tell))]
+        handlers = [(evt.EVT_N_EVENT_REPORT, lambda event: service.reported(event, caller, tell))]
         servers.append(ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers))
         pacs.report_port = servers[-1].socket.getsockname()[1]
 

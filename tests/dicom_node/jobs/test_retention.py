@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -297,17 +298,19 @@ def test_sweep_that_fails_does_not_end_the_thread(tmp_path: Path, monkeypatch: p
     kept = Kept(tmp_path, SeriesState.ROUTED, JobState.DELIVERED)
     retention = Retention(kept.store, kept.spool, 14, kept.removed.append)
     calls = []
+    came_again = threading.Event()
 
-    def fail_twice() -> None:
+    def fail() -> None:
         calls.append(1)
         if len(calls) == 2:
-            retention._ended.set()
+            came_again.set()
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(retention, "sweep", fail_twice)
+    monkeypatch.setattr(retention, "sweep", fail)
     monkeypatch.setattr("dicom_node.jobs.retention.SWEEP_S", 0.0)
-    retention._work()
-    assert len(calls) == 2
+    retention.start()
+    assert came_again.wait(10)
+    retention.stop()
 
 
 def test_promised_images_come_back_from_the_trash_beside_those_that_came_again(tmp_path: Path) -> None:

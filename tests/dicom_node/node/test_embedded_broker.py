@@ -152,7 +152,7 @@ def test_message_lies_in_the_queue_of_its_pipeline_and_can_be_taken_back(dispatc
     }  # fmt: skip
     assert dispatcher.places("fatsat") == {}
     dispatcher.forget(JOB, "flair")
-    assert dispatcher.waiting("flair") == {f"{'f' * 32}.run1"}
+    assert dispatcher.places("flair") == {f"{'f' * 32}.run1": "queue"}
 
 
 def test_message_taken_by_a_worker_that_died_is_seen_and_can_be_taken_back(
@@ -163,7 +163,6 @@ def test_message_taken_by_a_worker_that_died_is_seen_and_can_be_taken_back(
     simple = connection.SimpleQueue("flair")
     simple.get(timeout=5)
     assert dispatcher.places("flair") == {f"{JOB}.run1": "taken"}
-    assert dispatcher.waiting("flair") == {f"{JOB}.run1"}
     dispatcher.forget(JOB, "flair")
     assert dispatcher.places("flair") == {}
     simple.close()
@@ -178,7 +177,7 @@ def test_run_id_changes_with_the_server(dispatcher: Dispatcher, broker: Embedded
     broker.start()
     assert dispatcher.ping() != before
     dispatcher.enqueue(job(), {})
-    assert dispatcher.waiting("flair") == {f"{JOB}.run1"}
+    assert dispatcher.places("flair") == {f"{JOB}.run1": "queue"}
 
 
 def test_absent_broker_is_told_without_its_password() -> None:

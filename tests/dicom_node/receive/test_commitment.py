@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from dicom_node.deliver.association import Timeouts, UnreachableError
 from dicom_node.deliver.backoff import Backoff
 from dicom_node.deliver.commitment_reporter import CommitmentReporter
 from dicom_node.receive.commitment_provider import CommitmentProvider
-from dicom_node.receive.commitment_scp import Terms, read_request, write_request
+from dicom_node.receive.commitment_scp import CommitmentPolicy, read_request, write_request
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.commitment import (
     PUSH_MODEL,
@@ -109,7 +110,7 @@ def kept(spool: Spool, make_image: Callable[..., Dataset]) -> Path:
 def test_stranger_is_answered_where_it_asked(
     start_scp: Any, recorder: Any, asker: Asker, kept: Path, processes: int
 ) -> None:
-    scp = start_scp(terms=Terms(14 * 86400.0), processes=processes)
+    scp = start_scp(commitment=CommitmentPolicy(14 * 86400.0), processes=processes)
     assoc = asker.associate(scp.port)
     assert asker.ask(assoc) == 0
     (report,) = asker.wait()
@@ -127,7 +128,7 @@ def test_stranger_has_the_response_once_the_report_is_ready(
     waiting = spool.inbox / "abc-000001.dcm"
     kept.rename(waiting)
     filed = threading.Timer(0.5, lambda: waiting.rename(kept))
-    assoc = asker.associate(start_scp(terms=Terms(14 * 86400.0)).port)
+    assoc = asker.associate(start_scp(commitment=CommitmentPolicy(14 * 86400.0)).port)
     filed.start()
     assert asker.ask(assoc) == 0
     assert (kept.parent / "kept-until").exists(), "it may release now, and the report is on its way already"
@@ -141,7 +142,7 @@ def test_stranger_is_not_kept_waiting_for_the_response_by_a_full_inbox(
     monkeypatch.setattr("dicom_node.receive.commitment_scp.PROMPT_S", 0.1)
     waiting = spool.inbox / "abc-000001.dcm"
     kept.rename(waiting)
-    assoc = asker.associate(start_scp(terms=Terms(14 * 86400.0)).port)
+    assoc = asker.associate(start_scp(commitment=CommitmentPolicy(14 * 86400.0)).port)
     assert asker.ask(assoc) == 0
     assert asker.reports == []
     waiting.rename(kept)
@@ -161,7 +162,7 @@ def test_stranger_who_has_gone_harms_nobody(start_scp: Any, recorder: Any, asker
 def test_request_of_one_whose_address_is_known_is_left_for_the_node(
     start_scp: Any, recorder: Any, asker: Asker, spool: Spool
 ) -> None:
-    scp = start_scp(terms=Terms(0.0, frozenset({"ASKER"})))
+    scp = start_scp(commitment=CommitmentPolicy(0.0, frozenset({"ASKER"})))
     assoc = asker.associate(scp.port)
     assert asker.ask(assoc) == 0
     assoc.release()
@@ -177,7 +178,7 @@ def test_request_is_not_written_down_on_a_disk_that_is_over_the_mark(
     start_scp: Any, asker: Asker, spool: Spool
 ) -> None:
     spool.high_water = 0.0
-    scp = start_scp(terms=Terms(0.0, frozenset({"ASKER"})))
+    scp = start_scp(commitment=CommitmentPolicy(0.0, frozenset({"ASKER"})))
     assoc = asker.associate(scp.port)
     assert asker.ask(assoc) == 0x0213
     assoc.release()
@@ -381,6 +382,36 @@ def test_request_that_can_not_be_read_now_is_kept(
     monkeypatch.setattr(Path, "read_bytes", unreadable)
     node.commitments._answer_all()
     assert len(node.files()) == 1
+    node.worklog.close()
+
+
+def test_folder_of_requests_that_can_not_be_listed_is_told_and_answers_go_on_when_it_can(
+    asker: Asker, kept: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = spool.root / "commitments"
+    is_bad = threading.Event()
+    is_bad.set()
+
+    def watched(real: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def look(path: Any = ".") -> Any:
+            if is_bad.is_set() and Path(path) == folder:
+                raise OSError(24, "Too many open files")
+            return real(path)
+
+        return look
+
+    node = Answering(spool, asker.address)
+    name = write_request(spool, "ASKER", REQUEST)
+    for call in ("listdir", "scandir"):
+        monkeypatch.setattr(os, call, watched(getattr(os, call)))
+    node.commitments.start()
+    warning = node.event("warning")
+    assert warning["name"] == "storage commitment"
+    assert warning["reason"].startswith(f"{folder}: can't be listed: Too many open files")
+    is_bad.clear()
+    node.commitments.asked(name)
+    assert asker.wait()[0].committed == (HERE,)
+    node.commitments.stop()
     node.worklog.close()
 
 

@@ -83,7 +83,7 @@ def test_kept_for_ever_is_promised_so(spool: Spool) -> None:
 
 
 def test_promise_that_can_not_be_written_is_not_given(spool: Spool) -> None:
-    (spool.series_folder("1.2.4") / "kept-until.part").mkdir()
+    (spool.series_folder("1.2.4") / "kept-until").mkdir()
     assert failed(provider(spool).commit(request("1.2.4.1", "1.2.3.1"))) == {"1.2.4.1": 0x0110}
 
 

@@ -255,7 +255,7 @@ def test_peer_that_breaks_the_protocol_is_aborted_and_nothing_is_kept(
 
 
 def test_strangers_make_room_for_each_other(start_scp, connect, associate, monkeypatch):
-    monkeypatch.setattr(server, "MOST_STRANGERS", 3)
+    monkeypatch.setattr(server, "MOST_PENDING", 3)
     scp = start_scp()
     peers = [connect(scp.port) for _ in range(6)]
     for peer in peers[:3]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from dicom_node.errors import PortTakenError
 from dicom_node.receive.channel import Channel
+from dicom_node.receive.process_messages import Ready
 
 
 def until(condition):
@@ -29,7 +31,7 @@ def receivers():
     return [
         child
         for child in psutil.Process().children()
-        if child.is_running() and "dicom_node.receive.process" in child.cmdline()
+        if child.is_running() and "dicom_node.receive.receiver_process" in child.cmdline()
     ]
 
 
@@ -112,7 +114,7 @@ def test_process_that_says_what_nobody_understands_is_replaced(start_scp, associ
 
     def once_garbled(channel):
         message = receive(channel)
-        if message == ["ready"] and next(broken, False):
+        if message == Ready() and next(broken, False):
             raise ValueError("cut off")
         return message
 
@@ -143,6 +145,22 @@ def test_image_that_a_killed_process_told_nobody_of_is_found(
     assert recorder.of("association_ended")[0][0] == 2
 
 
+def test_killed_process_frees_its_places_where_the_inbox_cannot_be_sorted_out(
+    start_scp, associate, recorder, spool, monkeypatch, caplog
+):
+    def read_only(association=""):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    scp = start_scp(processes=1, max_associations=1)
+    assert associate(scp.port).is_established
+    monkeypatch.setattr(spool, "recover", read_only)
+    (process,) = receivers()
+    process.send_signal(signal.SIGKILL)
+    assert recorder.wait("association_ended")[0][0] == 0
+    until(lambda: associate(scp.port).is_established)
+    assert "Read-only file system" in caplog.text
+
+
 def test_port_is_bound_once_and_free_after_the_stop(start_scp):
     scp = start_scp(processes=2)
     port = scp.port
@@ -168,7 +186,7 @@ def test_listener_that_raises_stops_nothing(start_scp, associate, make_image, re
     assert assoc.send_c_store(make_image(1)).Status == 0x0000
     assert assoc.send_c_store(make_image(2)).Status == 0x0000
     recorder.wait("image_stored", 2)
-    assert "image_stored could not be handled" in caplog.text
+    assert "ImageStored could not be handled" in caplog.text
 
 
 def test_ctrl_c_for_the_group_leaves_the_end_to_the_node(start_scp, associate, make_image):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.errors import AddressError, PortTakenError
+from dicom_node.spool.inbox import InboxWriter
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.contexts import VERIFICATION
 
@@ -99,7 +101,25 @@ def test_receiver_goes_on_when_its_listener_raises(start_scp, associate, make_im
     assert assoc.send_c_store(make_image(1)).Status == 0x0000
     assert assoc.send_c_store(make_image(2)).Status == 0x0000
     assert len(recorder.of("image_stored")) == 2
-    assert "image_stored could not be handled" in caplog.text
+    assert "ImageStored could not be handled" in caplog.text
+
+
+def test_inbox_that_cannot_be_cleared_up_at_the_end_keeps_no_place_and_loses_no_end(
+    start_scp, associate, make_image, recorder, monkeypatch, caplog
+):
+    def read_only(writer):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    scp = start_scp(max_associations=1)
+    assoc = associate(scp.port)
+    assert assoc.send_c_store(make_image(1)).Status == 0x0000
+    monkeypatch.setattr(InboxWriter, "close", read_only)
+    assoc.release()
+    assert recorder.wait("association_ended")[0][0] == 1
+    with scp._here._changed:  # the place is free a moment after the end is told
+        assert scp._here._changed.wait_for(lambda: not scp._here._sessions, 20)
+    assert associate(scp.port).is_established
+    assert "Read-only file system" in caplog.text
 
 
 def test_over_high_water_answers_a700_and_says_why(tmp_path, start_scp, associate, make_image, recorder):

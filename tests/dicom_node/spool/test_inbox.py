@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import SpoolError
-from dicom_node.spool.inbox import LARGEST_BATCH, InboxWriter, SpoolFullError, recover
+from dicom_node.spool.durable import SpoolFullError
+from dicom_node.spool.inbox import LARGEST_BATCH, InboxWriter, recover
 
 HEAD = b"\0" * 128 + b"DICMmeta"
 
@@ -128,4 +129,20 @@ def test_failure_leaves_nothing_and_the_next_file_lands(writer, tmp_path, monkey
     assert [path for path in tmp_path.iterdir() if path.stat().st_size] == []
     path = land(writer, b"data")
     writer.close()
+    assert names(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("call", ["fsync", "write", "open"])
+def test_disk_gone_read_only_is_told_as_such_and_not_by_what_it_leaves(writer, tmp_path, monkeypatch, call):
+    def refuse(*arguments, **keywords):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refuse)
+        patch.setattr(os, "unlink", refuse)
+        with pytest.raises(SpoolError, match="Read-only file system"):
+            land(writer, b"data")
+    path = land(writer, b"data")
+    writer.close()
+    recover(tmp_path)
     assert names(tmp_path) == [path.name]

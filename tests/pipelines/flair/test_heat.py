@@ -14,7 +14,7 @@ from pipelines.flair.heat import localisation, unit_range
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.flair.joint.network import JointConfig, JointNetwork
 from pipelines.flair.preprocess import Brain, Cube, to_native
-from pipelines.training.losses import classification_loss, cross_task_loss, segmentation_loss
+from pipelines.training.flair.losses import classification_loss, cross_task_loss, segmentation_loss
 from pipelines.types import FloatArray, ModelCard
 
 EDGE = 32

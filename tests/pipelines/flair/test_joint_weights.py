@@ -10,7 +10,8 @@ from pipelines.flair.intensity import BACKGROUND
 from pipelines.flair.joint.network import JointNetwork
 from pipelines.flair.pipeline import load_flair
 from pipelines.flair.preprocess import Cube
-from pipelines.training.export import export, sources_of
+from pipelines.training.cards import sources_of
+from pipelines.training.flair.export import export
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pipelines.errors import PipelineError, WeightsError
 from pipelines.flair import segmenter
 from pipelines.flair.intensity import BACKGROUND
-from pipelines.flair.networks import segmentation_network
+from pipelines.flair.networks import nnunet
 from pipelines.flair.segmenter import MaskModel, brain_box, probability_maps
 from pipelines.types import FloatArray
 from pipelines.weights import save_weights
@@ -39,12 +39,10 @@ def cube() -> FloatArray:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two members of a tiny network."""
-    monkeypatch.setattr(
-        segmenter, "segmentation_network", lambda name: segmentation_network(name, small=True)
-    )
+    monkeypatch.setattr(segmenter, "nnunet", lambda: nnunet(small=True))
     for seed, name in enumerate(segmenter.MEMBERS):
         torch.manual_seed(seed)
-        state = segmentation_network("nnunet", small=True).state_dict()
+        state = nnunet(small=True).state_dict()
         save_weights(name, state, DETAILS, "card {digest}", tmp_path)
     return tmp_path
 
@@ -115,3 +113,13 @@ def test_weights_of_another_network_are_refused(folder: Path) -> None:
     save_weights(segmenter.MEMBERS[0], {"other": torch.zeros(3)}, DETAILS, "card {digest}", folder)
     with pytest.raises(WeightsError, match="do not fit"):
         MaskModel(folder=folder)
+
+
+def test_weights_of_another_network_are_refused_by_name(folder: Path) -> None:
+    save_weights(
+        "nnunet", nnunet(small=True).state_dict(), {**DETAILS, "network": "vnet"}, "card {digest}", folder
+    )
+    with pytest.raises(
+        WeightsError, match='"nnunet" are of the network vnet; the lesion mask is drawn by nnunet'
+    ):
+        MaskModel("cpu", folder)

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.training.sample import Sample, pack_sample
+from pipelines.training.data_sets.sample import Sample, pack_sample
 
 
 def ball(centre: np.ndarray, radius: float, edge: int = 32) -> np.ndarray:

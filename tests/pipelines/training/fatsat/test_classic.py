@@ -5,7 +5,7 @@ from sklearn.svm import SVC
 from pipelines.training.fatsat import classic
 from pipelines.training.fatsat.classic import Baseline
 from pipelines.training.fatsat.crops import centred
-from pipelines.training.fatsat.protocol import balanced, scores
+from pipelines.training.papers.optic_nerve_protocol import balanced, scores
 
 
 @pytest.mark.parametrize("name", ["SVM", "RF"])

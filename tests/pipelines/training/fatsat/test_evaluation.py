@@ -15,7 +15,7 @@ from pipelines.training.fatsat.comparison import compare
 from pipelines.training.fatsat.crops import EyeSet
 from pipelines.training.fatsat.evaluation import evaluate, junction_figures
 from pipelines.training.fatsat.export import export
-from pipelines.training.fatsat.paper_table import METHODS
+from pipelines.training.papers.optic_nerve_table import METHODS
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import torch
 from pipelines.training.fatsat import networks
 from pipelines.training.fatsat.crops import centred
 from pipelines.training.fatsat.networks import Member, probability, train_member
-from pipelines.training.fatsat.protocol import scores
+from pipelines.training.papers.optic_nerve_protocol import scores
 
 
 @pytest.fixture

@@ -1,0 +1,180 @@
+"""Synthetic FLAIR cases on the cube of the joint model: anatomy, lesions, deformation, contrast, scan, normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from pipelines.flair.intensity import normalise
+from pipelines.training.synthetic.anatomy import Anatomy, Tissue, load_anatomies
+from pipelines.training.synthetic.artefacts import bent_coordinates, jittered_mask, remaining_skull
+from pipelines.training.synthetic.contrast import FLAIR_ORDER_SHARE, draw_acquisition, paint, scan
+from pipelines.training.synthetic.lesion_masks import read_masks, transplant
+from pipelines.training.synthetic.lesions import Drawn, draw_lesions, places
+from pipelines.training.synthetic.priors import KINDS, Label
+from pipelines.types import BoolArray, FloatArray
+
+TRANSPLANT_SHARE = 0.4
+"""Share of cases with a real patient's lesion pattern, where masks are at hand; they carry no class label."""
+
+NONE_SHARE = 0.3
+"""Share of cases without lesions among those from priors [ours]. With few of them a network learns that every head has lesions,
+and draws some where noise and contrast leave doubt."""
+
+SKULL_SHARE = 0.25
+"""Share of cases with patches of skull or scalp left at the border of the brain mask."""
+
+RIM = 0.6
+"""Normalised intensity above which a voxel beside a lesion is taken in: 1.12 times the brain's mode."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One synthetic FLAIR.
+
+    Parameters
+    ----------
+    image : float32 array, shape (k, j, i)
+        As scanned: white matter about 1, unstripped as far as the anatomy has a head.
+    brain : bool array, shape (k, j, i)
+        The brain mask with the errors that a brain extraction makes.
+    lesions : bool array, shape (k, j, i)
+    label : "MS", "NMOSD" or "none"
+        "none" also where the lesions are a real pattern, whose disease must not be told from its making.
+    anatomy : str
+    kinds : uint8 array, shape (k, j, i), optional
+        1 + the index in `priors.KINDS` where there are lesions; None where they are a real pattern.
+    """
+
+    image: FloatArray
+    brain: BoolArray
+    lesions: BoolArray
+    label: Label
+    anatomy: str
+    kinds: npt.NDArray[np.uint8] | None = None
+
+    def network_input(self) -> FloatArray:
+        """Return the normalised volume, shape (k, j, i)."""
+        return normalise(self.image, self.brain)
+
+
+@dataclass
+class Generator:
+    """Makes cases on the fly.
+
+    Parameters
+    ----------
+    anatomies : list of Anatomy
+    masks : mapping of patient to (bool array (x, y, z), LPS affine)
+        Real lesion patterns in MNI152 space; empty: priors only.
+    none_share : float
+        Share of cases without lesions among those from priors.
+    flair_order_share : float
+        See `contrast.paint`; 1 draws nothing but FLAIR.
+    """
+
+    anatomies: list[Anatomy]
+    masks: dict[str, tuple[BoolArray, npt.NDArray[np.float64]]] = field(default_factory=dict)
+    none_share: float = NONE_SHARE
+    flair_order_share: float = FLAIR_ORDER_SHARE
+    _places: dict[str, dict[str, npt.NDArray[np.int32]]] = field(default_factory=dict)
+
+    def case(self, rng: np.random.Generator, label: Label | None = None) -> Case:
+        """Draw one case; a given label excludes real patterns."""
+        anatomy = self.anatomies[int(rng.integers(len(self.anatomies)))]
+        if self.masks and label is None and rng.random() < TRANSPLANT_SHARE:
+            mask, lps = self.masks[str(rng.choice(sorted(self.masks)))]
+            chosen: Label = "none"
+            drawn = Drawn(transplant(anatomy, mask, lps, rng), [])
+        else:
+            chosen = label or (
+                "none" if rng.random() < self.none_share else "MS" if rng.random() < 0.5 else "NMOSD"
+            )
+            if anatomy.name not in self._places:
+                self._places[anatomy.name] = places(anatomy)
+            drawn = draw_lesions(anatomy, chosen, self._places[anatomy.name], rng)
+        return self._scanned(anatomy, drawn, chosen, rng)
+
+    def _scanned(self, anatomy: Anatomy, drawn: Drawn, label: Label, rng: np.random.Generator) -> Case:
+        labels, lesions, brain = deform(anatomy, drawn.lesions, rng)
+        painted = paint(labels, lesions, rng, self.flair_order_share)
+        image = scan(painted, draw_acquisition(rng), rng)
+        if not (labels >= Tissue.SOFT).any():
+            image *= ndimage.binary_dilation(brain, iterations=2)
+        mask = jittered_mask(brain, rng)
+        if rng.random() < SKULL_SHARE:
+            image, mask = remaining_skull(image, mask, rng)
+        truth = outline(lesions > 0, normalise(image, mask))
+        patterned = lesions.any() and not drawn.kinds
+        kinds = None if patterned else kinds_of(lesions, drawn.kinds, truth)
+        return Case(image, mask, truth, label, anatomy.name, kinds)
+
+    def cases(self, seed: int) -> Iterator[Case]:
+        """Yield cases without end; the same seed gives the same cases."""
+        number = 0
+        while True:
+            yield self.case(np.random.default_rng((seed, number)))
+            number += 1
+
+
+def make_generator(
+    data: Path | None, leave_out: tuple[str, ...] = (), *, labelled: bool = False
+) -> Generator:
+    """Return a generator from ``data`` (``head_labels``, ``open_ms/lesions_mni``), or from the MNI152 template alone.
+
+    With ``labelled`` each case is of MS or NMOSD: what has no class teaches a network of classes nothing.
+    """
+    if labelled:
+        return Generator(load_anatomies(data), none_share=0.0)
+    masks = {} if data is None else read_masks(data / "open_ms" / "lesions_mni", leave_out)
+    return Generator(load_anatomies(data), masks)
+
+
+def deform(
+    anatomy: Anatomy, lesions: npt.NDArray[np.int16], rng: np.random.Generator
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int16], BoolArray]:
+    """Turn, scale, shear and bend a head with its lesions and its brain mask; see `artefacts.bent_coordinates`."""
+    shape = anatomy.labels.shape
+    index = [
+        np.clip(np.rint(c).astype(np.int32), 0, n - 1)
+        for c, n in zip(bent_coordinates(shape, rng), shape, strict=True)
+    ]
+    flat = np.ravel_multi_index(tuple(index), shape)
+    return anatomy.labels.ravel()[flat], lesions.ravel()[flat], anatomy.brain.ravel()[flat]
+
+
+def kinds_of(lesions: npt.NDArray[np.int16], kinds: list[str], truth: BoolArray) -> npt.NDArray[np.uint8]:
+    """Return 1 + the index in `priors.KINDS` of each voxel's lesion, 0 without one.
+
+    Parameters
+    ----------
+    lesions : int16 array, shape (k, j, i)
+        Numbers of the lesions.
+    kinds : list of str
+        That of lesion 1 first.
+    truth : bool array, shape (k, j, i)
+        Their outline, a voxel wider here and there: such a voxel has the kind of a neighbour.
+    """
+    table = np.array([0, *(1 + KINDS.index(kind) for kind in kinds)], np.uint8)
+    known = table[lesions]
+    return np.where(truth & (known == 0), ndimage.grey_dilation(known, size=(3, 3, 3)), known)
+
+
+def outline(lesions: BoolArray, image: FloatArray) -> BoolArray:
+    """Return the mask that an expert would draw: lesions with the bright voxels that touch them.
+
+    Slices and blur carry a lesion's light over its border, and experts take that in.
+
+    Parameters
+    ----------
+    lesions : bool array, shape (k, j, i)
+    image : float32 array, shape (k, j, i)
+        Normalised.
+    """
+    grown = ndimage.binary_dilation(lesions)
+    return np.asarray(lesions | (grown & (image > RIM)))
