@@ -8,6 +8,7 @@ never of anything that a caller sent.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 import re
