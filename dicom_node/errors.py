@@ -6,6 +6,7 @@ NodeError
 ├── PortTakenError       somebody else listens there
 ├── BrokerError          no broker, or a broker that refuses us
 ├── SpoolError           the data folder: rights, space, a file that can't be written
+├── MessageError         a message to a worker that it can't read
 ├── StateError           the node's database, or a transition that is not allowed
 ├── UnreadableError      a file that is not DICOM, is cut off, or has no pixels
 ├── GeometryError        images that do not form one volume
@@ -38,6 +39,10 @@ class BrokerError(NodeError):
 
 class SpoolError(NodeError):
     """The data folder can't be used: rights, space, or a file that can't be written."""
+
+
+class MessageError(NodeError):
+    """A message from node to worker that is of another version, or that lacks what it must say."""
 
 
 class StateError(NodeError):

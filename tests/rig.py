@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from dicom_node.jobs.dispatch import Dispatcher
+from dicom_node.jobs.message import JobMessage, ResultSettings
 from dicom_node.jobs.reconcile import Reconciler
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
@@ -39,24 +41,19 @@ def manifest(job_id: str, run: int, status: Any = "none", reason: str = "") -> M
     return Manifest(job_id, run, PIPELINE, status, reason, "2026-11-21T08:00:00+00:00")
 
 
-def message_of(job: JobRow) -> dict[str, Any]:
-    return {
-        "node_id": "test",
-        "job_id": job.id,
-        "run": job.run,
-        "pipeline": job.pipeline,
-        "settings": job.settings,
-        "images": job.images,
-        "results": {
-            "heatmap_slices": "key",
-            "when_unsuitable": "report",
-            "differential": "text",
-            "series_number": 9001,
-        },
-        "note": job.note,
-        "replaces": [],
-        "created_at": "2026-11-21T08:00:00+00:00",
-    }
+def message_of(job: JobRow) -> JobMessage:
+    return JobMessage(
+        node_id="test",
+        job_id=job.id,
+        run=job.run,
+        pipeline=job.pipeline,
+        settings=job.settings,
+        images=tuple(job.images),
+        results=ResultSettings("key", "report", "text", 9001),
+        note=job.note,
+        replaces=(),
+        created_at=datetime(2026, 11, 21, 8, tzinfo=UTC),
+    )
 
 
 class Heard:
@@ -87,6 +84,9 @@ class Heard:
         assert folder is not None
         manifest(job.id, job.run, "failed", reason).write(folder.path)
         assert folder.publish()
+
+    def message_refused(self, reason: str) -> None:
+        self.lines.append(reason)
 
     def broker_lost(self, reason: str) -> None:
         self.lines.append("broker lost")
@@ -153,13 +153,13 @@ class JobsRig:
 class WorkerProcess:
     """A real Celery worker whose pipeline does what the job's settings say (see worker_process.py)."""
 
-    def __init__(self, url: str, spool: Path, time_limit_s: float = 60.0) -> None:
+    def __init__(self, url: str, spool: Path, time_limit_s: float = 60.0, reads: int = 1) -> None:
         self.log = spool / "worker.log"
         script = Path(__file__).parent / "worker_process.py"
         command = [sys.executable, "-P", str(script)]  # -P: beside it lies a folder "dicom_node"
         with self.log.open("ab") as stream:
             self.process = subprocess.Popen(
-                [*command, url, str(spool), str(time_limit_s)], stdout=stream, stderr=stream
+                [*command, url, str(spool), str(time_limit_s), str(reads)], stdout=stream, stderr=stream
             )
 
     def kill(self) -> None:

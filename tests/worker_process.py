@@ -1,6 +1,7 @@
 """A worker with a pipeline that sleeps, hangs or crashes on demand; run by tests/rig.py.
 
-Settings: ``do``, and ``until``, a file whose appearance lets the job go on.
+Settings: ``do``, and ``until``, a file whose appearance lets the job go on. Arguments: broker, spool, time limit, and
+the version of messages that it reads.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import worker.tasks
+from dicom_node.jobs.message import JobMessage
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest
 from pipelines.types import PipelineInfo, Progress
@@ -63,6 +65,7 @@ def misbehave(
 
 if __name__ == "__main__":
     worker.tasks.analyse_series = misbehave
+    JobMessage.VERSION = int(sys.argv[4])
     status = run_worker(
         broker_url=sys.argv[1],
         spool=Path(sys.argv[2]),

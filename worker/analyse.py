@@ -83,12 +83,10 @@ def _find(
         return replace(findings, warnings=(*findings.warnings, *doubts(series.datasets))), series
     except GeometryError as error:
         return Findings(status="unsuitable", reason=str(error)), _sources(paths)
-    except (NodeError, PipelineError) as error:
-        return Findings(status="failed", reason=str(error)), _sources(paths)
     except MemoryError:
         return Findings(status="failed", reason="out of memory"), _sources(paths)
     except Exception as error:  # noqa: BLE001 - a fault in a pipeline must end in a report, not in silence
-        return Findings(status="failed", reason=fault(error)), _sources(paths)
+        return Findings(status="failed", reason=_reason(error)), _sources(paths)
 
 
 def _build(
@@ -98,15 +96,16 @@ def _build(
     try:
         return findings, build_results(findings, series, context, out)
     except Exception as error:  # noqa: BLE001 - as above: findings that can't be encoded end in a report
-        reason = str(error) if isinstance(error, NodeError) else fault(error)
+        reason = _reason(error)
+    if findings.reason:
+        reason += f"; before, the analysis had ended as {findings.status}: {findings.reason}"
     for path in out.glob("*.dcm"):
         path.unlink()
-    failed = Findings(status="failed", reason=findings.reason or reason, models=findings.models)
+    failed = Findings(status="failed", reason=reason, models=findings.models)
     try:
         return failed, build_results(failed, _sources(paths), context, out)
     except Exception as error:  # noqa: BLE001 - sources without the least identification
-        reason = str(error) if isinstance(error, NodeError) else fault(error)
-        log.warning("no report can be made: %s", reason)
+        log.warning("no report can be made: %s", _reason(error))
         return failed, []
 
 
@@ -130,13 +129,27 @@ def _is_readable(path: Path) -> bool:
     return True
 
 
+def _reason(error: Exception) -> str:
+    """Return what a person is told of an error; the way to the fault behind it goes into the log."""
+    if not isinstance(error, (NodeError, PipelineError)):
+        return fault(error)
+    if error.__cause__ is not None:
+        _log_way(error.__cause__)
+    return str(error)
+
+
 def fault(error: Exception) -> str:
     """Return where a fault lies, and log the way there; its text is left out, it may tell of a patient."""
+    last = _log_way(error)[-1]
+    return f"internal error: {type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
+
+
+def _log_way(error: BaseException) -> traceback.StackSummary:
+    """Log the way to an error, and return it."""
     frames = traceback.extract_tb(error.__traceback__)
     way = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
     log.error("%s at %s", type(error).__name__, way)
-    last = frames[-1]
-    return f"internal error: {type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
+    return frames
 
 
 @contextmanager

@@ -19,20 +19,25 @@ from celery.exceptions import Terminated, TimeLimitExceeded
 from celery.platforms import SecurityWarning
 from celery.signals import worker_process_init, worker_ready
 from celery.worker import state
+from celery.worker.control import Panel, inspect_command
 from celery.worker.request import Request
 from kombu import Queue
 
 from dicom_node.errors import ConfigError, NodeError
 from dicom_node.jobs.dispatch import TASK, VISIBILITY_TIMEOUT_S
+from dicom_node.jobs.live_workers import DESCRIBE, LiveWorker
 from dicom_node.spool.run_folder import HEARTBEAT_S, LOST, STOPPED, TIMED_OUT, note_death, run_path
 from worker.analyse import fault
 from worker.listening import Listening
-from worker.tasks import Registry, Workplace, run_job
+from worker.tasks import Registry, Workplace, take
 
 log = logging.getLogger(__name__)
 
 CHILD_START_S = 120.0
 """How long a new child may take to say that it lives: the pool's own 4 s kill one on a busy machine."""
+
+ANSWERED = frozenset({DESCRIBE, "ping"})
+"""Commands of Celery's remote control that a worker obeys: whoever reaches the broker must not be able to stop workers."""
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -109,7 +114,7 @@ def make_app(broker_url: str, place: Workplace, time_limit_s: float, queues: Seq
         worker_concurrency=1,
         worker_pool="prefork",
         worker_proc_alive_timeout=CHILD_START_S,
-        worker_enable_remote_control=False,
+        worker_enable_remote_control=True,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
@@ -120,9 +125,9 @@ def make_app(broker_url: str, place: Workplace, time_limit_s: float, queues: Seq
     )
 
     @app.task(name=TASK)  # type: ignore[untyped-decorator]
-    def analyse(message: dict[str, Any]) -> None:
+    def analyse(message: Any) -> None:
         try:
-            run_job(message, place)
+            take(message, analyse.request.id, place)
         except NodeError:
             raise
         except Exception as error:  # noqa: BLE001 - the edge of our code: beyond it lies Celery
@@ -132,6 +137,14 @@ def make_app(broker_url: str, place: Workplace, time_limit_s: float, queues: Seq
     analyse.place = place
     analyse.at_work = set()
     return app
+
+
+@inspect_command(name=DESCRIBE)  # type: ignore[untyped-decorator]
+def _describe(control: Any) -> dict[str, Any]:
+    """Answer the node that asks for workers."""
+    place = control.app.tasks[TASK].place
+    queues = tuple(queue.name for queue in control.app.conf.task_queues)
+    return LiveWorker.here(place.worker, queues, place.device).to_json()
 
 
 def run_worker(
@@ -185,6 +198,8 @@ def run_worker(
     app = make_app(broker_url, place, time_limit_s, list(queues or known))
     worker_process_init.connect(_start_child)
     warnings.simplefilter("ignore", SecurityWarning)  # warns root of pickled messages, which we refuse
+    for command in Panel.data.keys() - ANSWERED:
+        del Panel.data[command]
     worker = app.Worker(
         hostname=f"dicom-node-{os.getpid()}@{socket.gethostname()}",
         quiet=True,

@@ -11,10 +11,12 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from dicom_node.errors import SpoolError
-from dicom_node.results.context import ResultContext
+from dicom_node import __version__
+from dicom_node.errors import MessageError, SpoolError
+from dicom_node.jobs.message import JobMessage
+from dicom_node.spool.refusals import Refusal, refuse
 from dicom_node.spool.run_folder import HEARTBEAT_S, STAGE, STARTED, RunFolder
 from pipelines.device import is_gpu_out_of_memory, is_host_out_of_memory, release_gpu_memory
 from pipelines.errors import PipelineError
@@ -38,18 +40,27 @@ class Registry(Protocol):
 
 @dataclass
 class Workplace:
-    """Workplace of a worker process; its models stay warm in ``pipelines``, by name and device."""
+    """Workplace of a worker process; its models stay warm in ``pipelines``, by name and device.
+
+    ``worker`` is its host and the process that a person would start anew: the parent of the one that computes.
+    """
 
     spool: Path
     device: str
     registry: Registry
     heartbeat_s: float = HEARTBEAT_S
     pipelines: dict[tuple[str, str], Pipeline] = field(default_factory=dict)
+    worker: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
 
     @property
     def results(self) -> Path:
         """Folder in which runs leave their folders."""
         return self.spool / "results"
+
+    @property
+    def refused(self) -> Path:
+        """Where it leaves word of messages that it can't read."""
+        return self.spool / "refused"
 
     def pipeline(self, name: str) -> Pipeline:
         """Return a pipeline that loads its model on its first call and keeps it.
@@ -96,7 +107,36 @@ class Workplace:
         return path
 
 
-def run_job(message: Mapping[str, Any], place: Workplace) -> bool:
+def take(found: object, name: str, place: Workplace) -> bool:
+    """Read a message and do its run; leave one that can't be read to other workers, and tell the node.
+
+    Parameters
+    ----------
+    found : object
+        The message as it came over the wire.
+    name : str
+        Of the run, which the broker tells beside the message.
+
+    Returns
+    -------
+    bool
+        As :func:`run_job`.
+
+    Raises
+    ------
+    SpoolError
+        The results, or the word to the node, can't be written.
+    """
+    try:
+        message = JobMessage.from_json(found)
+    except MessageError as error:
+        log.warning("%s is left to another worker: %s", name, error)
+        refuse(place.refused, Refusal(name, place.worker, __version__, JobMessage.VERSION, str(error)))
+        return False
+    return run_job(message, place)
+
+
+def run_job(message: JobMessage, place: Workplace) -> bool:
     """Do one run; return False when it was not ours to do, or another run was faster.
 
     Raises
@@ -104,18 +144,18 @@ def run_job(message: Mapping[str, Any], place: Workplace) -> bool:
     SpoolError
         The results can't be written.
     """
-    folder = RunFolder.claim(place.results, message["job_id"], message["run"])
+    folder = RunFolder.claim(place.results, message.job_id, message.run)
     if folder is None:
-        log.info("%s.run%s: done or begun already", message["job_id"][:8], message["run"])
+        log.info("%s.run%s: done or begun already", message.job_id[:8], message.run)
         return False
     with folder.heartbeat(place.heartbeat_s):
         folder.event(STARTED, worker=f"{socket.gethostname()}:{os.getpid()}")
         analyse_series(
-            [place.image(relative) for relative in message["images"]],
-            place.pipeline(message["pipeline"]),
-            ResultContext.from_message(message, place.title_of(message["pipeline"])),
+            [place.image(relative) for relative in message.images],
+            place.pipeline(message.pipeline),
+            message.context(place.title_of(message.pipeline)),
             folder.path,
-            message["settings"],
+            message.settings,
             lambda stage, seconds: folder.event(STAGE, stage=stage, seconds=round(seconds, 3)),
         )
     return folder.publish()

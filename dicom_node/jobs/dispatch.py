@@ -18,6 +18,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dicom_node.errors import BrokerError
+from dicom_node.jobs.live_workers import DESCRIBE, LiveWorker
+from dicom_node.jobs.message import JobMessage
 from dicom_node.spool.run_folder import run_name
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 TASK = "dicom_node.analyse"
 TIMEOUT_S = 5.0
+ANSWER_S = 1.0
 VISIBILITY_TIMEOUT_S = 86_400  # Celery's own redelivery, never relied upon: the reconciler is the only one
 
 # Here kombu's Redis transport keeps what a consumer took and did not acknowledge (kombu.transport.redis)
@@ -85,7 +88,7 @@ class Dispatcher:
         self._app: Celery | None = None
         self._client = connect(broker_url)
 
-    def enqueue(self, job: JobRow, message: dict[str, Any]) -> None:
+    def enqueue(self, job: JobRow, message: JobMessage) -> None:
         """Send a job's current run to the queue of its pipeline.
 
         Raises
@@ -99,7 +102,7 @@ class Dispatcher:
         with self._errors(OperationalError, OSError), app.connection_for_write() as connection:
             app.send_task(
                 TASK,
-                kwargs={"message": message},
+                kwargs={"message": message.to_json()},
                 task_id=run_name(job.id, job.run),
                 queue=job.pipeline,
                 headers={"node_id": self._node_id},
@@ -111,6 +114,23 @@ class Dispatcher:
         """Return the broker's run ID, which is another after each start; BrokerError when it is silent."""
         with self._errors():
             return str(self._client.info("server")["run_id"])
+
+    def workers(self, within_s: float = ANSWER_S) -> list[LiveWorker]:
+        """Return the workers that answer within so long, by their names; those of 0.1.0 answer nothing.
+
+        Raises
+        ------
+        BrokerError
+            The broker can't be reached or refuses.
+        """
+        from kombu.exceptions import OperationalError  # noqa: PLC0415 - as above
+
+        self.ping()
+        app = self._celery()
+        with self._errors(OperationalError, OSError), app.connection_for_write() as connection:
+            answers = app.control.broadcast(DESCRIBE, reply=True, timeout=within_s, connection=connection)
+        found = [LiveWorker.from_json(answer) for each in answers or [] for answer in each.values()]
+        return sorted((worker for worker in found if worker is not None), key=lambda worker: worker.name)
 
     def places(self, queue: str) -> dict[str, Place]:
         """Return where the broker has each task of a queue: in it, or taken and not yet acknowledged."""

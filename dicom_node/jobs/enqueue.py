@@ -6,14 +6,17 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from dicom_node.errors import BrokerError, NodeError
+from dicom_node.jobs.message import JobMessage, version_conflict
 from dicom_node.jobs.reconciler_events import Events
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Pending, Store
+from dicom_node.spool.refusals import Refusal, take_refusals
 from dicom_node.spool.run_folder import run_name
+from dicom_node.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +28,7 @@ PING_S = 10.0
 class Queues(Protocol):
     """Queues of the broker, as :class:`dicom_node.jobs.dispatch.Dispatcher` has them; see there."""
 
-    def enqueue(self, job: JobRow, message: dict[str, Any]) -> None:
+    def enqueue(self, job: JobRow, message: JobMessage) -> None:
         """Send a job's current run to the queue of its pipeline."""
 
     def ping(self) -> str:
@@ -43,20 +46,23 @@ class Enqueuer:
 
     A message counts as missing when its run has no folder and the broker has not had it in the queue for
     ``lease_s``: also one that a worker took and did nothing with. To send one twice does no harm, since
-    only one worker can make the run's folder.
+    only one worker can make the run's folder. That also brings a run to a worker that can read its message, where another
+    one could not.
     """
 
     def __init__(
         self,
         store: Store,
+        spool: Spool,
         dispatcher: Queues,
         *,
-        message_of: Callable[[JobRow], dict[str, Any]],
+        message_of: Callable[[JobRow], JobMessage],
         events: Events,
         lease_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self._refused_folder = spool.refused
         self._dispatcher = dispatcher
         self._message_of = message_of
         self._events = events
@@ -70,6 +76,8 @@ class Enqueuer:
         self._retry_at = 0.0
         self._unwanted: deque[tuple[str, str]] = deque()  # jobs and pipelines of messages to be taken back
         self._explained: list[str] = []  # jobs whose reason names the broker's trouble
+        self._refused: set[str] = set()  # task IDs of the runs that a worker could not read
+        self._told: set[str] = set()  # of refusals
 
     @property
     def is_down(self) -> bool:
@@ -100,9 +108,7 @@ class Enqueuer:
     def _explain(self, job_ids: Sequence[str], reason: str) -> None:
         """Give waiting jobs the reason for which they wait, or take it back."""
         for job_id in job_ids:
-            job = self._store.job(job_id)
-            if job is not None and job.state == JobState.QUEUED and job.reason != reason:
-                self._store.update_job(job_id, reason=reason)
+            self._give_reason(job_id, reason)
         self._explained = list(dict.fromkeys([*self._explained, *job_ids])) if reason else []
 
     def forget_soon(self, job: JobRow) -> None:
@@ -118,9 +124,13 @@ class Enqueuer:
             self._in_queue = {name: at for name, at in self._in_queue.items() if not name.startswith(job_id)}
             job = self._store.job(job_id)
             if job is not None and job.state == JobState.QUEUED and job.enqueued_at:
-                self._store.update_job(
-                    job_id, enqueued_at=0.0
-                )  # held and released meanwhile: it is sent again
+                # Held and released meanwhile: it is sent again.
+                self._store.update_job(job_id, enqueued_at=0.0)
+
+    def _give_reason(self, job_id: str, reason: str) -> None:
+        job = self._store.job(job_id)
+        if job is not None and job.state == JobState.QUEUED and job.reason != reason:
+            self._store.update_job(job_id, reason=reason)
 
     def _step(self, jobs: Sequence[Pending]) -> None:
         new = [job for job in jobs if job.enqueued_at == 0.0]
@@ -131,7 +141,9 @@ class Enqueuer:
             self._send(job)
         if check:
             self._next_check = self._clock() + self._lease_s / 3
-            self._check([job for job in jobs if job.enqueued_at != 0.0])
+            sent = [job for job in jobs if job.enqueued_at != 0.0]
+            self._hear_refusals(sent)
+            self._check(sent)
 
     def _ping(self) -> bool:
         """Ask the broker for a sign of life; return True when it is another one than before."""
@@ -147,6 +159,19 @@ class Enqueuer:
         self._incarnation = incarnation
         return is_new
 
+    def _hear_refusals(self, jobs: list[Pending]) -> None:
+        """Tell of workers that could not read messages, each once, and give the jobs that wait the reason."""
+        waiting = {run_name(job.id, job.run): job.id for job in jobs}
+        self._refused &= waiting.keys()
+        for refusal in take_refusals(self._refused_folder):
+            reason = _refusal_reason(refusal)
+            if reason not in self._told:
+                self._told.add(reason)
+                self._events.message_refused(reason)
+            if refusal.run in waiting:
+                self._refused.add(refusal.run)
+                self._give_reason(waiting[refusal.run], reason)
+
     def _check(self, jobs: list[Pending]) -> None:
         now = self._clock()
         places = {queue: self._dispatcher.places(queue) for queue in {job.pipeline for job in jobs}}
@@ -155,6 +180,9 @@ class Enqueuer:
             place = places[job.pipeline].get(name)
             if place == "queue":
                 self._in_queue[name] = now
+                if name in self._refused:  # the worker that could not read it is gone, or busy
+                    self._refused.discard(name)
+                    self._give_reason(job.id, "")
             elif place is None and name not in self._in_queue:
                 self._send(job)  # a broker that we did not know, and that does not know the run
             elif now - self._in_queue.setdefault(name, now) > self._lease_s:
@@ -173,4 +201,13 @@ class Enqueuer:
         self._dispatcher.enqueue(job, message)
         self._in_queue[run_name(job.id, job.run)] = self._clock()
         job = self._store.update_job(job.id, enqueued_at=time.time())
-        self._events.job_queued(job)
+        if (
+            run_name(job.id, job.run) not in self._refused
+        ):  # else it was told, and is sent again every lease_s
+            self._events.job_queued(job)
+
+
+def _refusal_reason(refusal: Refusal) -> str:
+    return version_conflict(refusal.worker, refusal.program, refusal.reads) or (
+        f"worker {refusal.worker} of version {refusal.program} can't read the messages of this node: {refusal.reason}"
+    )

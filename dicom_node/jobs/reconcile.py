@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from dicom_node.errors import NodeError, ResultError, StateError
 from dicom_node.jobs.enqueue import Enqueuer, Queues
 from dicom_node.jobs.leases import Leases
+from dicom_node.jobs.message import JobMessage
 from dicom_node.jobs.reconciler_events import Events
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
@@ -70,7 +70,7 @@ class Reconciler:
         spool: Spool,
         dispatcher: Queues,
         *,
-        message_of: Callable[[JobRow], dict[str, Any]],
+        message_of: Callable[[JobRow], JobMessage],
         events: Events,
         lease_s: float = 30.0,
         max_runs: int = 3,
@@ -83,7 +83,7 @@ class Reconciler:
         self._max_runs = max_runs
         self._clock = clock
         self._enqueuer = Enqueuer(
-            store, dispatcher, message_of=message_of, events=events, lease_s=lease_s, clock=clock
+            store, spool, dispatcher, message_of=message_of, events=events, lease_s=lease_s, clock=clock
         )
         self._leases = Leases(lease_s, time_limit_s, clock)
         self._not_before: dict[str, float] = {}

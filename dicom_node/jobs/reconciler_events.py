@@ -33,6 +33,9 @@ class Events(Protocol):
     def job_failed(self, job: JobRow, reason: str) -> None:
         """No attempt is left: publish a failed result as run ``job.run``, which then arrives as finished."""
 
+    def message_refused(self, reason: str) -> None:
+        """A worker can't read this node's messages, and their jobs wait; told once for each worker and version."""
+
     def broker_lost(self, reason: str) -> None:
         """The broker does not answer."""
 

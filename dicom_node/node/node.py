@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from dicom_node import __version__
 from dicom_node.config.settings import Settings
@@ -22,6 +21,7 @@ from dicom_node.errors import NodeError, ResultError, SpoolError
 from dicom_node.intake.intake import Intake
 from dicom_node.jobs.dispatch import Dispatcher, load_celery, redacted
 from dicom_node.jobs.failure_report import publish_failure
+from dicom_node.jobs.message import JobMessage, ObjectUids, ResultSettings
 from dicom_node.jobs.rebuild import rebuild
 from dicom_node.jobs.reconcile import Reconciler
 from dicom_node.jobs.retention import Removed, Retention
@@ -35,7 +35,6 @@ from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.commitment_scp import CommitmentPolicy
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.receiver_processes import Receivers
-from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest
 from dicom_node.spool.durable import write_durably
 from dicom_node.spool.spool import Spool
@@ -217,26 +216,26 @@ class Node:
         except NodeError as error:
             yield str(error)
 
-    def message_of(self, job: JobRow) -> dict[str, Any]:
+    def message_of(self, job: JobRow) -> JobMessage:
         """Return the message that tells a worker all it must know of a job's current run."""
         results = self.settings.results
-        return {
-            "node_id": self.node_id,
-            "job_id": job.id,
-            "run": job.run,
-            "pipeline": job.pipeline,
-            "settings": job.settings,
-            "images": job.images,
-            "results": {
-                "heatmap_slices": results.heatmap_slices,
-                "when_unsuitable": results.when_unsuitable,
-                "differential": results.differential,
-                "series_number": results.series_number,
-            },
-            "note": job.note,
-            "replaces": self._replaced_reports(job),
-            "created_at": datetime.now().astimezone().isoformat(timespec="seconds"),
-        }
+        return JobMessage(
+            node_id=self.node_id,
+            job_id=job.id,
+            run=job.run,
+            pipeline=job.pipeline,
+            settings=job.settings,
+            images=tuple(job.images),
+            results=ResultSettings(
+                heatmap_slices=results.heatmap_slices,
+                when_unsuitable=results.when_unsuitable,
+                differential=results.differential,
+                series_number=results.series_number,
+            ),
+            note=job.note,
+            replaces=self._replaced_reports(job),
+            created_at=datetime.now().astimezone().replace(microsecond=0),
+        )
 
     # What the reconciler tells (dicom_node.jobs.reconcile.Events)
 
@@ -275,9 +274,13 @@ class Node:
 
     def job_failed(self, job: JobRow, reason: str) -> None:
         """Publish the report of a job whose workers died."""
-        context = ResultContext.from_message(self.message_of(job), self.intake.judge.title_of(job.pipeline))
+        context = self.message_of(job).context(self.intake.judge.title_of(job.pipeline))
         paths = [self.spool.absolute(relative) for relative in job.images]
         publish_failure(self.spool.results, paths, context, f"{reason} ({MAX_RUNS} runs)")
+
+    def message_refused(self, reason: str) -> None:
+        """Write that a worker can't read the messages of this node."""
+        self.worklog.write("warning", name="worker", reason=reason)
 
     def broker_lost(self, reason: str) -> None:
         """Write that the broker is gone."""
@@ -321,20 +324,20 @@ class Node:
                     "warning", job.id, name="results", reason=f"not delivered: {error}; {way_out}"
                 )
 
-    def _replaced_reports(self, job: JobRow) -> list[list[str]]:
-        """SOP class, SOP instance, series and study of the reports that this job's reports take the place of."""
+    def _replaced_reports(self, job: JobRow) -> tuple[ObjectUids, ...]:
+        """Return the reports that this job's reports take the place of."""
         folders = [self.spool.results / job.replaces] if job.replaces else []
         folders += sorted(self.spool.results.glob(f"{job.id}.was*"), key=lambda path: path.stat().st_mtime)[
             -1:
         ]
         for folder in reversed(folders):
             with contextlib.suppress(ResultError):
-                return [
-                    [o.sop_class_uid, o.sop_instance_uid, o.series_uid, o.study_uid]
+                return tuple(
+                    (o.sop_class_uid, o.sop_instance_uid, o.series_uid, o.study_uid)
                     for o in Manifest.read(folder).objects
                     if o.role in {"sr", "text-sr"}
-                ]
-        return []
+                )
+        return ()
 
     def _open_store(self) -> Store:
         """Open the database, after what the spool holds beyond it has been added to it."""

@@ -19,7 +19,7 @@ from dicom_node.deliver.address import Address
 from dicom_node.deliver.c_echo import echo
 from dicom_node.deliver.commitment_scu import offer
 from dicom_node.errors import BrokerError, NodeError, SpoolError
-from dicom_node.jobs.dispatch import connect, redacted
+from dicom_node.jobs.dispatch import Dispatcher, connect, redacted
 from dicom_node.jobs.retention_reasons import Reason, survey
 from dicom_node.jobs.store import Store
 from dicom_node.node.embedded_broker import read_url
@@ -53,6 +53,7 @@ def check_node(settings: Settings, extra: Iterable[tuple[str, Look]] = ()) -> It
         ("data folder", lambda: _data_folder(settings)),
         ("kept", lambda: _kept(settings)),
         ("broker", lambda: _broker(settings)),
+        ("workers", lambda: _workers(settings)),
         *extra,
     ]
     if (tls := ServerTls.of(settings.accept.tls)) is not None:
@@ -135,14 +136,21 @@ def _server_tls(tls: ServerTls) -> str:
     return f"{tls.certificate}, for associations {whom}"
 
 
-def _broker(settings: Settings) -> str:
-    url = settings.broker.address
-    if url == "embedded":
-        try:
-            url = read_url(settings.node.data / "broker")
-        except NodeError:
-            return "embedded, starts with the node"
+def _broker_url(settings: Settings) -> str:
+    """Return where the broker answers; "" for an embedded one while no node runs."""
     settings.broker.check_tls()
+    if settings.broker.address != "embedded":
+        return settings.broker.address
+    try:
+        return read_url(settings.node.data / "broker")
+    except NodeError:
+        return ""
+
+
+def _broker(settings: Settings) -> str:
+    url = _broker_url(settings)
+    if not url:
+        return "embedded, starts with the node"
     try:
         with connect(url) as client:
             version = client.info("server").get("redis_version", "?")
@@ -152,6 +160,26 @@ def _broker(settings: Settings) -> str:
     if settings.broker.url != "embedded" and urlsplit(url).password is None and urlsplit(url).hostname:
         text += ", and asks for no password: whoever reaches it can have any series analysed"
     return text
+
+
+def _workers(settings: Settings) -> str:
+    """Return a line for each worker that answers; raise on those that can't read this version's messages."""
+    url = _broker_url(settings)
+    if not url:
+        return "none, they need the broker"
+    dispatcher = Dispatcher(url, "check")
+    try:
+        found = dispatcher.workers()
+    except BrokerError as error:
+        raise BrokerError("not known while the broker does not answer") from error
+    finally:
+        dispatcher.close()
+    if conflicts := [worker.conflict for worker in found if worker.conflict]:
+        raise NodeError("\n".join(conflicts))
+    return (
+        "\n".join(map(str, found))
+        or "none answers: jobs wait for one (those of 0.1.0 work, and never answer)"
+    )
 
 
 def _destination(address: Address, ae_title: str, confirm: str) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydicom.uid import UID, generate_uid
-
-from dicom_node import __version__
 
 
 @dataclass(frozen=True)
@@ -49,26 +46,6 @@ class ResultContext:
     def node_uid(self) -> UID:
         """The node's own UID as an observing device, the same in all its results."""
         return generate_uid(entropy_srcs=["node", self.node_id])
-
-    @classmethod
-    def from_message(cls, message: Mapping[str, Any], title: str) -> ResultContext:
-        """Return the context of the run that a message to a worker asks for."""
-        results = message["results"]
-        return cls(
-            node_id=message["node_id"],
-            node_version=__version__,
-            job_id=message["job_id"],
-            run=message["run"],
-            pipeline=message["pipeline"],
-            title=title,
-            created_at=datetime.fromisoformat(message["created_at"]),
-            heatmap_slices=results["heatmap_slices"],
-            when_unsuitable=results["when_unsuitable"],
-            differential=results["differential"],
-            series_number_base=results["series_number"],
-            note=message["note"],
-            replaces=tuple((a, b, c, d) for a, b, c, d in message["replaces"]),
-        )
 
     def derive_uid(self, role: str, *index: object) -> UID:
         """Return the UID of one thing in this run's objects: the same at every retry, another in the next run."""

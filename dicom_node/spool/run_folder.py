@@ -92,7 +92,11 @@ def note_death(folder: Path, event: str, reason: str) -> None:
 
 
 def read_events(folder: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """Return the events of a run after a byte offset, and the offset after the last whole line."""
+    """Return the events of a run after a byte offset, and the offset after the last whole line.
+
+    A line that no worker writes is passed over: one that was cut off by the death of its writer, or a stage without
+    a duration.
+    """
     try:
         with (folder / EVENTS).open("rb") as stream:
             stream.seek(offset)
@@ -100,13 +104,30 @@ def read_events(folder: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     except FileNotFoundError:
         return [], offset
     whole = text[: text.rfind(b"\n") + 1]
-    events: list[dict[str, Any]] = []
-    for line in whole.splitlines():
-        with contextlib.suppress(ValueError):  # a line cut off by the death of its writer
-            found = json.loads(line)
-            if isinstance(found, dict):
-                events.append(found)
+    events = [event for line in whole.splitlines() if (event := _event_in(line)) is not None]
     return events, offset + len(whole)
+
+
+def _event_in(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or (
+        found.get("event") == STAGE and not _is_duration(found.get("seconds"))
+    ):
+        return None
+    # A lone surrogate is allowed in JSON, and neither in the database nor in the worklog.
+    return {
+        name: value.encode(errors="replace").decode() if isinstance(value, str) else value
+        for name, value in found.items()
+    }
+
+
+def _is_duration(seconds: object) -> bool:
+    return (
+        isinstance(seconds, (int, float)) and 0 <= seconds < 1e9
+    )  # excludes NaN, and what is no float any more
 
 
 class RunFolder:

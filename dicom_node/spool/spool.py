@@ -1,8 +1,8 @@
 """The data folder: where everything that came in, and everything made of it, lies.
 
 Layout: ``inbox/`` received and not yet looked at, ``series/`` filed images, ``quarantine/`` what can't be
-filed, ``results/`` and ``jobs/``. Names are made of our own random IDs, of counters and of digests of UIDs,
-never of anything that a caller sent.
+filed, ``results/`` and ``jobs/``, ``refused/`` word of workers that could not read a message. Names are made of
+our own random IDs, of counters and of digests of UIDs, never of anything that a caller sent.
 """
 
 from __future__ import annotations
@@ -52,12 +52,13 @@ class Spool:
         self.quarantine = self.root / "quarantine"
         self.results = self.root / "results"
         self.jobs = self.root / "jobs"
+        self.refused = self.root / "refused"
         try:
             # Only a folder of our own making is closed to others: the root may be a mount point that somebody
             # else rules.
             if not self.root.exists():
                 self.root.mkdir(mode=FOLDER_MODE, parents=True)
-            for folder in (self.inbox, self.series, self.quarantine, self.results, self.jobs):
+            for folder in (self.inbox, self.series, self.quarantine, self.results, self.jobs, self.refused):
                 folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
                 if folder.stat().st_mode & 0o077:
                     folder.chmod(FOLDER_MODE)

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 from factories import mr_series
 from pydicom import dcmread
 
+from dicom_node.errors import ResultError
+from dicom_node.results.build import build_results
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest
 from pipelines.errors import WeightsError
@@ -144,6 +147,51 @@ def test_findings_that_cannot_be_encoded_are_reported(
     assert manifest.reason
     assert "seg" not in roles(manifest)
     assert {path.name for path in out.glob("*.dcm")} == {item.path for item in manifest.objects}
+
+
+def test_failed_encoding_is_not_told_as_what_was_found_before(
+    series: list[Path], context: ResultContext, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A series that is not suitable, whose report can't be encoded, has failed for another reason."""
+    builds = iter([ResultError("no code for this finding")])
+
+    def fail_once(*arguments: object) -> object:
+        if error := next(builds, None):
+            raise error
+        return build_results(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("worker.analyse.build_results", fail_once)
+    manifest, _ = analyse(series[:2] + series[3:], nothing_found, context, out)
+    assert manifest.status == "failed"
+    assert manifest.reason.startswith(
+        "no code for this finding; before, the analysis had ended as unsuitable: "
+    )
+    assert "slice missing" in manifest.reason
+    assert {"sr", "text-sr"} <= roles(manifest)
+
+
+@pytest.mark.parametrize("place", ["pipeline", "objects"])
+def test_cause_of_an_error_is_logged_with_its_place_and_without_its_text(
+    series: list[Path],
+    context: ResultContext,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    place: str,
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        try:
+            {}["NAME^OF^PATIENT"]
+        except KeyError as error:
+            raise ResultError("it can't be built") from error
+
+    if place == "objects":
+        monkeypatch.setattr("worker.analyse.build_results", fail)
+    with caplog.at_level(logging.DEBUG):
+        manifest, _ = analyse(series, fail if place == "pipeline" else nothing_found, context, out)
+    assert (manifest.status, manifest.reason) == ("failed", "it can't be built")
+    assert "KeyError at test_analyse.py:" in caplog.text
+    assert "NAME^OF^PATIENT" not in caplog.text
 
 
 def test_reports_lie_in_the_study_of_the_images(

@@ -6,6 +6,7 @@ import base64
 import json
 import pickle
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import psutil
 import pytest
 from rig import PIPELINE, JobsRig, WorkerProcess, dispatcher, message_of
 
+from dicom_node import __version__
 from dicom_node.errors import ConfigError
 from dicom_node.jobs.dispatch import TASK, connect
+from dicom_node.jobs.live_workers import LiveWorker
 from dicom_node.jobs.states import JobState
 from dicom_node.node.embedded_broker import EmbeddedBroker
 from worker.app import run_worker
@@ -165,11 +168,56 @@ def test_killed_broker_is_told_again_and_the_job_at_work_ends(tmp_path: Path) ->
         gate.touch()
         assert [rig.finished(job_id).run for job_id in (at_work, waiting, lost)] == [1, 1, 1]
         assert "broker back" in rig.heard.lines
+        rig.until(lambda: len(queues.workers()) == 1)
     finally:
         worker.stop()
         rig.store.close()
         queues.close()
         broker.stop()
+
+
+def test_worker_of_another_version_leaves_the_job_to_the_next_one(
+    tmp_path: Path, broker: EmbeddedBroker
+) -> None:
+    queues = dispatcher(broker.url)
+    queues._client.flushall()
+    rig = JobsRig(tmp_path, queues, lease_s=1.0)
+    newer = WorkerProcess(broker.url, rig.spool.root, reads=2)
+    try:
+        job_id = rig.job()
+        rig.until(lambda: len(rig.heard.lines) > 1)
+        queued, told = rig.heard.lines
+        assert queued == "queued 1"
+        assert told.startswith(
+            f"worker {socket.gethostname()}:{newer.process.pid} is of version {__version__} and reads"
+        )
+        assert told.endswith("update the node; jobs wait until then")
+        rig.until(lambda: [found.conflict for found in queues.workers()] == [told])
+        newer.stop()
+        ours = WorkerProcess(broker.url, rig.spool.root)
+        try:
+            assert rig.finished(job_id).run == 1
+            assert rig.heard.lines == ["queued 1", told, "running 1", "stage read", "finished 1 none"]
+        finally:
+            ours.stop()
+    finally:
+        newer.stop()
+        rig.store.close()
+        queues.close()
+
+
+def test_worker_at_work_says_what_it_is_and_obeys_nobody_who_reaches_the_broker(
+    rig: JobsRig, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    at_work = rig.job("1.2.3", until=str(gate))
+    rig.until(lambda: "stage read" in rig.heard.lines)
+    itself = LiveWorker(f"{socket.gethostname()}:{worker.process.pid}", __version__, 1, (PIPELINE,), "auto")
+    rig.until(lambda: rig.queues.workers() == [itself])
+    rig.queues._celery().control.broadcast("shutdown")
+    rig.until(lambda: rig.queues.workers() == [itself])
+    gate.touch()
+    assert [rig.finished(job_id).run for job_id in (at_work, rig.job("1.2.4"))] == [1, 1]
 
 
 def test_model_stays_warm_in_one_child(rig: JobsRig, worker: WorkerProcess) -> None:

@@ -15,6 +15,7 @@ from rig import JobsRig, manifest
 
 from dicom_node.errors import BrokerError, StateError
 from dicom_node.jobs import reconcile
+from dicom_node.jobs.message import JobMessage
 from dicom_node.jobs.reconcile import ACTIVE_S, FREE_STOPS, IDLE_S, TROUBLE_S
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
@@ -38,9 +39,9 @@ class Queues:
         if self.down:
             raise BrokerError("no broker")
 
-    def enqueue(self, job: JobRow, message: dict[str, Any]) -> None:
+    def enqueue(self, job: JobRow, message: JobMessage) -> None:
         self._answer()
-        assert (message["job_id"], message["run"]) == (job.id, job.run)
+        assert (message.job_id, message.run) == (job.id, job.run)
         self.sent.append(f"run{job.run}")
         self.places_of[f"{job.id}.run{job.run}"] = "queue"
 
@@ -396,6 +397,31 @@ def test_one_job_in_trouble_does_not_hold_up_others(bench: Bench) -> None:
     assert bench.queues.places_of[f"{other}.run1"] == "queue"
 
 
+@pytest.mark.parametrize("seconds", ['"long"', "null", "[]", "NaN", "1e999", "-1", "9" * 400])
+def test_stage_without_a_duration_does_not_stall_its_job(bench: Bench, seconds: str) -> None:
+    bench.step()
+    folder = bench.work()
+    with (folder.path / run_folder.EVENTS).open("a") as stream:
+        stream.write(f'{{"event": "stage", "stage": "network", "seconds": {seconds}}}\n')
+    folder.event(run_folder.STAGE, stage="objects", seconds=0.5)
+    bench.step()
+    assert bench.heard == ["queued 1", "running 1", "stage objects"]
+    bench.publish(folder)
+    bench.step()
+    assert bench.job.state == JobState.DELIVERING
+
+
+@pytest.mark.parametrize(("before", "reason"), [("[" * 100_000, "crashed"), ("{}", "\\ud800")])
+def test_line_that_no_worker_writes_does_not_stall_its_job(bench: Bench, before: str, reason: str) -> None:
+    bench.step()
+    folder = bench.work()
+    with (folder.path / run_folder.EVENTS).open("a") as stream:
+        stream.write(f'{before}\n{{"event": "lost", "reason": "{reason}"}}\n')
+    bench.step()
+    assert bench.heard[-1] == "queued 2"
+    assert (bench.job.run, bench.job.reason) == (2, reason.replace("\\ud800", "?"))
+
+
 def test_only_jobs_that_a_worker_has_touched_are_looked_at_one_by_one(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -431,7 +457,7 @@ def test_thread_works_when_woken_and_stops(bench: Bench) -> None:
     sent = threading.Event()
     enqueue = bench.queues.enqueue
 
-    def note(job: JobRow, message: dict[str, Any]) -> None:
+    def note(job: JobRow, message: JobMessage) -> None:
         enqueue(job, message)
         told.append(job.id)
         sent.set()

@@ -6,15 +6,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 from kombu import Connection
+from rig import message_of
 
 from dicom_node.errors import BrokerError
 from dicom_node.jobs.dispatch import Dispatcher, connect, redacted
+from dicom_node.jobs.schema import JobRow
 from dicom_node.node.embedded_broker import EmbeddedBroker, read_url
 
 pytestmark = pytest.mark.integration
@@ -37,8 +38,8 @@ def dispatcher(broker: EmbeddedBroker) -> Iterator[Dispatcher]:
     dispatcher.close()
 
 
-def job(run: int = 1, job_id: str = JOB) -> Any:
-    return SimpleNamespace(id=job_id, run=run, pipeline="flair")
+def job(run: int = 1, job_id: str = JOB, **settings: Any) -> JobRow:
+    return JobRow(id=job_id, run=run, pipeline="flair", settings=settings, images=[], note="")
 
 
 def server_pid(broker: EmbeddedBroker) -> int:
@@ -144,9 +145,10 @@ def test_foreign_process_of_a_stale_pid_file_is_left_alone(tmp_path: Path) -> No
 
 
 def test_message_lies_in_the_queue_of_its_pipeline_and_can_be_taken_back(dispatcher: Dispatcher) -> None:
-    dispatcher.enqueue(job(), {"settings": {"name": "ü"}})
-    dispatcher.enqueue(job(run=2), {})
-    dispatcher.enqueue(job(job_id="f" * 32), {})
+    first = job(name="ü")
+    dispatcher.enqueue(first, message_of(first))
+    for another in (job(run=2), job(job_id="f" * 32)):
+        dispatcher.enqueue(another, message_of(another))
     assert dispatcher.places("flair") == {
         f"{JOB}.run1": "queue", f"{JOB}.run2": "queue", f"{'f' * 32}.run1": "queue"
     }  # fmt: skip
@@ -158,7 +160,7 @@ def test_message_lies_in_the_queue_of_its_pipeline_and_can_be_taken_back(dispatc
 def test_message_taken_by_a_worker_that_died_is_seen_and_can_be_taken_back(
     dispatcher: Dispatcher, broker: EmbeddedBroker
 ) -> None:
-    dispatcher.enqueue(job(), {})
+    dispatcher.enqueue(job(), message_of(job()))
     connection = Connection(broker.url)
     simple = connection.SimpleQueue("flair")
     simple.get(timeout=5)
@@ -176,13 +178,17 @@ def test_run_id_changes_with_the_server(dispatcher: Dispatcher, broker: Embedded
     psutil.Process(server_pid(broker)).kill()
     broker.start()
     assert dispatcher.ping() != before
-    dispatcher.enqueue(job(), {})
+    dispatcher.enqueue(job(), message_of(job()))
     assert dispatcher.places("flair") == {f"{JOB}.run1": "queue"}
 
 
 def test_absent_broker_is_told_without_its_password() -> None:
     dispatcher = Dispatcher("redis://:secret@127.0.0.1:1/0", "test")
-    for ask in (dispatcher.ping, lambda: dispatcher.enqueue(job(), {}), lambda: dispatcher.places("flair")):
+    for ask in (
+        dispatcher.ping,
+        lambda: dispatcher.enqueue(job(), message_of(job())),
+        lambda: dispatcher.places("flair"),
+    ):
         with pytest.raises(
             BrokerError, match=r"the broker at redis://127\.0\.0\.1:1/0 can't be used"
         ) as caught:

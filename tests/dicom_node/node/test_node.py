@@ -22,6 +22,7 @@ from dicom_node.node.control_socket import ask
 from dicom_node.node.embedded_broker import EmbeddedBroker
 from dicom_node.node.node import Node
 from dicom_node.results.manifest import Manifest, ResultObject
+from dicom_node.spool.refusals import Refusal, refuse
 from pipelines.types import PipelineInfo
 
 FLAIR = {
@@ -287,6 +288,27 @@ def test_why_tells_the_reason_and_the_way_out(rig: Rig, tmp_path: Path) -> None:
     assert "11 images from SCANNER" in text
     with pytest.raises(NotFoundError):
         list(why(rig.data, "ffffffff"))
+
+
+def test_worker_that_cannot_read_messages_stands_in_worklog_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.node.node.LEASE_S", 3.0)
+    rig = Rig(tmp_path)
+    try:
+        rig.send(mr_series(tmp_path / "s", **FLAIR))
+        rig.wait_for("queued")
+        (job,) = rig.node.store.jobs_in(JobState.QUEUED)
+        rig.node.dispatcher.forget(job.id, job.pipeline)  # as a worker that takes it
+        refuse(rig.node.spool.refused, Refusal(f"{job.id}.run1", "gpu1:7", "0.9.0", 2, ""))
+        told = rig.wait_for("warning", 3)
+        assert told["name"] == "worker"
+        assert told["reason"].startswith(
+            "worker gpu1:7 is of version 0.9.0 and reads messages of version 2, this"
+        )
+        until(lambda: any(told["reason"] in line for line, _ in why(rig.data, job.id[:8])), rig.log)
+    finally:
+        rig.stop()
 
 
 def test_patient_stands_in_no_log(rig: Rig, tmp_path: Path) -> None:

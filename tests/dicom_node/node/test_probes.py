@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from rig import header
 
+from dicom_node import __version__
 from dicom_node.config.settings import Settings
+from dicom_node.errors import BrokerError
+from dicom_node.jobs.live_workers import LiveWorker
 from dicom_node.jobs.retention_reasons import DAY_S
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
@@ -73,6 +76,56 @@ def test_what_may_go_is_told(data: Path) -> None:
     assert "1 done with, to be removed within the hour" in text.splitlines()
     _, text = verdict(data, "kept", storage={"keep_days": 0})
     assert "3 younger than keep_days (0: for ever)" in text.splitlines()
+
+
+class Broker:
+    """Has these workers; None: it does not answer."""
+
+    def __init__(self, workers: list[LiveWorker] | None) -> None:
+        self.found = workers
+
+    def __call__(self, url: str, node_id: str) -> Broker:
+        return self
+
+    def workers(self) -> list[LiveWorker]:
+        if self.found is None:
+            raise BrokerError("no broker")
+        return self.found
+
+    def close(self) -> None:
+        """Have no connection."""
+
+
+@pytest.mark.parametrize(
+    ("workers", "ok", "text"),
+    [
+        (
+            [LiveWorker("gpu1:7", "0.2.0", 1, ("fatsat", "flair"), "cuda:0")],
+            True,
+            "gpu1:7, version 0.2.0, on cuda:0, for fatsat, flair",
+        ),
+        ([], True, "none answers: jobs wait for one (those of 0.1.0 work, and never answer)"),
+        (None, False, "not known while the broker does not answer"),
+        (
+            [
+                LiveWorker("gpu1:7", "0.2.0", 1, ("flair",), "cpu"),
+                LiveWorker("gpu2:8", "0.9.0", 2, ("flair",), "cpu"),
+            ],
+            False,
+            "worker gpu2:8 is of version 0.9.0 and reads messages of version 2, this node is of version "
+            f"{__version__} and writes version 1: update the node; jobs wait until then",
+        ),
+    ],
+)
+def test_workers_are_told_and_those_of_another_version_are_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: list[LiveWorker] | None, ok: bool, text: str
+) -> None:
+    monkeypatch.setattr("dicom_node.node.probes.Dispatcher", Broker(workers))
+    assert verdict(tmp_path, "workers", broker={"url": "redis://127.0.0.1:1"}) == (ok, text)
+
+
+def test_workers_are_not_looked_for_where_the_embedded_broker_is_not_running(tmp_path: Path) -> None:
+    assert verdict(tmp_path, "workers") == (True, "none, they need the broker")
 
 
 def test_folder_in_which_no_node_has_worked_is_left_as_it_is(tmp_path: Path) -> None:

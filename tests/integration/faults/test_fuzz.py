@@ -103,7 +103,7 @@ class Desk:
         assert self.filed.wait(30), "the file was not filed"
         self.intake.tracker.step()
         for job in self.store.jobs_in(JobState.QUEUED):
-            assert run_job({**message_of(job), "run": job.run}, self.place)
+            assert run_job(message_of(job), self.place)
             manifest = Manifest.read(self.spool.results / job.id)
             assert manifest.status in {"findings", "none", "unsuitable", "failed"}
             self.store.move_job(job.id, JobState.DELIVERING, outcome=manifest.status)
