@@ -10,12 +10,14 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from dicom_node.errors import GeometryError, NodeError
 from dicom_node.results.build import build_results
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest, ResultObject, manifest_of
+from dicom_node.series.identity import doubts
 from dicom_node.series.volume import LoadedSeries, load_series, load_sources
 from pipelines.errors import PipelineError
 from pipelines.types import Findings, Pipeline, Progress
@@ -77,7 +79,8 @@ def _find(
             if series.volume is None:
                 return Findings(status="unsuitable", reason="the images have no pixels"), series
             volume = filled(series.volume, series.gaps)
-        return without_invented(pipeline(volume, settings, progress), series.gaps), series
+        findings = without_invented(pipeline(volume, settings, progress), series.gaps)
+        return replace(findings, warnings=(*findings.warnings, *doubts(series.datasets))), series
     except GeometryError as error:
         return Findings(status="unsuitable", reason=str(error)), _sources(paths)
     except MemoryError:

@@ -172,7 +172,10 @@ class Filer:
     def _handle(self, items: Sequence[_Received | Association]) -> None:
         """File what was received, then tell which associations are over."""
         received = [item for item in items if isinstance(item, _Received)]
-        read = [(item, self._patiently(partial(read_received, item.path))) for item in received]
+        read = [
+            (item, self._patiently(partial(read_received, item.path, self._spool.identity_key)))
+            for item in received
+        ]
         for item, error in read:
             if isinstance(error, UnreadableError):
                 self._surely(item.path.name, partial(self._reject, item, str(error)))

@@ -16,11 +16,11 @@ from dicom_node.intake.filing import FiledImage, Filer
 from dicom_node.intake.judge import Jobs, Judge
 from dicom_node.intake.refusals import Refusals
 from dicom_node.intake.tracker import Tracker
-from dicom_node.jobs.schema import SeriesRow
+from dicom_node.jobs.schema import ImageRow, SeriesRow
 from dicom_node.jobs.states import SeriesState
 from dicom_node.jobs.store import NewImage, Store
 from dicom_node.receive.association import Association
-from dicom_node.series.headers import ImageHeader
+from dicom_node.series.headers import ImageHeader, read_header
 from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
@@ -267,10 +267,10 @@ class Intake:
 
     def release(self, series: SeriesRow) -> None:
         """Analyse a held series as it is."""
-        self.worklog.write("released", series.id, reason="asked for by a person")
         with self.guard:
             self._wake_series(series.series_uid, grows=True)
             self.tracker.release(series.series_uid)
+            self.worklog.write("released", series.id, reason="asked for by a person")
 
     def route_again(self, series: SeriesRow) -> None:
         """Judge an ignored series by the rules as they are now."""
@@ -314,7 +314,17 @@ class Intake:
         self.tracker.restore(series_uid, self._headers(series_uid), is_held=is_held)
 
     def _headers(self, series_uid: str) -> list[ImageHeader]:
-        return [ImageHeader.from_json(row.header) for row in self.store.images(series_uid)]
+        return [self._header(row) for row in self.store.images(series_uid)]
+
+    def _header(self, row: ImageRow) -> ImageHeader:
+        """Return the header that the database has; of an image that was filed before identities were kept, read again."""
+        header = ImageHeader.from_json(row.header)
+        if header.identity is not None:
+            return header
+        try:
+            return read_header(self.spool.absolute(row.path), key=self.spool.identity_key)
+        except (NodeError, OSError):
+            return header  # the worker says what is wrong with the file
 
     def _series(self, series_uid: str) -> SeriesRow:
         series = self.store.series(series_uid)

@@ -9,19 +9,22 @@ from dicom_node.errors import NodeError, UnreadableError
 from dicom_node.series.headers import ImageHeader, read_header
 
 
-def read_received(path: Path) -> ImageHeader | UnreadableError | None:
-    """Return what a received file says, or why it can't be filed; None when it is no longer there."""
+def read_received(path: Path, key: bytes) -> ImageHeader | UnreadableError | None:
+    """Return what a received file says, or why it can't be filed; None when it is no longer there.
+
+    `key` is that of the digests in the header's identity.
+    """
     try:
-        return _header(path)
+        return _header(path, key)
     except UnreadableError as error:
         return error
     except FileNotFoundError:
         return None
 
 
-def _header(path: Path) -> ImageHeader:
+def _header(path: Path, key: bytes) -> ImageHeader:
     try:
-        return read_header(path)
+        return read_header(path, key=key)
     except UnreadableError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno not in (None, errno.EIO):

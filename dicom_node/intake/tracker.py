@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dicom_node.errors import NotFoundError
+from dicom_node.errors import NotFoundError, StateError
 from dicom_node.jobs.stepper import Stepper
 from dicom_node.series.completeness import Assessment, assess
 from dicom_node.series.headers import ImageHeader
@@ -203,11 +203,17 @@ class Tracker:
         ------
         NotFoundError
             No such series is followed.
+        StateError
+            It holds images of more than one patient or study: nobody can release that.
         """
         with self._lock:
             series = self._series.get(series_uid)
             if series is None:
                 raise NotFoundError("this series is not being followed")
+            if not series.assessment.may_be_released:
+                raise StateError(
+                    f"{series.assessment.reason}: that can't be released; have the archive send the series anew, corrected"
+                )
             series.released = "analysed as it is, released by a person"
             series.phase, series.told = "waiting", frozenset()
             self._stepper.wake()
@@ -259,7 +265,7 @@ class Tracker:
         found, images = series.assessment, frozenset(series.headers)
         kind: Literal["whole", "held", "not-a-volume"] = "whole"
         text = ""
-        if found.state != "whole" and series.released:
+        if found.state != "whole" and series.released and found.may_be_released:
             text = f"{series.released}: {found.reason}"
         elif found.state == "not-a-volume":
             kind, text = "not-a-volume", found.reason

@@ -72,7 +72,7 @@ def _index_images(store: Store, spool: Spool) -> int:
     for path in _by_age(path for path in spool.series.glob("*/*.dcm") if spool.relative(path) not in known):
         relative = spool.relative(path)
         try:
-            header = read_header(path)
+            header = read_header(path, key=spool.identity_key)
         except UnreadableError as error:
             log.warning("%s: not indexed: %s", relative, error)
             continue

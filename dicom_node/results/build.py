@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from dicom_node.results.segmentation import build_segmentation, segments_shown
 from dicom_node.results.source import sources_of
 from dicom_node.results.structured_report import build_structured_report
 from dicom_node.results.text_report import build_text_report
+from dicom_node.series.identity import identity_of, mixture
+from dicom_node.series.reading import tolerant
 from dicom_node.standard.codes import UnknownCodeError
 from pipelines.types import Findings
 
@@ -40,7 +43,8 @@ def build_results(
     Raises
     ------
     ResultError
-        The findings can't be encoded: no source image, a mask on another grid, an unknown code key, a source that lacks
+        The sources, or an object and its sources, are of more than one patient or study; nothing stays written then. Or the
+        findings can't be encoded: no source image, a mask on another grid, an unknown code key, a source that lacks
         what its SOP class requires; or the files can't be written.
     """
     if findings.status == "unsuitable" and context.when_unsuitable == "silent":
@@ -57,25 +61,27 @@ def build_results(
 
 
 def _build(findings: Findings, series: LoadedSeries, context: ResultContext, out: Path) -> list[ResultObject]:
+    _require_one_patient(series.datasets)
     sources = sources_of(series)
     objects: list[ResultObject] = []
     segmentation = None
     if findings.status == "findings" and segments_shown(findings):
         segmentation = build_segmentation(findings, series, sources, context)
-        objects.append(_store(segmentation, "seg", "seg.dcm", out))
+        objects.append(_store(segmentation, "seg", "seg.dcm", out, series))
     report = build_structured_report(findings, series, sources, segmentation, context)
-    objects.append(_store(report, "sr", "sr.dcm", out))
+    objects.append(_store(report, "sr", "sr.dcm", out, series))
     text = build_text_report(findings, series, sources, segmentation, context)
-    objects.append(_store(text, "text-sr", "text-sr.dcm", out))
+    objects.append(_store(text, "text-sr", "text-sr.dcm", out, series))
     if findings.status in ("findings", "none") and series.volume is not None:
         for name, heatmap in build_heatmaps(findings, series, sources, context):
-            objects.append(_store(heatmap, "heatmap", name, out))
+            objects.append(_store(heatmap, "heatmap", name, out, series))
     fallback = build_structured_report(findings, series, sources, segmentation, context, enhanced=True)
-    objects.append(_store(fallback, "sr-enhanced", "sr-enhanced.dcm", out))
+    objects.append(_store(fallback, "sr-enhanced", "sr-enhanced.dcm", out, series))
     return objects
 
 
-def _store(ds: Dataset, role: Role, name: str, out: Path) -> ResultObject:
+def _store(ds: Dataset, role: Role, name: str, out: Path, series: LoadedSeries) -> ResultObject:
+    _require_one_patient([ds, *series.datasets])
     path = out / name
     write(ds, path)
     return ResultObject(
@@ -87,3 +93,11 @@ def _store(ds: Dataset, role: Role, name: str, out: Path) -> ResultObject:
         study_uid=str(ds.StudyInstanceUID),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
+
+
+def _require_one_patient(datasets: Iterable[Dataset]) -> None:
+    """Raise ResultError when datasets are not all of one patient and one study: no result may be filed under the wrong one."""
+    with tolerant():
+        found = mixture((str(ds.get("StudyInstanceUID", "")), identity_of(ds)) for ds in datasets)
+    if found is not None and not found.may_be_released:
+        raise ResultError(f"{found.reason}: nothing is written, since it would lie with one of them")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dicom_node.series.headers import ImageHeader
+from dicom_node.series.identity import mixture
 from dicom_node.standard.geometry import DRIFT_TOLERANCE_MM, Stack, same_orientation, stack_slices
 from dicom_node.standard.uids import uid_name
 
@@ -31,6 +32,8 @@ class Assessment:
         Number of frames at hand.
     spacing_mm : float or None
         Distance between slices along their normal.
+    may_be_released : bool
+        A person may have it analysed as it is; never where patients or studies are mixed.
     """
 
     state: Literal["whole", "incomplete", "not-a-volume"]
@@ -38,10 +41,13 @@ class Assessment:
     provable: bool
     slices: int
     spacing_mm: float | None
+    may_be_released: bool = True
 
 
-def assess(headers: Sequence[ImageHeader]) -> Assessment:
+def assess(headers: Sequence[ImageHeader], *, any_frame_of_reference: bool = False) -> Assessment:
     """Say whether the images form a whole volume, what they lack, or why they are none.
+
+    Images of more than one patient, study or frame of reference are none (the last can be overlooked, as a person may).
 
     Positions are projected on the slice normal; the order in which images came or were numbered does not
     matter.
@@ -54,8 +60,11 @@ def assess(headers: Sequence[ImageHeader]) -> Assessment:
     ----------
     DICOM PS3.3 C.7.6.2.1.1
     """
-    fault = _no_volume(headers)
     slices = sum(len(header.positions) for header in headers)
+    mixed = mixture((header.study_uid, header.identity) for header in headers)
+    if mixed is not None and not (mixed.may_be_released and any_frame_of_reference):
+        return Assessment("not-a-volume", mixed.reason, False, slices, None, mixed.may_be_released)
+    fault = _no_volume(headers)
     if fault:
         return Assessment("not-a-volume", fault, False, slices, None)
     try:

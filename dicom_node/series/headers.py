@@ -1,9 +1,9 @@
-"""Headers of images, as completeness and routing need them: no pixels and no patient identification."""
+"""Headers of images, as completeness and routing need them: no pixels, and of the patient keyed digests alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pydicom.tag import BaseTag
 
 from dicom_node.errors import UnreadableError
 from dicom_node.series.functional_groups import frame_geometry, functional_group_tags
+from dicom_node.series.identity import PROCESS_KEY, Identity, identity_of
 from dicom_node.series.reading import (
     BAD_FILE_ERRORS,
     json_value,
@@ -91,6 +92,9 @@ class ImageHeader:
         ROUTING_KEYWORDS that are present: numbers as float, other values as str, several values as a list.
         Enhanced MR: values of the shared and per-frame functional groups under the keywords of the classic MR
         image; a list when frames differ.
+    identity : Identity or None
+        Patient and frame of reference, comparable with headers that were read with the same key; None in headers that were
+        kept by a version that did not look.
     """
 
     sop_class_uid: str
@@ -109,10 +113,13 @@ class ImageHeader:
     images_in_acquisition: int | None = None
     is_image: bool = True
     tags: dict[str, JSON] = field(default_factory=dict)
+    identity: Identity | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values that JSON keeps, not to be changed."""
-        return dict(vars(self))
+        values = dict(vars(self))
+        values["identity"] = None if self.identity is None else asdict(self.identity)
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> ImageHeader:
@@ -122,11 +129,20 @@ class ImageHeader:
         known["pixel_spacing"] = None if spacing is None else (spacing[0], spacing[1])
         for name in ("positions", "orientations"):
             known[name] = tuple(tuple(point) for point in known.get(name, ()))
+        if known.get("identity") is not None:
+            known["identity"] = Identity(**known["identity"])
         return cls(**known)
 
 
-def read_header(path: Path) -> ImageHeader:
+def read_header(path: Path, *, key: bytes = PROCESS_KEY) -> ImageHeader:
     """Read a file's header; pixels are not read, but that they are there is seen from the file's length.
+
+    Parameters
+    ----------
+    path : Path
+        A file of the DICOM File Format.
+    key : bytes
+        Of the digests in its identity: the node's own where headers are kept.
 
     Raises
     ------
@@ -135,7 +151,7 @@ def read_header(path: Path) -> ImageHeader:
     """
     ds, has_pixels = read_without_pixels(path)
     try:
-        return header_of(ds, has_pixels=has_pixels)
+        return header_of(ds, has_pixels=has_pixels, key=key)
     except UnreadableError as error:
         raise UnreadableError(f"{path.name}: {error}") from error
     except BAD_FILE_ERRORS as error:  # elements are only decoded where they are asked for
@@ -148,7 +164,7 @@ def read_header(path: Path) -> ImageHeader:
         raise UnreadableError(f"{path.name}: cut off within a sequence") from error
 
 
-def header_of(ds: Dataset, *, has_pixels: bool | None = None) -> ImageHeader:
+def header_of(ds: Dataset, *, has_pixels: bool | None = None, key: bytes = PROCESS_KEY) -> ImageHeader:
     """Return the header of a dataset.
 
     Parameters
@@ -157,6 +173,8 @@ def header_of(ds: Dataset, *, has_pixels: bool | None = None) -> ImageHeader:
         With or without its pixel data.
     has_pixels : bool, optional
         Whether the object has pixel data; by default seen from `ds` itself.
+    key : bytes
+        As for `read_header`.
 
     Raises
     ------
@@ -164,10 +182,10 @@ def header_of(ds: Dataset, *, has_pixels: bool | None = None) -> ImageHeader:
         One of SOPClassUID, SOPInstanceUID, SeriesInstanceUID and StudyInstanceUID is missing.
     """
     with tolerant():
-        return _header_of(ds, has_pixels)
+        return _header_of(ds, has_pixels, key)
 
 
-def _header_of(ds: Dataset, has_pixels: bool | None) -> ImageHeader:
+def _header_of(ds: Dataset, has_pixels: bool | None, key: bytes) -> ImageHeader:
     uids = [
         _uid(ds, keyword)
         for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
@@ -194,6 +212,7 @@ def _header_of(ds: Dataset, has_pixels: bool | None) -> ImageHeader:
         images_in_acquisition=_integer(ds, "ImagesInAcquisition"),
         is_image=bool(rows and columns and has_pixels),
         tags=_tags(ds),
+        identity=identity_of(ds, key),
     )
 
 

@@ -60,7 +60,8 @@ def load_series(paths: Sequence[Path], *, allow_gaps: bool = False) -> LoadedSer
     Parameters
     ----------
     allow_gaps : bool
-        Load a series with missing slices too, and tell where they are.
+        Load a series as it is, because a person or the configuration says so: with missing slices too, and tell where they
+        are; and with several frames of reference. Never one of several patients or studies.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def _load(paths: Sequence[Path], *, pixels: bool, allow_gaps: bool = False) -> L
         order = _best_order(headers)
         numbers = [(k, number) for k, old in enumerate(order) for number in _frame_numbers(headers[old])]
         return LoadedSeries(None, tuple(_stripped(datasets[old]) for old in order), tuple(numbers))
-    assessment = assess(headers)
+    assessment = assess(headers, any_frame_of_reference=allow_gaps)
     if assessment.state == "not-a-volume":
         raise GeometryError(assessment.reason)
     orientation, pixel_spacing = headers[0].orientations[0], headers[0].pixel_spacing

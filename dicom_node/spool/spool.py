@@ -8,10 +8,12 @@ our own random IDs, of counters and of digests of UIDs, never of anything that a
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 import re
 import shutil
+from functools import cached_property
 from pathlib import Path
 
 from dicom_node.errors import SpoolError
@@ -65,6 +67,21 @@ class Spool:
                 f"{self.root}: the data folder can't be used: {error.strerror}. "
                 "Choose another [node] data, or give this user the rights"
             ) from error
+
+    @cached_property
+    def identity_key(self) -> bytes:
+        """Key of the digests by which the node compares patients; from its own ID, which is random.
+
+        It outlasts the process, since headers are kept in the database; without an ID, in a folder that no node has used, it
+        is a constant.
+        """
+        try:
+            node_id = (self.root / "node-id").read_bytes().strip()
+        except FileNotFoundError:
+            node_id = b""
+        except OSError as error:
+            raise SpoolError(f"{self.root / 'node-id'}: can't be read: {error.strerror}") from error
+        return hashlib.sha256(b"identity of patients " + node_id).digest()
 
     def has_room(self) -> bool:
         """Tell whether the disk is below the high-water mark (space kept for root counts as used).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -199,3 +200,50 @@ def test_reports_lie_in_the_study_of_the_images(
     manifest, _ = analyse(series, nothing_found, context, out)
     study_uid = dcmread(series[0]).StudyInstanceUID
     assert {item.study_uid for item in manifest.objects} == {study_uid}
+
+
+def alter(path: Path, **elements: str) -> None:
+    ds = dcmread(path)
+    for keyword, value in elements.items():
+        setattr(ds, keyword, value)
+    ds.save_as(path)
+
+
+@pytest.mark.parametrize(
+    ("elements", "reason"),
+    [
+        ({"PatientID": "0815"}, "images of more than one patient in one series"),
+        ({"StudyInstanceUID": "1.2.826.0.1.3680043.8.498.99"}, "images of more than one study in one series"),
+    ],
+)
+def test_nothing_is_written_of_images_of_two_patients_or_studies(
+    series: list[Path], context: ResultContext, out: Path, elements: dict[str, str], reason: str
+) -> None:
+    alter(series[3], **elements)
+    manifest, _ = analyse(series, nothing_found, replace(context, note="released"), out)
+    assert (manifest.status, manifest.objects) == ("failed", ())
+    assert manifest.reason.startswith(reason)
+    assert list(out.glob("*.dcm")) == []
+
+
+def test_two_frames_of_reference_are_analysed_only_where_somebody_says_so(
+    series: list[Path], context: ResultContext, out: Path, tmp_path: Path
+) -> None:
+    alter(series[3], FrameOfReferenceUID="1.2.826.0.1.3680043.8.498.98")
+    manifest, _ = analyse(series, nothing_found, context, out)
+    assert (manifest.status, manifest.reason) == (
+        "unsuitable",
+        "images of more than one frame of reference in one series",
+    )
+    (again := tmp_path / "again").mkdir()
+    manifest, _ = analyse(series, nothing_found, replace(context, note="released by a person"), again)
+    assert manifest.status == "none"
+
+
+def test_another_scanner_within_a_series_is_a_warning(
+    series: list[Path], context: ResultContext, out: Path
+) -> None:
+    alter(series[3], Manufacturer="Another")
+    manifest, _ = analyse(series, nothing_found, context, out)
+    assert manifest.status == "none"
+    assert "The images of this series name more than one scanner." in manifest.warnings

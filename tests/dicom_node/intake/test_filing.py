@@ -334,7 +334,7 @@ def test_image_with_a_damaged_header_goes_to_the_quarantine(start_filer, receive
 def test_file_that_surprises_the_reader_is_set_aside_and_told(
     start_filer, receive, make_image, told, monkeypatch
 ):
-    def surprised(path):
+    def surprised(path, **_):
         raise ZeroDivisionError("SECRET^NAME")
 
     monkeypatch.setattr(received_file, "read_header", surprised)
@@ -364,13 +364,13 @@ def test_image_is_not_set_aside_because_too_many_files_are_open(
     monkeypatch.setattr(filing, "RETRY_S", 0.01)
     read, refusals = received_file.read_header, [OSError(24, "Too many open files"), None]
 
-    def refuse_once(path):
+    def refuse_once(path, **key):
         if error := refusals.pop(0):
             try:
                 raise error
             except OSError as cause:
                 raise received_file.UnreadableError(f"{path.name} can't be read") from cause
-        return read(path)
+        return read(path, **key)
 
     monkeypatch.setattr(received_file, "read_header", refuse_once)
     filer = start_filer()

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from result_factories import CONTEXT, REAL, SYNTHETIC, Case, findings_on, tool
 
 from dicom_node.errors import ResultError
+from dicom_node.results import build
 from dicom_node.results.build import build_results
 from dicom_node.series.volume import load_sources
 from pipelines.types import Criterion, Findings, Interval, Rule, Segment
@@ -206,3 +207,21 @@ def test_findings_on_a_series_are_those_of_the_brief(tmp_path: Path) -> None:
     series = Case.make(tmp_path).series
     assert series.volume is not None
     assert [round(item.volume_mm3, 1) for item in findings_on(series).lesions] == [349.9, 14.6]
+
+
+def test_object_of_another_patient_than_its_sources_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case.make(tmp_path / "whole")
+    (out := tmp_path / "out").mkdir()
+    make = build.build_text_report
+
+    def mistaken(*arguments: object) -> Dataset:
+        report = make(*arguments)  # type: ignore[arg-type]
+        report.PatientID = "0815"
+        return report
+
+    monkeypatch.setattr(build, "build_text_report", mistaken)
+    with pytest.raises(ResultError, match="more than one patient"):
+        build_results(case.findings, case.series, CONTEXT, out)
+    assert "text-sr.dcm" not in {path.name for path in out.iterdir()}

@@ -196,8 +196,12 @@ def test_series_that_lacks_only_its_end_is_loaded(tmp_path: Path) -> None:
 
 
 def test_series_of_two_orientations_is_refused(tmp_path: Path) -> None:
-    paths = mr_series(tmp_path / "a", shape=SHAPE) + mr_series(
-        tmp_path / "b", shape=SHAPE, orientation="coronal", seed=2
+    same = {
+        "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.1",
+        "FrameOfReferenceUID": "1.2.826.0.1.3680043.8.498.2",
+    }
+    paths = mr_series(tmp_path / "a", shape=SHAPE, **same) + mr_series(
+        tmp_path / "b", shape=SHAPE, orientation="coronal", seed=2, **same
     )
     with pytest.raises(GeometryError, match="different orientations"):
         load_series(paths)
