@@ -123,7 +123,7 @@ class InsideNode:
         }
         self.settings = load_settings(None, settings)
         outbox = partial(
-            Outbox, pace=BACKOFF, timeouts=timeouts, clock=lambda: time.time() + self.clock_shift_s
+            Outbox, backoff=BACKOFF, timeouts=timeouts, clock=lambda: time.time() + self.clock_shift_s
         )
         monkeypatch.setattr("dicom_node.node.node.Outbox", outbox)
         monkeypatch.setattr("dicom_node.node.node.Dispatcher", lambda url, node_id: self.queues)
