@@ -114,7 +114,7 @@ def make_app(broker_url: str, place: Workplace, time_limit_s: float, queues: Seq
         worker_concurrency=1,
         worker_pool="prefork",
         worker_proc_alive_timeout=CHILD_START_S,
-        worker_enable_remote_control=True,
+        worker_enable_remote_control=True,  # by it a worker at work also hears at once of a lost broker
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,

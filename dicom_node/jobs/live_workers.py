@@ -64,7 +64,7 @@ class LiveWorker:
         return version_conflict(self.name, self.program, self.reads)
 
     def __str__(self) -> str:
-        return f"{self.name}, version {self.program}, on {self.device}, for {', '.join(self.queues)}"
+        return f"{self.name}, version {self.program}, device {self.device}, for {', '.join(self.queues)}"
 
 
 @cache

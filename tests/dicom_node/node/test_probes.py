@@ -102,7 +102,7 @@ class Broker:
         (
             [LiveWorker("gpu1:7", "0.2.0", 1, ("fatsat", "flair"), "cuda:0")],
             True,
-            "gpu1:7, version 0.2.0, on cuda:0, for fatsat, flair",
+            "gpu1:7, version 0.2.0, device cuda:0, for fatsat, flair",
         ),
         ([], True, "none answers: jobs wait for one (those of 0.1.0 work, and never answer)"),
         (None, False, "not known while the broker does not answer"),

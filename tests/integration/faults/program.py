@@ -1,7 +1,8 @@
 """``dicom-node`` with the pipeline of fake.py and with short waits; run by site.py.
 
 Environment: ``FAULTS_ORDERS``, the folder of orders; ``FAULTS_LEASE_S``; ``FAULTS_VISIBILITY_S``, after which the
-broker gives a task to another worker although the first has not done with it.
+broker gives a task to another worker although the first has not done with it; ``FAULTS_WITHOUT_CONTROL``: workers
+answer no remote control.
 """
 
 from __future__ import annotations
@@ -64,6 +65,18 @@ def redeliver_after(seconds: float) -> None:
     kombu_redis.Transport.register_with_event_loop = register_and_look
 
 
+def without_remote_control() -> None:
+    """Let workers have no connection that would tell them at once that the broker is lost."""
+    make_app = worker.app.make_app
+
+    def make(*arguments: Any) -> Any:
+        app = make_app(*arguments)
+        app.conf.worker_enable_remote_control = False
+        return app
+
+    worker.app.make_app = make
+
+
 def main() -> None:
     """Run the command line."""
     fake = FakeRegistry(ORDERS)
@@ -82,6 +95,8 @@ def main() -> None:
     worker.app.run_worker = partial(worker.app.run_worker, heartbeat_s=HEARTBEAT_S)
     if seconds := os.environ.get("FAULTS_VISIBILITY_S"):
         redeliver_after(float(seconds))
+    if os.environ.get("FAULTS_WITHOUT_CONTROL"):
+        without_remote_control()
     dicom_node.cli.main()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sqlite3
@@ -118,24 +119,35 @@ def own_site(tmp_path: Path) -> Iterator[Site]:
     site.close()
 
 
-def test_broker_lost_when_a_worker_acknowledges(own_site: Site, make_series: Make) -> None:
-    """Celery comes back deaf from it: the worker notices and is started anew."""
-    site = own_site
-    site.orders.close_gate()
-    site.send(make_series(seed="acknowledged in vain"))
-    wait_until(lambda: len(site.orders.at_gate()) == 1, 20, "a job is at work")
-    node, log = site.running("node"), site.data / "worker.log"
-    assert node is not None
-    node.suspend()  # or it would replace the broker at once
-    try:
-        assert site.kill_one("valkey")
-        site.orders.open_gate()
-        wait_until(lambda: "Couldn't ack" in log.read_text(), 30, "the worker can't acknowledge")
-    finally:
-        node.resume()
-    site.send(make_series(seed="after it"))
-    site.settled()
-    assert_all_well(site)
+@pytest.mark.parametrize("hears", [True, False], ids=["heard at once", "at the acknowledgement"])
+def test_broker_lost_while_a_worker_works(tmp_path: Path, make_series: Make, hears: bool) -> None:
+    """Celery comes back deaf where it hears of the loss when it acknowledges: it notices, and is started anew."""
+    with contextlib.closing(Site(tmp_path / "s")) as site:
+        if not hears:
+            site.environment["FAULTS_WITHOUT_CONTROL"] = "1"
+        site.start()
+        site.orders.close_gate()
+        site.send(make_series(seed="acknowledged in vain"))
+        wait_until(lambda: len(site.orders.at_gate()) == 1, 20, "a job is at work")
+        node, log = site.running("node"), site.data / "worker.log"
+        assert node is not None
+        node.suspend()  # or it would replace the broker at once
+        try:
+            assert site.kill_one("valkey")
+            if hears:
+                wait_until(
+                    lambda: "Connection to broker lost" in log.read_text(), 30, "the worker hears of it"
+                )
+            site.orders.open_gate()
+            if not hears:
+                wait_until(lambda: "Couldn't ack" in log.read_text(), 30, "the worker can't acknowledge")
+        finally:
+            node.resume()
+        site.send(make_series(seed="after it"))
+        site.settled()
+        assert_all_well(site)
+        restarts = [record for record in site.events("warning") if record["name"] == "worker"]
+        assert bool(restarts) is not hears
 
 
 def test_worker_at_work_is_left_alone_by_jobs_that_wait(own_site: Site, make_series: Make) -> None:
