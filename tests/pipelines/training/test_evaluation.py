@@ -247,6 +247,7 @@ def test_targets_of_the_two_patients() -> None:
     assert targets[2].margin == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 def test_comparison_trains_each_fold_without_its_patients(cases: Path, pool: Path, tmp_path: Path) -> None:
     phase = Phase("crops", 32, 1, 2, 5.0, 5e-3, joint=False, schedule="constant", epoch=2)
     lines: list[str] = []
