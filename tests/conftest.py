@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
+SLOW_MARKS = {"slow", "integration", "long"}
+UNMARKED_S = 10.0
+"""What takes more than a second on an idle core is marked; a busy or slow machine, and the first import of torch, take more."""
 
 # Not by sys.path: this folder holds a "dicom_node" of its own, which would hide the package.
 for _name in ("factories", "rig"):
@@ -29,6 +34,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "long" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="only in the long mode: bash deploy/test.sh --long"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that computes for long without a mark that says so: the fast checks stay fast."""
+    before = sum(os.times()[:4])
+    yield
+    seconds = (
+        sum(os.times()[:4]) - before
+    )  # of this process and of those that it waited for, however busy the machine is
+    if seconds > UNMARKED_S and not SLOW_MARKS.intersection(mark.name for mark in item.iter_markers()):
+        pytest.fail(f"it took {seconds:.1f} s of CPU time: mark it slow, or make it shorter")
 
 
 @pytest.fixture(scope="session")

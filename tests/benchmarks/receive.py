@@ -30,6 +30,9 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).parents[2]
+sys.path[0] = str(ROOT)  # beside this file's folder lies a folder "dicom_node" of tests
+from tests.programs import find_program  # noqa: E402
+
 NODELAY = {**os.environ, "TCP_NODELAY": "1"}
 PDU = 131072
 KINDS = {"2D, 320 x 320": (320, 320), "3D, 256 x 254": (256, 254)}
@@ -111,6 +114,14 @@ sys.stdin.read()
 """
 
 
+def installed(name: str) -> str:
+    """Return the path of a program of DCMTK or of Orthanc, or end in one line."""
+    found = find_program(name)
+    if found is None:
+        sys.exit(f"{name} is not installed: apt-get install dcmtk orthanc")
+    return found
+
+
 def make_images(folder: Path, count: int, shape: tuple[int, int]) -> int:
     """Write a series of MR images, 16 bits a pixel, and return the size of one in bytes."""
     folder.mkdir(parents=True)
@@ -162,7 +173,7 @@ def python_receiver(script: str, folder: Path) -> Iterator[tuple[int, int]]:
 def wait_for_echo(port: int) -> None:
     """Wait until a receiver answers."""
     deadline = time.monotonic() + 20
-    echo = ["echoscu", "-aec", "NODE", "127.0.0.1", str(port)]
+    echo = [installed("echoscu"), "-aec", "NODE", "127.0.0.1", str(port)]
     while subprocess.run(echo, capture_output=True, check=False).returncode:
         assert time.monotonic() < deadline, "a receiver did not start"
         time.sleep(0.1)
@@ -193,7 +204,7 @@ def storescp(_: str, folder: Path) -> Iterator[tuple[int, int]]:
     """Run DCMTK's storescp, which writes what it receives as it is, a process for each association."""
     folder.mkdir()
     port = free_port()
-    command = ["storescp", "--fork", "+B", "-pdu", str(PDU), "-od", str(folder), str(port)]
+    command = [installed("storescp"), "--fork", "+B", "-pdu", str(PDU), "-od", str(folder), str(port)]
     with dcmtk_receiver(command, port) as running:
         yield running
 
@@ -214,7 +225,7 @@ def orthanc(_: str, folder: Path) -> Iterator[tuple[int, int]]:
     }
     config = folder / "orthanc.json"
     config.write_text(json.dumps(settings))
-    with dcmtk_receiver(["Orthanc", str(config)], port) as running:
+    with dcmtk_receiver([installed("Orthanc"), str(config)], port) as running:
         yield running
 
 
@@ -232,7 +243,7 @@ RECEIVERS: dict[str, tuple[Receiver, str]] = {
 
 def send(port: int, shares: list[Path]) -> float:
     """Send each share over an association of its own, all at once; return the seconds that it took."""
-    command = ["storescu", "-R", "-aec", "NODE", "-pdu", str(PDU), "+sd", "127.0.0.1", str(port)]
+    command = [installed("storescu"), "-R", "-aec", "NODE", "-pdu", str(PDU), "+sd", "127.0.0.1", str(port)]
     start = time.perf_counter()
     senders = [subprocess.Popen([*command, str(share)], env=NODELAY) for share in shares]
     assert [sender.wait() for sender in senders] == [0] * len(shares)

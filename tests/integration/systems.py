@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.c_echo import echo
 from dicom_node.errors import DeliveryError
+from tests.programs import find_program
 
 DICOMWEB_PLUGINS = (
     Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so"),
@@ -36,8 +35,10 @@ def free_port() -> int:
 
 def program(name: str) -> str:
     """Path of a Debian program; missing ones fail in CI and skip elsewhere."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    found = find_program(name)
     if found is None:
+        import pytest  # the benchmarks run without it
+
         if os.environ.get("CI"):
             pytest.fail(f"{name} is not installed (apt-get install orthanc orthanc-dicomweb dcmtk)")
         pytest.skip(f"{name} is not installed")

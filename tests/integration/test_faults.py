@@ -14,13 +14,18 @@ from dicom_node.demo.archive import Archive
 from dicom_node.series.writer import write_series
 from pipelines.phantoms.flair import flair_phantom
 from tests.integration.systems import RunningNode, wait_until
+from tests.kept import kept
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
+QUICK = "[flair]\nmembers = 1\nflips = false"
+"""One prediction in place of four: what is tested is what comes of it after a death."""
+
+
 @pytest.fixture
 def study(tmp_path: Path) -> list[Path]:
-    volume = flair_phantom(seed=3).volume
+    volume = kept(flair_phantom, seed=3).volume
     return write_series(volume, tmp_path / "source", patient={}, study={}, attributes=volume.attributes)
 
 
@@ -42,7 +47,7 @@ def assert_came_back_once(archive: Archive) -> None:
 
 
 def test_worker_killed_in_the_middle_of_a_job(archive: Archive, study: list[Path], tmp_path: Path) -> None:
-    node = RunningNode(tmp_path / "node", archive.port)
+    node = RunningNode(tmp_path / "node", archive.port, extra=QUICK)
     node.start()
     try:
         send(node, study)
@@ -60,7 +65,7 @@ def test_worker_killed_in_the_middle_of_a_job(archive: Archive, study: list[Path
 def test_node_killed_after_the_store_and_broker_killed_in_the_middle(
     archive: Archive, study: list[Path], tmp_path: Path
 ) -> None:
-    node = RunningNode(tmp_path / "node", archive.port)
+    node = RunningNode(tmp_path / "node", archive.port, extra=QUICK)
     node.start("serve")
     try:
         send(node, study)
@@ -79,7 +84,7 @@ def test_node_killed_after_the_store_and_broker_killed_in_the_middle(
 
 
 def test_worker_of_a_killed_node_ends(archive: Archive, tmp_path: Path) -> None:
-    node = RunningNode(tmp_path / "node", archive.port)
+    node = RunningNode(tmp_path / "node", archive.port, extra=QUICK)
     node.start()
     try:
         wait_until(lambda: len(node.processes("worker")) > 1, 60, "the worker has its child")

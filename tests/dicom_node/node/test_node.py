@@ -177,6 +177,7 @@ def test_persons_points_stay_with_the_series_when_a_late_image_comes(orbit_rig: 
     assert (len(job.images), job.settings["points"]) == (20, POINTS["points"])
 
 
+@pytest.mark.slow
 def test_points_for_a_pipeline_that_takes_none_are_refused(rig: Rig, tmp_path: Path) -> None:
     rig.send(mr_series(tmp_path / "a", **FLAIR))
     with pytest.raises(NodeError, match="is of flair, which takes no points"):
@@ -226,6 +227,7 @@ def test_hold_and_release_a_job(rig: Rig, tmp_path: Path) -> None:
         ask(rig.data, "hold", "ffffffff")
 
 
+@pytest.mark.slow
 def test_restart_goes_on_where_it_was(rig: Rig, tmp_path: Path) -> None:
     files = mr_series(tmp_path / "a", **FLAIR)
     rig.send(files[:5] + files[6:])
@@ -237,6 +239,7 @@ def test_restart_goes_on_where_it_was(rig: Rig, tmp_path: Path) -> None:
     assert len(rig.node.store.images(rig.node.store.series_in(SeriesState.ROUTED)[0].series_uid)) == 12
 
 
+@pytest.mark.slow
 def test_damaged_database_is_made_again_from_the_spool(rig: Rig, tmp_path: Path) -> None:
     rig.send(mr_series(tmp_path / "a", **FLAIR))
     rig.wait_for("queued")
@@ -250,6 +253,7 @@ def test_damaged_database_is_made_again_from_the_spool(rig: Rig, tmp_path: Path)
     assert [job.id for job in rig.node.store.jobs_in(JobState.QUEUED)] == [job_id]
 
 
+@pytest.mark.slow
 def test_receipts_that_cannot_be_read_stop_no_start(tmp_path: Path) -> None:
     pacs = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1}
     rig = Rig(tmp_path, destination=[pacs])
@@ -319,6 +323,7 @@ def test_patient_stands_in_no_log(rig: Rig, tmp_path: Path) -> None:
         assert "grepme" not in (rig.data / name).read_text().lower()
 
 
+@pytest.mark.slow
 def test_file_that_is_no_image_is_set_aside(rig: Rig) -> None:
     broken = rig.data / "inbox" / "0123456789ab-000001.dcm"
     rig.node.stop()

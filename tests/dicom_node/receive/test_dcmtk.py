@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
+
+from tests.integration.systems import program
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
 def storescu():
-    # pynetdicom installs a script of that name, which comes first in an activated environment.
-    found = (shutil.which("storescu", path=folder) for folder in os.get_exec_path())
-    program = next((path for path in found if path and not Path(path).read_bytes().startswith(b"#!")), None)
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("DCMTK's storescu is not installed")
-        pytest.skip("DCMTK's storescu is not installed")
+    found = program("storescu")
 
     def send(port, *arguments):
         command = [
-            program,
+            found,
             "-aet",
             "DCMTK",
             "-aec",

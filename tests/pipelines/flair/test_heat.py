@@ -16,6 +16,7 @@ from pipelines.flair.joint.network import JointConfig, JointNetwork
 from pipelines.flair.preprocess import Brain, Cube, to_native
 from pipelines.training.flair.losses import classification_loss, cross_task_loss, segmentation_loss
 from pipelines.types import FloatArray, ModelCard
+from tests.kept import kept
 
 EDGE = 32
 TINY = JointConfig(
@@ -53,7 +54,7 @@ def trained() -> JointNetwork:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        return _train()
+        return kept(_train)
     finally:
         torch.set_num_threads(threads)
 

@@ -28,6 +28,7 @@ from pipelines.flair.volume_calibration import VolumeCalibration
 from pipelines.phantoms.flair import AXIAL_2D, Acquisition, flair_phantom
 from pipelines.stages import Verdict
 from pipelines.types import Findings, FloatArray, Measurement, ModelCard, Volume
+from tests.kept import kept
 
 CARD = ModelCard("joint", "1", "ab12", "2.25.1", "synthetic", "Lesions on FLAIR")
 FLAIR = {"InversionTime": 2500.0, "EchoTime": 90.0}
@@ -182,6 +183,7 @@ def test_hypotheses_and_heatmap_are_those_of_the_network(volume: Volume) -> None
     assert findings.warnings == ("joint was trained on synthetic data; no clinical accuracy known",)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_is_brain")
 def test_all_three_models_give_mask_two_opinions_and_three_maps(volume: Volume) -> None:
     joint = JointReader(Spot(), CARD, Calibration(2.0, True))  # type: ignore[arg-type]
@@ -215,6 +217,7 @@ def test_all_three_models_give_mask_two_opinions_and_three_maps(volume: Volume) 
     assert all(lesion.probability_interval is not None for lesion in findings.lesions)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_is_brain")
 def test_volume_has_the_fitted_interval_where_it_is_asked_as_it_was_fitted(volume: Volume) -> None:
     fitted = VolumeCalibration(
@@ -244,6 +247,7 @@ def test_volume_has_the_fitted_interval_where_it_is_asked_as_it_was_fitted(volum
         assert other.interval.basis == "over 3 predictions"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_is_brain")
 def test_pattern_is_read_from_the_mask_beside_the_other_two(volume: Volume) -> None:
     joint = JointReader(Spot(), CARD, Calibration(2.0, True))  # type: ignore[arg-type]
@@ -268,6 +272,7 @@ def test_pattern_is_read_from_the_mask_beside_the_other_two(volume: Volume) -> N
     assert [m.name for m in findings.heatmaps] == ["localisation map", "Grad-CAM", "slice map"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_is_brain")
 def test_too_few_lesions_have_no_differential_and_say_why(volume: Volume) -> None:
     network, second = Spot(), SecondOpinion()
@@ -281,6 +286,7 @@ def test_too_few_lesions_have_no_differential_and_say_why(volume: Volume) -> Non
     assert [card.name for card in findings.models] == ["nnunet", "nnunet-2", "joint"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_is_brain")
 def test_one_member_is_asked_for_and_named_alone(volume: Volume) -> None:
     ensemble = Ensemble(lesions=1)
@@ -378,7 +384,9 @@ def test_missing_weights_are_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_phantom_goes_the_whole_way_through_the_published_network() -> None:
-    phantom = flair_phantom(3, Acquisition((40, 96, 96), (4.0, 2.4, 2.4), "axial", dict(AXIAL_2D.attributes)))
+    phantom = kept(
+        flair_phantom, 3, Acquisition((40, 96, 96), (4.0, 2.4, 2.4), "axial", dict(AXIAL_2D.attributes))
+    )
     torch.manual_seed(1)
     findings, stages = analyse(JointNetwork(), phantom.volume)
     assert stages[:4] == ["mask", "N4", "MNI", "lesions"]

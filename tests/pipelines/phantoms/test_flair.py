@@ -20,6 +20,7 @@ def volume_ml(phantom: FlairPhantom, mask: np.ndarray) -> float:
     return float(np.count_nonzero(mask) * phantom.volume.voxel_volume_mm3 / 1000.0)
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_phantom_and_another_seed_another(phantom: FlairPhantom) -> None:
     again = flair_phantom(11, COARSE)
     np.testing.assert_array_equal(again.volume.array, phantom.volume.array)
@@ -27,12 +28,14 @@ def test_same_seed_gives_the_same_phantom_and_another_seed_another(phantom: Flai
     assert not np.array_equal(flair_phantom(12, COARSE).volume.array, phantom.volume.array)
 
 
+@pytest.mark.slow
 def test_lesions_have_about_the_volume_asked_for_and_lie_in_the_brain(phantom: FlairPhantom) -> None:
     assert 8.0 < volume_ml(phantom, phantom.lesions) < 14.0
     assert not (phantom.lesions & ~phantom.brain).any()
     assert 1100.0 < volume_ml(phantom, phantom.brain) < 1800.0
 
 
+@pytest.mark.slow
 def test_lesions_are_brighter_than_the_brain_and_fluid_is_dark(phantom: FlairPhantom) -> None:
     array = phantom.volume.array
     tissue = np.median(array[phantom.brain & ~phantom.lesions])
@@ -40,10 +43,12 @@ def test_lesions_are_brighter_than_the_brain_and_fluid_is_dark(phantom: FlairPha
     assert np.percentile(array[phantom.brain], 1) / tissue < 0.5
 
 
+@pytest.mark.slow
 def test_healthy_phantom_has_no_lesion() -> None:
     assert not flair_phantom(11, COARSE, NO_LESIONS).lesions.any()
 
 
+@pytest.mark.slow
 def test_lesion_load_is_a_choice() -> None:
     few = flair_phantom(4, COARSE, LesionLoad(count=6, volume_ml=3.0))
     assert 1.5 < volume_ml(few, few.lesions) < 4.0
@@ -51,6 +56,7 @@ def test_lesion_load_is_a_choice() -> None:
         LesionLoad(count=-1)
 
 
+@pytest.mark.slow
 def test_pixels_are_whole_numbers_that_a_scanner_could_store(phantom: FlairPhantom) -> None:
     array = phantom.volume.array
     assert array.dtype == np.float32
@@ -59,6 +65,7 @@ def test_pixels_are_whole_numbers_that_a_scanner_could_store(phantom: FlairPhant
     assert array.max() < 4096.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("acquisition", [AXIAL_2D, SAGITTAL_3D])
 def test_attributes_are_those_of_a_flair_of_that_geometry(acquisition: Acquisition) -> None:
     attributes = acquisition.attributes
@@ -67,6 +74,7 @@ def test_attributes_are_those_of_a_flair_of_that_geometry(acquisition: Acquisiti
     assert np.linalg.det(acquisition.axes) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_truth_follows_the_pose(phantom: FlairPhantom) -> None:
     # the template's brain is centred at (0, 18, 10) in LPS, to a few mm
     expected = phantom.mni_to_patient @ [0.0, 19.0, 10.0, 1.0]

@@ -12,6 +12,7 @@ from pipelines.errors import DataSetError
 from pipelines.phantoms.flair import flair_phantom
 from pipelines.training.data_sets.cases import load_case, read_index
 from pipelines.training.data_sets.extraction import import_nifti
+from tests.kept import kept
 
 
 def index(folder: Path, text: str) -> Path:
@@ -24,8 +25,9 @@ def written(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     nib.save(nib.Nifti1Image(np.ascontiguousarray(array.transpose(2, 1, 0)), affine), path)
 
 
+@pytest.mark.slow
 def test_raw_scan_becomes_a_case(tmp_path: Path) -> None:
-    phantom = flair_phantom(3)
+    phantom = kept(flair_phantom, seed=3)
     raw = tmp_path / "raw"
     raw.mkdir()
     ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ phantom.volume.affine

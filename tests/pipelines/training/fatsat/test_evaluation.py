@@ -52,6 +52,7 @@ def weights(tmp_path, made):
     return tmp_path / "weights"
 
 
+@pytest.mark.slow
 def test_evaluation_states_junctions_contrasts_members_and_targets(tmp_path, weights, made):
     made(12, 12).save(weights / "phantoms" / "series00000.npz")
     found = evaluate(
@@ -90,6 +91,7 @@ def test_evaluation_states_junctions_contrasts_members_and_targets(tmp_path, wei
     assert (tmp_path / "out" / "contrast.png").exists()
 
 
+@pytest.mark.slow
 def test_baselines_need_the_eyes_of_a_training(tmp_path, weights):
     lines = []
     found = evaluate(
@@ -118,6 +120,7 @@ def test_junction_that_is_not_found_counts_as_far_away():
         junction_figures(np.array([math.inf], np.float32))
 
 
+@pytest.mark.slow
 def test_comparison_prints_table_two_with_ours_beside_and_does_nothing_twice(tmp_path, monkeypatch):
     asked = {"repeats": 1, "members": 1, "series": 8, "test_series": 8, "epochs": 1, "device": "cpu"}
     lines = []
@@ -139,6 +142,7 @@ def test_comparison_prints_table_two_with_ours_beside_and_does_nothing_twice(tmp
     assert len(lines) == len(METHODS) + 2
 
 
+@pytest.mark.slow
 def test_comparison_takes_given_weights_for_the_unseen_scanner(tmp_path, weights, monkeypatch):
     monkeypatch.setattr(comparison, "train_members", None)
     asked = {"repeats": 1, "members": 1, "series": 8, "test_series": 8, "epochs": 1, "device": "cpu"}
@@ -183,6 +187,7 @@ def invoke(*arguments):
     return CliRunner().invoke(models, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_commands_train_evaluate_and_compare(tmp_path):
     out = tmp_path / "out"
     said = invoke(

@@ -17,6 +17,7 @@ def test_recipe_is_the_papers():
     assert (networks.RATE, networks.BATCH, networks.EPOCHS, networks.PATIENCE) == (3e-4, 16, 200, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fast")
 def test_member_learns_what_can_be_learnt(made):
     told = []

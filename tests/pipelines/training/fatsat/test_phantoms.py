@@ -33,6 +33,7 @@ def one():
     return plan, *phantoms.draw(plan, 0)
 
 
+@pytest.mark.slow
 def test_phantoms_become_crops_around_displaced_junctions(one, monkeypatch):
     plan, phantom, patient = one
     monkeypatch.setattr(phantoms, "draw", lambda plan, number: (phantom, patient))
@@ -46,6 +47,7 @@ def test_phantoms_become_crops_around_displaced_junctions(one, monkeypatch):
     assert np.array_equal(again.crops["published"], eyes.crops["published"])
 
 
+@pytest.mark.slow
 def test_eye_that_the_finder_misses_counts_as_far_away(one, monkeypatch):
     _, phantom, _ = one
 
@@ -83,6 +85,7 @@ def test_phantoms_are_kept_and_not_mistaken_for_others(tmp_path, made, monkeypat
         phantom_eyes(replace(plan, seed=1), tmp_path)
 
 
+@pytest.mark.slow
 def test_phantom_cases_are_a_data_set(tmp_path, one, monkeypatch):
     _, phantom, _ = one
     monkeypatch.setattr(phantoms, "draw", lambda plan, number: (phantom, "geometry7"))

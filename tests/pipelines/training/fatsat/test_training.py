@@ -61,6 +61,7 @@ def test_card_says_that_no_patient_was_seen(tmp_path):
     assert Ensemble(folder=card.parent, crop="along-nerve").card.digest in text
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_weights(tmp_path, monkeypatch):
     first = Ensemble(folder=run(tmp_path / "first").parent)
     monkeypatch.setattr(networks, "RATE", 0.0)
@@ -118,6 +119,7 @@ def test_resuming_with_other_labels_is_refused(tmp_path, monkeypatch, made):
         run(tmp_path / "out", members=2, resume=True)
 
 
+@pytest.mark.slow
 def test_members_differ_in_their_sub_samples(tmp_path):
     run(tmp_path / "out", epochs=1)
     states = [

@@ -29,6 +29,7 @@ from pipelines.training.phase import Phase
 from pipelines.training.synthetic.anatomy import from_template
 from pipelines.training.synthetic.generator import Generator
 from pipelines.training.synthetic.priors import KINDS, PRIORS
+from tests.kept import kept
 
 CROPS = Phase("crops", 32, 2, 24, 5.0, 5e-3, joint=False, schedule="constant", epoch=8)
 
@@ -76,8 +77,9 @@ def test_kinds_come_back_and_move_with_the_lesions(kinds_pool: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_generated_lesion_has_the_kind_that_was_drawn(tmp_path: Path) -> None:
-    generator = Generator([from_template()])
+    generator = Generator([kept(from_template)])
     case = generator.case(np.random.default_rng(5), "MS")
     assert case.kinds is not None
     assert np.array_equal(case.kinds > 0, case.lesions)
@@ -97,6 +99,7 @@ def test_lesions_of_a_real_pattern_have_no_known_kind() -> None:
     assert not kinds_in(replace(sample, lesions=~sample.lesions)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["joint", "joint:no-guidance"])
 def test_joint_network_learns_kinds_beside_the_mask_and_leaves_them_out_of_the_weights(
     name: str, kinds_pool: Path, tmp_path: Path
@@ -194,6 +197,7 @@ def test_last_layer_is_left_alone_where_few_cases_have_a_class(kinds_pool: Path)
     assert "too few" in lines[0]
 
 
+@pytest.mark.slow
 def test_last_layer_is_fitted_to_the_class_and_the_phase_goes_on_with_it(
     kinds_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

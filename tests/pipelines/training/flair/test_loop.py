@@ -26,6 +26,7 @@ def trainer(name: str, folder: Path, phases: Sequence[Phase], lines: list[str] |
     return Trainer(make_task(name, small=True), phases, folder, seed=1, device="cpu", report=said.append)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "phase", "part"),
     [
@@ -53,15 +54,23 @@ def test_classification_network_learns_from_pooled_volumes(large_pool: Path, tmp
     assert losses[-1] < 0.9 * losses[0]
 
 
-@pytest.mark.parametrize("name", ["five-slices", "densenet121", "senet50", "squeezenet"])
+# Slices are moved from step to step, which takes longer to learn from.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "cases", "steps"),
+    [
+        ("five-slices", "kinds_pool", 32),
+        ("densenet121", "large_pool", 8),
+        ("senet50", "kinds_pool", 8),
+        ("squeezenet", "kinds_pool", 16),
+    ],
+)
 def test_cells_with_lesions_are_learnt_beside_the_class_and_left_out_of_the_weights(
-    name: str, large_pool: Path, tmp_path: Path
+    name: str, cases: str, steps: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     before = set(make_task(name, small=True).network.state_dict())
-    # Slices are moved from step to step, which takes longer to learn from.
-    steps = 80 if name == "five-slices" else 24
     training = trainer(name, tmp_path / "out", [replace(STEADY, rate=3e-3, steps=steps)])
-    training.run(large_pool, every=4)
+    training.run(request.getfixturevalue(cases), every=4)
     cells = [entry["cells"] for entry in training.state.history]
     assert cells[-1] < 0.9 * cells[0]
     assert set(training.best.state_dict()) == before
@@ -96,6 +105,7 @@ def test_checkpoint_of_another_version_is_refused_in_one_line(tmp_path: Path) ->
         trainer("squeezenet", tmp_path / "out", [STEADY]).resume()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nnunet", "squeezenet"])
 def test_interrupted_training_ends_as_an_uninterrupted_one(name: str, pool: Path, tmp_path: Path) -> None:
     first = replace(CROPS if name == "nnunet" else STEADY, steps=6, epoch=2, minutes=float("inf"))

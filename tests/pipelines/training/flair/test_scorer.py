@@ -241,6 +241,7 @@ def test_card_says_that_classes_are_synthetic_where_only_the_masks_are_real(
     assert card("w", tmp_path).classes_trained_on == said
 
 
+@pytest.mark.slow
 def test_comparison_trains_each_fold_without_its_patients(cases: Path, pool: Path, tmp_path: Path) -> None:
     phase = Phase("crops", 32, 1, 2, 5.0, 5e-3, joint=False, schedule="constant", epoch=2)
     lines: list[str] = []

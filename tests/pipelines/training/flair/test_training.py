@@ -149,6 +149,7 @@ def test_empty_pool_is_refused(tmp_path: Path) -> None:
         short("nnunet", tmp_path / "pool", tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_phantom_cases_need_no_data_and_are_a_data_set(tmp_path: Path) -> None:
     lines: list[str] = []
     written = phantom_cases(tmp_path / "cases", 2, seed=3, progress=lines.append)

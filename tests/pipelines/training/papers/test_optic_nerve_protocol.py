@@ -49,6 +49,7 @@ def test_mean_of_repeats():
     assert found["SD of balanced accuracy"] == 0.25
 
 
+@pytest.mark.slow
 def test_curve_over_members_rises_with_members_that_err_by_chance():
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 2

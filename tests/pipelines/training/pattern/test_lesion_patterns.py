@@ -32,6 +32,7 @@ def head() -> Anatomy:
     return load_anatomies(None)[0]
 
 
+@pytest.mark.slow
 def test_large_lesions_are_found_and_specks_missed(head: Anatomy) -> None:
     large, specks = (np.zeros(head.labels.shape, bool) for _ in range(2))
     large[80:90, 60:70, 60:70] = True  # 1.7 mL
@@ -44,6 +45,7 @@ def test_large_lesions_are_found_and_specks_missed(head: Anatomy) -> None:
     assert not np.array_equal(found[0], found[1])
 
 
+@pytest.mark.slow
 def test_pattern_is_the_same_for_the_same_number() -> None:
     one, other = pattern(None, 3, 1), pattern(None, 3, 1)
     assert one.shape == (VIEWS, len(NAMES))
@@ -74,6 +76,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pattern_training, "drawn", made_up)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_training_learns_and_leaves_a_results_folder(tmp_path: Path) -> None:
     steps: list[int] = []
@@ -146,31 +149,39 @@ def recalibrated(data: Path, weights: Path) -> dict[str, float]:
     return recalibrate("lesion-pattern", scorer, data, read=INPUT, weights=weights, report=str)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_cases_are_scored_behind_the_masks_networks_and_calibrated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipelines.training.pattern.scorer.MaskModel", Masks)
-    phantom_cases(tmp_path / "data", 8, seed=2)
+    monkeypatch.setattr("pipelines.training.scoring.recalibration.MIN_CALIBRATION_CASES", 2)
+    data = tmp_path / "data"
+    phantom_cases(data, 5, seed=2)
+    # of MS and of NMOSD in turn; one of them has no class
+    lines = (
+        (data / "index.csv").read_text().replace("4_lesions.nii.gz,MS", "4_lesions.nii.gz,none").splitlines()
+    )
+    (data / "index.csv").write_text("\n".join(lines[:2]))
     train_pattern(None, tmp_path / "run", patterns=60, progress=str)
     scorer = PatternScorer(tmp_path / "run")
-    result = scorer.score(read_index(tmp_path / "data")[0])
+    result = scorer.score(read_index(data)[0])
     assert (result.label, result.origin, result.scores) == ("MS", "synthetic", None)
     assert result.nmosd is not None
     assert 0 < result.nmosd < 1
-    with pytest.raises(DataSetError, match="has 3 cases of a class that lesion-pattern tells"):
-        recalibrated(tmp_path / "data", tmp_path / "run")
-    phantom_cases(tmp_path / "more", 10, seed=2)
+    with pytest.raises(DataSetError, match="has 0 cases of a class that lesion-pattern tells"):
+        recalibrated(data, tmp_path / "run")
+    (data / "index.csv").write_text("\n".join(lines))
     weights = (tmp_path / "run" / "lesion-pattern.safetensors").read_bytes()
-    said = recalibrated(tmp_path / "more", tmp_path / "run")
-    assert said["n"] == 9
+    said = recalibrated(data, tmp_path / "run")
+    assert said["n"] == 4
     details = json.loads((tmp_path / "run" / "lesion-pattern.json").read_text())
     assert details["temperature"] == said["temperature"]
-    assert details["calibrated_on"] == "fitted on 9 synthetic cases that it has not learnt from"
-    assert "fitted on 9 synthetic cases" in (tmp_path / "run" / "lesion-pattern.md").read_text()
+    assert details["calibrated_on"] == "fitted on 4 synthetic cases that it has not learnt from"
+    assert "fitted on 4 synthetic cases" in (tmp_path / "run" / "lesion-pattern.md").read_text()
     assert (tmp_path / "run" / "lesion-pattern.safetensors").read_bytes() == weights
     # the same cases again find the same temperature, whatever stands on the card
-    again = recalibrated(tmp_path / "more", tmp_path / "run")
+    again = recalibrated(data, tmp_path / "run")
     assert again["temperature"] == pytest.approx(said["temperature"], rel=1e-3)
     assert again["before"] == said["temperature"]
 

@@ -21,6 +21,7 @@ from pipelines.training.synthetic.contrast import (
     tissue_means,
 )
 from pipelines.training.synthetic.lesions import draw_lesions, places
+from tests.kept import kept
 
 BOX = (slice(56, 136), slice(40, 120), slice(40, 120))
 """The middle of the head, an eighth of the cube."""
@@ -29,7 +30,11 @@ BOX = (slice(56, 136), slice(40, 120), slice(40, 120))
 @lru_cache(maxsize=1)
 def scanned() -> np.ndarray:
     """For each of 24 images: lesion over white, its 5th and 95th percentile, CV of white, grey over white."""
-    anatomy = from_template()
+    return kept(scan_24)
+
+
+def scan_24() -> np.ndarray:
+    anatomy = kept(from_template)
     regions, labels = places(anatomy), anatomy.labels[BOX]
     white = ndimage.binary_erosion(labels == Tissue.WHITE)
     grey = np.isin(labels, (Tissue.CORTEX, Tissue.BRIGHT_CORTEX))
@@ -56,6 +61,7 @@ def scanned() -> np.ndarray:
     return np.array(rows)
 
 
+@pytest.mark.slow
 def test_lesions_are_as_bright_over_white_matter_as_real_ones() -> None:
     mean, low, high = np.median(scanned()[:, :3], axis=0)
     # 1.37 to 1.43 in real masks; the SD over drawn images is 0.12, so two standard errors at n = 24 are 0.05.
@@ -65,6 +71,7 @@ def test_lesions_are_as_bright_over_white_matter_as_real_ones() -> None:
     assert high == pytest.approx(1.76, abs=0.15)
 
 
+@pytest.mark.slow
 def test_white_matter_varies_as_on_real_images() -> None:
     assert 0.085 < np.median(scanned()[:, 3]) < 0.16  # 0.10 to 0.15 on real ones
 
@@ -77,6 +84,7 @@ def test_no_head_is_so_rough_that_its_texture_looks_like_a_lesion() -> None:
         assert uneven.std() > 0.01
 
 
+@pytest.mark.slow
 def test_grey_over_white_is_that_of_flair() -> None:
     assert 1.06 < np.median(scanned()[:, 4]) < 1.2  # 1.06 to 1.16 on real ones, wider by intent
 
@@ -108,7 +116,7 @@ def test_normal_tissue_is_never_as_bright_as_a_bright_lesion() -> None:
     assert (left[2:] == np.float32(2.4)).all()
     below = np.linspace(0, NORMAL_KNEE, 5, dtype=np.float32)
     assert (bounded(below, labels) == below).all()
-    anatomy, none = from_template().labels[BOX], np.zeros((80, 80, 80), np.int16)
+    anatomy, none = kept(from_template).labels[BOX], np.zeros((80, 80, 80), np.int16)
     tissue = (anatomy >= Tissue.CORTEX) & (anatomy != Tissue.CHOROID)
     brightest = [paint(anatomy, none, np.random.default_rng(n))[tissue].max() for n in range(8)]
     assert max(brightest) < NORMAL_LIMIT * (1 + TEXTURE_LIMIT)

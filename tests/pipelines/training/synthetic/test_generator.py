@@ -14,13 +14,14 @@ from pipelines.training.synthetic.generator import Generator, outline
 from pipelines.training.synthetic.lesion_masks import transplant
 from pipelines.training.synthetic.lesions import draw_lesions, places
 from pipelines.training.synthetic.priors import REGIONS
+from tests.kept import kept
 
 ML = SPACING_MM**3 / 1000
 
 
 @lru_cache(maxsize=1)
 def head() -> Anatomy:
-    return from_template()
+    return kept(from_template)
 
 
 def test_template_head_has_a_plausible_brain_on_the_cube() -> None:
@@ -130,6 +131,7 @@ def test_extraction_errs_by_little() -> None:
     assert (jittered != brain).any()
 
 
+@pytest.mark.slow
 def test_same_seed_same_case() -> None:
     generator = Generator([head()])
     one, other = (next(generator.cases(7)) for _ in range(2))

@@ -34,6 +34,7 @@ def filled(scan: Sample) -> Sample:
     return without_lesions(scan, np.random.default_rng(0))
 
 
+@pytest.mark.slow
 def test_own_lesions_are_filled_with_white_matter_and_all_else_stays(scan: Sample, filled: Sample) -> None:
     white = local_white(signal(scan), brain_of(scan) & ~scan.lesions)
     assert (signal(scan) / white)[scan.lesions].mean() > 1.2
@@ -45,6 +46,7 @@ def test_own_lesions_are_filled_with_white_matter_and_all_else_stays(scan: Sampl
     assert np.ptp(np.percentile(ratio, [5, 95])) < 0.02
 
 
+@pytest.mark.slow
 def test_tissues_are_the_templates_with_the_scans_own_fluid(filled: Sample) -> None:
     anatomy = anatomy_of(filled)
     ventricle = anatomy.labels == Tissue.VENTRICLE
@@ -56,6 +58,7 @@ def test_tissues_are_the_templates_with_the_scans_own_fluid(filled: Sample) -> N
     assert anatomy.ventricle_mm[ventricle].max() == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("label", "target"), [("MS", 0), ("NMOSD", 1)])
 def test_painted_lesions_are_as_bright_as_real_ones(filled: Sample, label: str, target: int) -> None:
     anatomy = anatomy_of(filled)
@@ -66,6 +69,7 @@ def test_painted_lesions_are_as_bright_as_real_ones(filled: Sample, label: str, 
     assert 1.2 < (signal(case) / white)[case.lesions].mean() < 1.6
 
 
+@pytest.mark.slow
 def test_classes_take_turns_and_a_seed_gives_the_same(scan: Sample) -> None:
     one, two = (list(itertools.islice(painted_cases(scan, 4), 3)) for _ in range(2))
     assert [case.target for case in one] == [0, 1, 0]
@@ -73,6 +77,7 @@ def test_classes_take_turns_and_a_seed_gives_the_same(scan: Sample) -> None:
     assert not np.array_equal(one[0].image, one[2].image)
 
 
+@pytest.mark.slow
 def test_data_set_is_painted_into(tmp_path: Path) -> None:
     phantom_cases(tmp_path / "in", 2)
     with pytest.raises(DataSetError, match="has no real cases with lesion masks; draw them with"):

@@ -21,6 +21,7 @@ from pipelines.training.synthetic.anatomy import Anatomy, from_template
 from pipelines.training.synthetic.lesion_masks import mask_height, read_masks, transplant
 from pipelines.training.synthetic.lesions import draw_lesions, places
 from pipelines.training.synthetic.priors import HEIGHTS_MM, PRIORS, Label, count_of, draw_regions, load_at
+from tests.kept import kept
 
 VOXEL_MM3 = SPACING_MM**3
 PATIENTS = 48
@@ -28,7 +29,11 @@ PATIENTS = 48
 
 @lru_cache(maxsize=1)
 def head() -> tuple[Anatomy, dict[str, np.ndarray]]:
-    anatomy = from_template()
+    return kept(head_with_places)
+
+
+def head_with_places() -> tuple[Anatomy, dict[str, np.ndarray]]:
+    anatomy = kept(from_template)
     return anatomy, places(anatomy)
 
 
@@ -39,6 +44,10 @@ def sizes_of(mask: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=2)
 def drawn(label: Label) -> tuple[np.ndarray, ...]:
     """Volumes in mL, numbers of components, counted lesions, all sizes in mm3, share of volume by height."""
+    return kept(draw_patients, label)
+
+
+def draw_patients(label: Label) -> tuple[np.ndarray, ...]:
     anatomy, regions = head()
     height = np.broadcast_to(mask_height(anatomy.mni_axes()[0]), anatomy.labels.shape)
     patients, sizes, heights = [], [], np.zeros(len(HEIGHTS_MM) - 1)
@@ -46,7 +55,7 @@ def drawn(label: Label) -> tuple[np.ndarray, ...]:
         load = float(load_at((n + 0.5) / PATIENTS))
         lesions = draw_lesions(anatomy, label, regions, np.random.default_rng((11, n)), load).lesions
         found = sizes_of(lesions > 0)
-        patients.append((found.sum() / 1000, len(found), len(np.unique(lesions)) - 1))
+        patients.append((found.sum() / 1000, len(found), len(np.unique(lesions[lesions > 0]))))
         sizes.append(found)
         heights += np.histogram(height[lesions > 0], HEIGHTS_MM)[0]
     ml, components, counted = np.array(patients).T
@@ -57,6 +66,7 @@ def within(value: float, expected: float, factor: float) -> bool:
     return expected / factor < value < expected * factor
 
 
+@pytest.mark.slow
 def test_volume_of_ms_lesions_is_that_of_real_patients() -> None:
     quartiles = np.percentile(drawn("MS")[0], [25, 50, 75])
     assert within(quartiles[0], 1.8, 2.0)
@@ -64,12 +74,14 @@ def test_volume_of_ms_lesions_is_that_of_real_patients() -> None:
     assert within(quartiles[2], 28.5, 1.6)
 
 
+@pytest.mark.slow
 def test_number_of_ms_components_is_that_of_real_patients() -> None:
     quartiles = np.percentile(drawn("MS")[1], [25, 50, 75])
     for value, real in zip(quartiles, (34, 85, 121), strict=True):
         assert within(value, real, 1.6)
 
 
+@pytest.mark.slow
 def test_sizes_of_ms_components_are_those_of_real_patients() -> None:
     percentiles = np.percentile(drawn("MS")[3], [5, 25, 50, 75, 90, 95, 99])
     real = (max(1.2, VOXEL_MM3), 6.5, 17, 47, 125, 251, 2218)
@@ -77,12 +89,14 @@ def test_sizes_of_ms_components_are_those_of_real_patients() -> None:
         assert within(value, expected, factor)
 
 
+@pytest.mark.slow
 def test_ms_lesions_lie_at_the_heights_of_real_ones() -> None:
     shares = drawn("MS")[4]
     # Large confluent lesions of a few patients decide the middle shares: 0.08 either way.
     assert shares == pytest.approx([0.04, 0.13, 0.24, 0.34, 0.20, 0.05], abs=0.08)
 
 
+@pytest.mark.slow
 def test_patients_have_the_published_number_of_lesions() -> None:
     rng, available = np.random.default_rng(4), set(head()[1])
     for label, published in (("MS", 19), ("NMOSD", 11.5)):
@@ -97,6 +111,7 @@ def test_patients_have_the_published_number_of_lesions() -> None:
     assert drawn("MS")[2].mean() == pytest.approx(19, rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("label", "periventricular", "deep", "sites"),
     [
@@ -129,6 +144,7 @@ def test_regions_have_the_published_shares(
         assert 100 * having * prior.any_lesion == pytest.approx(percent, abs=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("label", "periventricular", "deep"), [("MS", 0.41, 0.42), ("NMOSD", 0.17, 0.68)])
 def test_drawn_lesions_lie_where_they_are_published_to(
     label: Label, periventricular: float, deep: float
@@ -139,9 +155,12 @@ def test_drawn_lesions_lie_where_they_are_published_to(
     for n in range(PATIENTS // 2):
         load = float(load_at((n + 0.5) / (PATIENTS // 2)))
         drawn_lesions = draw_lesions(anatomy, label, regions, np.random.default_rng((11, n)), load).lesions
-        numbers = np.unique(drawn_lesions)[1:]
-        ventricle = ndimage.minimum(anatomy.ventricle_mm, drawn_lesions, numbers) <= touching
-        cortex = ndimage.minimum(anatomy.cortex_mm, drawn_lesions, numbers) <= touching
+        inside = drawn_lesions > 0
+        numbers = np.unique(drawn_lesions[inside])
+        ventricle, cortex = (
+            ndimage.minimum(distance_mm[inside], drawn_lesions[inside], numbers) <= touching
+            for distance_mm in (anatomy.ventricle_mm, anatomy.cortex_mm)
+        )
         near, apart, lesions = (
             near + ventricle.sum(),
             apart + (~ventricle & ~cortex).sum(),
@@ -152,6 +171,7 @@ def test_drawn_lesions_lie_where_they_are_published_to(
     assert apart / lesions == pytest.approx(deep, abs=0.1)
 
 
+@pytest.mark.slow
 def test_transplanted_patterns_keep_size_and_height_of_the_real_ones(shared_data: Path) -> None:
     anatomy, _ = head()
     masks = read_masks(shared_data / "open_ms" / "lesions_mni", ())
