@@ -59,7 +59,7 @@ class Workplace:
 
     @property
     def refused(self) -> Path:
-        """Where it leaves word of messages that it can't read."""
+        """Folder for word of messages that it can't read."""
         return self.spool / "refused"
 
     def pipeline(self, name: str) -> Pipeline:
