@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 TEST_EXTRA = ("pytest", "hypothesis", "trustme", "yaml", "xdist")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

@@ -121,6 +121,7 @@ def marked_at(seg: Dataset, segment: int) -> np.ndarray[Any, np.dtype[np.float64
 SLICES, ROWS, COLUMNS = 0, 1, 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("axes", "side"),
     [
@@ -142,6 +143,7 @@ def test_left_and_right_are_the_patients_however_the_series_runs(
     check_side(analysed(pipeline, volume, tmp_path), tmp_path, side, spot)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "tilt_deg"), [("right", (15.0, 5.0)), ("left", (-20.0, -5.0))])
 def test_left_and_right_are_the_patients_in_a_tilted_series(
     pipeline: FatsatPipeline, tmp_path: Path, side: Laterality, tilt_deg: tuple[float, float]
@@ -185,6 +187,7 @@ def test_missing_slice_leaves_maps_and_lines_on_the_slices_at_hand(
     assert manifest.with_role("heatmap")
 
 
+@pytest.mark.slow
 def test_point_of_a_person_is_named_in_both_reports(pipeline: FatsatPipeline, tmp_path: Path) -> None:
     phantom = geometric_orbits(12, lesions=("right",), scan=OrbitScan())
     eye = phantom.eye("left")
@@ -199,6 +202,7 @@ def test_point_of_a_person_is_named_in_both_reports(pipeline: FatsatPipeline, tm
         assert "Left optic nerve: located by a point that a person gave" in report.to_json()
 
 
+@pytest.mark.slow
 def test_missing_eye_leaves_an_answer_for_the_other(pipeline: FatsatPipeline, tmp_path: Path) -> None:
     phantom = geometric_orbits(12, lesions=("right",), scan=OrbitScan(), missing=("left",))
     manifest = analysed(pipeline, phantom.volume, tmp_path)

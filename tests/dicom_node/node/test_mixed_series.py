@@ -130,6 +130,7 @@ KIND = st.fixed_dictionaries(
 NUMBERS = itertools.count()
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kinds=st.lists(KIND, min_size=2, max_size=3))
 def test_no_job_ever_has_two_patients_or_two_studies(

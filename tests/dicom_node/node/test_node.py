@@ -165,6 +165,7 @@ def test_persons_points_make_a_job_of_their_own_that_replaces_the_first(
         ask(rig.data, "retry", job.id, POINTS)
 
 
+@pytest.mark.slow
 def test_persons_points_stay_with_the_series_when_a_late_image_comes(orbit_rig: Rig, tmp_path: Path) -> None:
     rig = orbit_rig
     files = mr_series(tmp_path / "a", **ORBIT_SHAPE, **ORBITS)
@@ -185,6 +186,7 @@ def test_points_for_a_pipeline_that_takes_none_are_refused(rig: Rig, tmp_path: P
     assert len(rig.node.store.jobs_in(JobState.QUEUED)) == 1
 
 
+@pytest.mark.slow
 def test_gap_holds_the_series_and_a_late_image_frees_it(rig: Rig, tmp_path: Path) -> None:
     files = mr_series(tmp_path / "a", **FLAIR)
     rig.send(files[:5] + files[6:])
@@ -204,6 +206,7 @@ def test_person_releases_a_held_series(rig: Rig, tmp_path: Path) -> None:
     assert "released by a person" in rig.node.store.jobs_in(JobState.QUEUED)[0].note
 
 
+@pytest.mark.slow
 def test_late_image_replaces_the_job_that_has_not_run(rig: Rig, tmp_path: Path) -> None:
     files = mr_series(tmp_path / "a", **FLAIR)
     rig.send(files[:-1])
@@ -294,6 +297,7 @@ def test_why_tells_the_reason_and_the_way_out(rig: Rig, tmp_path: Path) -> None:
         list(why(rig.data, "ffffffff"))
 
 
+@pytest.mark.slow
 def test_worker_that_cannot_read_messages_stands_in_worklog_and_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

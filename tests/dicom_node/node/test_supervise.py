@@ -32,6 +32,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_child_stops_when_its_parent_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT, CHILD], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None

@@ -115,6 +115,7 @@ def drip(peer, data, every_s=0.1):
     return time.monotonic() - started
 
 
+@pytest.mark.slow
 def test_association_request_that_drips_holds_no_connection(start_scp, connect, recorder):
     scp = start_scp(limits={"request_s": 0.5})
     peer = connect(scp.port)
@@ -129,6 +130,7 @@ def test_connection_that_says_nothing_is_closed(start_scp, connect, recorder):
     assert recorder.wait("association_refused") == [("no association request within 0.3 s",)]
 
 
+@pytest.mark.slow
 def test_pdu_that_drips_ends_the_association_and_frees_its_place(
     start_scp, connect, associate, recorder, spool
 ):
@@ -310,6 +312,7 @@ def test_peer_that_takes_no_answer_and_stops_is_not_waited_for(start_scp, connec
     assert time.monotonic() - started < 15
 
 
+@pytest.mark.slow
 def test_32_open_associations_take_images(start_scp, recorder, make_image):
     scp = start_scp(max_associations=32)
     ae = AE("SCU")

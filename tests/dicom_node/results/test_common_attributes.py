@@ -102,6 +102,7 @@ def test_encoding_is_utf_8_explicit_little_endian(case: Case, role: str) -> None
     assert ds.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "missing",
     [
@@ -129,11 +130,13 @@ def test_missing_study_date_does_not_stop_the_result(tmp_path: Path) -> None:
     assert case.read("sr").StudyDate == ""
 
 
+@pytest.mark.slow
 def test_unknown_patient_sex_becomes_empty(tmp_path: Path) -> None:
     case = rewritten(tmp_path, Case.make(tmp_path / "first").sources, PatientSex="X")
     assert case.read("seg").PatientSex == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("character_set", "name"),
     [

@@ -195,6 +195,7 @@ def test_one_synthetic_model_among_real_ones_keeps_diseases_uncoded(tmp_path: Pa
     assert "MS" not in measurement_groups(case.read("sr"))
 
 
+@pytest.mark.slow
 def test_the_largest_fifty_lesions_are_listed(tmp_path: Path) -> None:
     lesions = tuple(Lesion(n, "Lesion", 3.0 + n, (0.0, 0.0, 0.0), 0.5, (3, 4)) for n in range(1, 61))
     case = Case.make(tmp_path, findings={"lesions": lesions, "measurements": ()})

@@ -241,6 +241,7 @@ def test_painted_over_nerve_is_refused(phantom: OrbitPhantom) -> None:
     assert eyes.missing["left"] == "the nerve behind the left globe cannot be followed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("score", "length_mm", "up_mm", "is_taken"),
     [(0.2, 20.0, 0.0, True), (0.16, 20.0, 0.0, False), (0.2, 5.0, 0.0, False), (0.2, 20.0, 4.0, False)],
@@ -342,6 +343,7 @@ def test_odd_volumes_have_no_eyes(kind: str) -> None:
     assert set(eyes.missing) == {"left", "right"} and all(eyes.missing.values())
 
 
+@pytest.mark.slow
 def test_finds_eyes_of_real_shapes(shared_data: Path) -> None:
     heads = LabelHeads(shared_data / "head_labels", TEST_HEADS[:1])
     phantom = heads.draw(np.random.default_rng(1), lesions=(), scan=replace(SMALL, scanner="B"))

@@ -2,6 +2,7 @@ import copy
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from pipelines.flair.networks import nnunet
@@ -50,6 +51,7 @@ def test_nnunet_is_the_network_whose_weights_ship() -> None:
     assert torch.equal(network.eval()(volume), bare.eval()(volume))
 
 
+@pytest.mark.slow
 def test_shipped_weights_load_without_the_networks_of_the_papers_or_monai_at_import() -> None:
     code = (
         "import sys; import pipelines.flair.networks; assert 'monai' not in sys.modules; "

@@ -160,6 +160,7 @@ def test_lesions_come_back_on_the_native_grid_with_their_numbers(volume: Volume)
     assert interval.basis == "at thresholds from 0.30 to 0.70"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_is_brain")
 def test_hypotheses_and_heatmap_are_those_of_the_network(volume: Volume) -> None:
     network = Spot()
@@ -310,6 +311,7 @@ def test_negative_case_has_a_map_but_no_segment_and_no_differential(
     assert [(m.class_name, m.probability) for m in findings.heatmaps] == [("lesion", None)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_is_brain")
 def test_threshold_is_a_setting(volume: Volume) -> None:
     # logit -1 is probability 0.27

@@ -32,6 +32,7 @@ for arguments in (["models", "list"], ["models", "list", "--networks"], ["models
 """
 
 
+@pytest.mark.slow
 def test_node_worker_pipelines_and_list_of_models_run_without_the_packages_of_training() -> None:
     said = subprocess.run([sys.executable, "-c", WITHOUT], check=False, capture_output=True, text=True)
     assert said.returncode == 0, said.stderr

@@ -39,6 +39,7 @@ def pose(scale: float = 1.0) -> np.ndarray:
     return matrix
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", GRIDS.values(), ids=GRIDS.keys())
 def test_patient_and_cube_give_nearly_the_same_slices(head: Any, axes: np.ndarray) -> None:
     brain, alignment = head(axes, pose(0.95))
@@ -78,6 +79,7 @@ def test_background_is_cut_off_and_the_scalp_does_not_bleed_in(head: Any) -> Non
     assert slices.brain[2].sum() == pytest.approx(area, rel=0.03)
 
 
+@pytest.mark.slow
 def test_thin_and_thick_slices_look_alike(head: Any) -> None:
     images = [
         slices_from_brain(brain.array, brain, alignment).images

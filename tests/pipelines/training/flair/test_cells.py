@@ -175,6 +175,7 @@ def test_what_both_rows_have_in_common_shows_the_lesions_and_changes_no_class() 
     assert cross_task_loss(weighted_maps(both[0], weight + row), both[1]) < 0.2 * before
 
 
+@pytest.mark.slow
 def test_network_that_was_asked_first_can_be_trained_afterwards() -> None:
     relative_index.cache_clear()
     shift_mask.cache_clear()

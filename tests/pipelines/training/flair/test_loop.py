@@ -214,6 +214,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(pool: Path, tmp_path: Pat
         torch.testing.assert_close(weight.detach(), earlier)
 
 
+@pytest.mark.slow
 def test_training_that_learns_from_no_step_ends_with_one_clear_line(pool: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     training = trainer("nnunet", tmp_path / "out", [replace(CROPS, steps=MOST_SKIPPED + 5)], lines)
@@ -223,6 +224,7 @@ def test_training_that_learns_from_no_step_ends_with_one_clear_line(pool: Path, 
     assert sum("skipped" in line for line in lines) == MOST_SKIPPED
 
 
+@pytest.mark.slow
 def test_steps_that_cannot_be_learnt_from_now_and_then_end_nothing(pool: Path, tmp_path: Path) -> None:
     steps = 2 * MOST_SKIPPED
     training = trainer("nnunet", tmp_path / "out", [replace(CROPS, steps=steps)])

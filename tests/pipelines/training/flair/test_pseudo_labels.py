@@ -90,6 +90,7 @@ def test_nothing_is_drawn_without_a_brain() -> None:
     assert not ignore.any()
 
 
+@pytest.mark.slow
 def test_data_set_gets_the_lesions_that_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
     data.mkdir()

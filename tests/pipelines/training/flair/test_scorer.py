@@ -80,6 +80,7 @@ def test_networks_have_uids_of_their_own(tmp_path: Path) -> None:
     assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in uids)
 
 
+@pytest.mark.slow
 def test_cases_are_scored_with_their_targets(cases: Path, tmp_path: Path) -> None:
     save("unet3d", tmp_path, weights="unet3d-1")
     save("unet3d", tmp_path, seed=1, weights="unet3d-2")
@@ -116,6 +117,7 @@ def test_cases_are_scored_with_their_targets(cases: Path, tmp_path: Path) -> Non
     assert lines[0].startswith("c0 (real cases), dice 0.000")
 
 
+@pytest.mark.slow
 def test_nothing_is_scored_against_what_a_network_has_drawn(cases: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
@@ -146,6 +148,7 @@ def test_missing_weights_are_named(cases: Path, tmp_path: Path) -> None:
         evaluate("vnet", FlairNetwork("vnet").scorer(), cases, weights=tmp_path)
 
 
+@pytest.mark.slow
 def test_tables_of_two_networks_are_printed_and_not_computed_twice(cases: Path, tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     save("unet3d", weights / "unet3d")
@@ -175,6 +178,7 @@ def test_tables_of_two_networks_are_printed_and_not_computed_twice(cases: Path, 
     assert lines == []
 
 
+@pytest.mark.slow
 def test_case_that_many_draws_share_is_scored_once(
     cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +203,7 @@ def test_wrong_name_or_fold_stops_a_comparison_at_once(cases: Path, tmp_path: Pa
         compare([], cases, tmp_path)
 
 
+@pytest.mark.slow
 def test_card_tells_the_patients_that_were_learnt_from(cases: Path, tmp_path: Path) -> None:
     task = make_task("squeezenet", small=True)
     export(

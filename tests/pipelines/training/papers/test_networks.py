@@ -110,7 +110,8 @@ def test_classification_network_gives_two_logits_and_learns(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*RUNNING, *CLASSIFICATION])
 def test_full_network_has_the_size_that_is_documented(name: str) -> None:
-    with torch.device("meta"):  # parameters are counted, not drawn
+    # Parameters are counted, not drawn; MONAI's SwinUNETR asks one of its own for its value.
+    with torch.device("cpu" if name == "swin-unetr" else "meta"):
         network = segmentation_network(name) if name in SEGMENTATION else classification_network(name)
     millions = sum(p.numel() for p in network.parameters()) / 1e6
     assert millions == pytest.approx(MILLIONS[name], rel=0.01)

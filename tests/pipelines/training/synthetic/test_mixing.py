@@ -184,6 +184,7 @@ def test_packed_samples_are_read_when_asked_for(tmp_path: Path) -> None:
     assert ready(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_lesions_of_one_patient_are_painted_into_another(shared_data: Path) -> None:
     from pipelines.training.data_sets.cases import Entry, load_case
     from pipelines.training.synthetic.lesion_masks import read_masks
