@@ -168,12 +168,14 @@ class Site:
         self.pacs, self.archive = Asker(), Archive()
         self.rig: Rig | None = None
         self.said: list[str] = []
+        self._connections: list[Any] = []
 
     def start(self, *, destinations: bool = True) -> Rig:
         """Start the node; without `destinations` nobody listens where they should."""
         if destinations:
-            self.pacs.start()
-            self.archive.start()
+            for peer in (self.pacs, self.archive):
+                peer.start()
+                peer.server.bind(evt.EVT_CONN_OPEN, self._on_connection)
         tables = [
             {"name": "pacs", "ae_title": "PACS", "port": self.pacs.port or 1},
             {
@@ -199,6 +201,11 @@ class Site:
             self.rig = None
         self.pacs.stop()
         self.archive.stop()
+        for connection in self._connections:  # pynetdicom leaves it open when the node has closed first
+            connection.close()
+
+    def _on_connection(self, event: Any) -> None:
+        self._connections.append(event.assoc.dul.socket.socket)
 
     def state(self, job_id: str) -> str:
         """Return the state of a job now."""

@@ -57,7 +57,11 @@ class Rig:
         self.settings = load_settings(None, {"node": node, "series": {"quiet_s": 0.2}, **tables})
         self.broker = EmbeddedBroker(folder / "broker")
         self.broker.start()
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.broker.stop()
+            raise
 
     def start(self) -> None:
         self.node = Node(self.settings, self.installed, self.broker.url)
