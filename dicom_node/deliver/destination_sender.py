@@ -203,7 +203,7 @@ class DestinationSender:
                 self._ae_title,
                 record,
                 timeouts=self._timeouts,
-                go_on=lambda: not self._stepper.stopping,
+                go_on=lambda: not self._stepper.stopping and self._states.is_current(rows[0]),
             )
         except DeliveryError as error:
             self._block(job_id, str(error), len(rows))
@@ -212,12 +212,15 @@ class DestinationSender:
             summary.write(self._worklog, job_id, self.destination.name, time.monotonic() - started)
         if not self._stepper.stopping:
             self._failures = 0
-        return len(rows) if self._stepper.stopping else done
+        left_on_purpose = self._stepper.stopping or not self._states.is_current(rows[0])
+        return len(rows) if left_on_purpose else done
 
     def _record(self, row: ObjectRow, result: SendResult, summary: SendSummary) -> None:
         """Write down what became of one object, at once: it must not be sent again after a crash."""
         attempts = row.attempts + 1
         outcome = result.outcome
+        if not outcome.stored and not self._states.is_current(row):
+            return  # taken back while it was on its way: nothing is to be tried again
         uncertain = result.status == PROCESSING_FAILURE
         if outcome is Outcome.RETRY and uncertain and attempts >= self._backoff.uncertain_tries:
             outcome = Outcome.FAILED

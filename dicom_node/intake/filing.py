@@ -24,7 +24,7 @@ from dicom_node.intake.duplicates import same_content
 from dicom_node.intake.received_file import read_received
 from dicom_node.receive.association import Association
 from dicom_node.series.headers import ImageHeader
-from dicom_node.spool.series_folder import link, make_folder, settle
+from dicom_node.spool.series_folder import link, make_folder, replace, settle
 from dicom_node.spool.spool import Spool
 
 Result = TypeVar("Result")
@@ -55,14 +55,14 @@ class FiledImage:
     association : Association or None
         What brought it; None when it was found in the inbox at the start.
     outcome : str
-        ``new``; ``duplicate``: the same pixels were there already, the file is dropped; ``conflict``: other
-        pixels were.
+        ``new``; ``duplicate``: the same pixels were there already, the file is dropped; ``corrected``: the same pixels
+        were there under another patient or study, and the file has taken their place; ``conflict``: other pixels were.
     """
 
     header: ImageHeader
     path: Path
     association: Association | None
-    outcome: Literal["new", "duplicate", "conflict"]
+    outcome: Literal["new", "duplicate", "corrected", "conflict"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,8 @@ class Filer:
         Gets an association that has ended, after the last of its files.
     guard : context manager
         Held from a file's place until its owner has been told: whoever holds it finds no image between.
+    is_correction : callable, optional
+        Tells of an image that is there already whether a copy with this header corrects whom it is of.
     """
 
     def __init__(
@@ -108,12 +110,14 @@ class Filer:
         on_rejected: Callable[[str, str, Path], None],
         on_association_filed: Callable[[Association], None],
         guard: AbstractContextManager[object] | None = None,
+        is_correction: Callable[[ImageHeader], bool] = lambda header: False,
     ) -> None:
         self._spool = spool
         self._on_filed = on_filed
         self._on_rejected = on_rejected
         self._on_association_filed = on_association_filed
         self._guard = guard or nullcontext()
+        self._is_correction = is_correction
         self._queue: queue.SimpleQueue[_Received | Association | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -240,7 +244,10 @@ class Filer:
         reason = "its SOP Instance UID is there already, with other content"
         try:
             if same_content(final, path):
-                return FiledImage(header, final, association, "duplicate")
+                if not self._is_correction(header):
+                    return FiledImage(header, final, association, "duplicate")
+                replace(path, final)
+                return FiledImage(header, final, association, "corrected")
         except UnreadableError as error:
             reason = f"its SOP Instance UID is there already, and can't be compared: {error}"
         return FiledImage(header, self._spool.quarantine_file(path, reason), association, "conflict")

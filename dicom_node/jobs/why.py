@@ -9,9 +9,11 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from dicom_node.errors import NotFoundError
+from dicom_node.jobs.former_identity import is_of_former_identity
 from dicom_node.jobs.schema import CommitmentRow, JobRow, ObjectRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
+from dicom_node.spool.spool import Spool
 from dicom_node.worklog.follow import records
 
 Line = tuple[str, str]
@@ -26,6 +28,8 @@ JOB_WAY_OUT = {
     JobState.NO_PIPELINE: "dicom-node retry {id} runs it once the pipeline is installed",
     JobState.UNDELIVERED: "dicom-node retry {id} delivers it again",
 }
+
+SENDS_ANEW = "dicom-node retry {id} analyses them again, and sends under the one that they name now"
 
 
 def why(data: Path, text: str) -> Iterator[Line]:
@@ -46,7 +50,7 @@ def why(data: Path, text: str) -> Iterator[Line]:
     path = data / "state.sqlite"
     if not path.exists():
         raise NotFoundError(f"{data}: no node has worked here; give its --config")
-    store = Store(path)
+    store, spool = Store(path), Spool(data)
     try:
         match = store.find(text)
         for series in match.series:
@@ -54,6 +58,9 @@ def why(data: Path, text: str) -> Iterator[Line]:
             yield from _series(store, series)
             for job in jobs:
                 yield from _job(store, job)
+                if job.state != JobState.ABANDONED and is_of_former_identity(store, spool, job):
+                    yield "  its results are of the patient or study that its images named before", ""
+                    yield from _way_out(SENDS_ANEW, job.id)
             yield "worklog", "bold"
             # the records of a series bring those of its jobs along
             for record in records(data, series=jobs[0].id if match.kind == "job" else series.id):

@@ -102,6 +102,18 @@ EVENTS: dict[str, Event] = {
         "{name}",
         "{reason}",
     ),
+    "corrected": _event(
+        "warning",
+        "{images:image} came again under another patient or study",
+        "from {calling_ae}",
+        "which counts from now on",
+    ),
+    "former-identity": _event(
+        "warning",
+        "{destination} holds {objects:object} under the patient or study that the images named before",
+        "{reason}",
+        label="old-identity",
+    ),
     "duplicate": _event("info", "{images:image} that the node has already", "from {calling_ae}", "{reason}"),
     "series-whole": _event(
         "info",
