@@ -16,6 +16,7 @@ from dicom_node.deliver.c_store import Outcome, SendResult, send_files
 from dicom_node.deliver.commitment_prover import CommitmentProver
 from dicom_node.deliver.commitment_requests import CommitmentRequests
 from dicom_node.deliver.object_states import NOTHING_OUTSTANDING, Change, ObjectStates
+from dicom_node.deliver.patient_check import PatientCheck
 from dicom_node.deliver.prover import Prover
 from dicom_node.deliver.send_summary import SendSummary
 from dicom_node.errors import DeliveryError, NodeError, SpoolError
@@ -74,6 +75,18 @@ class DestinationSender:
             "timeouts": timeouts,
             "clock": clock,
         }
+        self._patient_check = PatientCheck(
+            destination.name,
+            self.address,
+            destination.verify_patient,
+            states=states,
+            spool=spool,
+            worklog=worklog,
+            ae_title=ae_title,
+            backoff=backoff,
+            timeouts=timeouts,
+            clock=clock,
+        )
         self._prover: Prover | CommitmentProver
         if destination.confirm == "commitment":
             self._prover = CommitmentProver(destination.name, self.address, requests=requests, **common)
@@ -160,6 +173,13 @@ class DestinationSender:
 
     def _send(self, job_id: str) -> bool:
         """Send what is due of a job; False when the destination can't be reached."""
+        waiting = self._states.due(self.destination.name, job_id, ObjectState.PENDING)
+        try:
+            if waiting and not self._patient_check.may_send(job_id, waiting):
+                return True
+        except DeliveryError as error:
+            self._block(job_id, str(error), len(waiting))
+            return False
         broke_twice = False
         while rows := self._states.due(self.destination.name, job_id, ObjectState.PENDING):
             if self._stepper.stopping:

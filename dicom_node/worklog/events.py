@@ -144,6 +144,10 @@ EVENTS: dict[str, Event] = {
     "failed": _event("error", "{reason}", "run {run}"),
     "run-lost": _event("warning", "run {run} was lost", "{reason}"),
     "sent": _event("info", "{objects:object} to {destination}", "{seconds:seconds}"),
+    "unverified": _event("info", "{destination}: {reason}", "{objects:object} sent all the same"),
+    "other-patient": _event(
+        "error", "{destination} has the study under another patient", "{objects:object} not sent", "{reason}"
+    ),
     "confirmed": _event("info", "{destination} holds {objects:object}"),
     "unproven": _event("warning", "{destination} took {objects:object}", "{reason}"),
     "commitment-given": _event(

@@ -198,7 +198,8 @@ def test_objects_arrive_in_order_with_the_bytes_on_disk_and_are_confirmed(bench,
         if item.role == role
     ]
     assert [(uid, sha) for uid, sha, _ in pacs.received] == expected
-    assert pacs.calling == ["NODE", "NODE"]  # one association to send, one to ask
+    assert pacs.calling == ["NODE"] * 3  # one association to ask whose study it is, one to send, one to ask
+    assert pacs.studies_asked == [STUDY]
     assert {figures["objects"] for figures in bench.events("sent") + bench.events("confirmed")} == {5}
     [delivered] = bench.events("delivered")
     assert (delivered["destination"], delivered["objects"]) == ("pacs0", 5)
