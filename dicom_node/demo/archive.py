@@ -100,6 +100,8 @@ class Archive:
             if all(_matches(event.identifier, header, key) for key in UNIQUE_KEYS):
                 answer = Dataset()
                 answer.QueryRetrieveLevel = event.identifier.QueryRetrieveLevel
+                if header.get("SpecificCharacterSet"):
+                    answer.SpecificCharacterSet = header.SpecificCharacterSet
                 for key in keys:
                     setattr(answer, key, header.get(key))
                 yield PENDING, answer

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import and_, false, or_, select
 
 from dicom_node.jobs.schema import JobRow, ObjectRow, SeriesRow
 from dicom_node.jobs.states import JobState, ObjectState, SeriesState
@@ -97,7 +97,7 @@ class Keeping:
         """Tell whether an object of the jobs was sent to where a proof is wanted, and not proved."""
         wanted = [name for name, proof in self._destinations.items() if proof]
         query = select(ObjectRow.sop_instance_uid).where(
-            ObjectRow.job_id.in_([job.id for job in jobs]),
+            or_(false(), *(and_(ObjectRow.job_id == job.id, ObjectRow.run == job.run) for job in jobs)),
             ObjectRow.destination.in_(wanted),
             ObjectRow.state == ObjectState.SENT,
         )

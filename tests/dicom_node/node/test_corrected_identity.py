@@ -47,7 +47,7 @@ class Site(Rig):
     """A node with a PACS that keeps what it takes, and a worker that is called by the test."""
 
     def __init__(self, folder: Path) -> None:
-        self.pacs = Pacs(find=False)
+        self.pacs = Pacs()
         self.got: list[Dataset] = []
         self.pacs.before_store = self._keep
         self.pacs.start()
@@ -106,6 +106,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def site(running: Site) -> Site:
     running.got.clear()
+    running.pacs.patients = lambda study_uid: [{}]
     return running
 
 
@@ -205,6 +206,21 @@ def test_delivered_results_are_named_and_retry_sends_them_under_the_corrected_id
     assert not any(word in site.log() for word in PEOPLE)
     store = site.node.store
     assert [found.series_uid for found in store.find(study).series] == [uid]
+
+
+def test_results_held_for_another_patient_are_sent_once_the_images_come_corrected(
+    site: Site, files: list[Path]
+) -> None:
+    site.pacs.patients = lambda study_uid: [TWO]
+    site.send(files)
+    uid = uid_of(files)
+    site.analyse(uid)
+    job = site.wait_job(uid, JobState.UNDELIVERED)
+    assert any("patient ID, birth date differ" in text for text, _ in why(site.data, job.id[:8]))
+    site.send(corrected(files, **TWO))
+    got = site.deliver(uid, 2)
+    assert {ds.PatientID for ds in got} == {TWO["PatientID"]}
+    assert not any(word in site.log() for word in PEOPLE)
 
 
 def test_crash_before_the_database_knows_of_a_corrected_copy_is_made_good(
