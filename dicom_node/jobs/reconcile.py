@@ -128,7 +128,7 @@ class Reconciler:
             columns = {"run": run + 1, "attempts": 1, "outcome": "", "enqueued_at": 0.0, "events_read": 0}
             job = self._store.move_job(job_id, JobState.QUEUED, reason, **columns)
             set_aside(self._results, job_id, run)
-            remove_leftovers(self._results, job_id)
+            remove_leftovers(self._results, job_id, up_to=run)  # a worker may have begun the new one
         self.wake()
         return job
 

@@ -21,6 +21,7 @@ from dicom_node.errors import NodeError, ResultError, SpoolError
 from dicom_node.intake.intake import Intake
 from dicom_node.jobs.dispatch import Dispatcher, load_celery, redacted
 from dicom_node.jobs.failure_report import publish_failure
+from dicom_node.jobs.former_identity import is_of_former_identity
 from dicom_node.jobs.message import JobMessage, ObjectUids, ResultSettings
 from dicom_node.jobs.rebuild import rebuild
 from dicom_node.jobs.reconcile import Reconciler
@@ -46,6 +47,7 @@ from pipelines.types import PipelineInfo
 STATE_NAME = "state.sqlite"
 LEASE_S = 30.0
 MAX_RUNS = 3
+FORMER = "its images were corrected since then, and name another patient or study"
 OUTCOMES = {"findings": "findings", "none": "no findings", "unsuitable": "not suitable"}
 
 
@@ -312,6 +314,14 @@ class Node:
 
     def _resume_deliveries(self) -> None:
         for job in self.store.jobs_in(JobState.DELIVERING):
+            # Only a database made anew has such jobs: else they were taken back when the correction came.
+            if self._is_rebuilt and is_of_former_identity(self.store, self.spool, job):
+                self.store.move_job(job.id, JobState.UNDELIVERED, FORMER)
+                way_out = f"dicom-node retry {job.id[:8]} analyses and delivers it again"
+                self.worklog.write(
+                    "warning", job.id, name="results", reason=f"not delivered: {FORMER}; {way_out}"
+                )
+                continue
             try:
                 self.outbox.add(job, Manifest.read(self.spool.results / job.id))
             except ResultError as error:
@@ -343,6 +353,7 @@ class Node:
         """Open the database, after what the spool holds beyond it has been added to it."""
         path = self.spool.root / STATE_NAME
         found = rebuild(path, self.spool.root)
+        self._is_rebuilt = bool(found.jobs)
         if found.images or found.jobs:
             reason = f"{found.images} images and {found.jobs} jobs of the spool were unknown to the database, and were added"
             self.worklog.write("warning", name=STATE_NAME, reason=reason)

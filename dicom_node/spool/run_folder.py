@@ -78,10 +78,12 @@ def set_aside(results: Path, job_id: str, run: int) -> None:
         sync_folder(results)
 
 
-def remove_leftovers(results: Path, job_id: str) -> None:
-    """Remove the folders of runs that did not become the job's results."""
+def remove_leftovers(results: Path, job_id: str, *, up_to: int | None = None) -> None:
+    """Remove the folders of runs that did not become the job's results; of later ones than `up_to` none, where it is given."""
     for path in results.glob(f"{job_id}.run*"):
-        shutil.rmtree(path, ignore_errors=True)
+        run = _RUN_NAME.fullmatch(path.name)
+        if up_to is None or run is None or int(run[2]) <= up_to:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def note_death(folder: Path, event: str, reason: str) -> None:

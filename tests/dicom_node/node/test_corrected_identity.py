@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from factories import mr_series
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import evt
+from pynetdicom.sop_class import BasicTextSRStorage
 
 from dicom_node.errors import StateError
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import series_identity
 from dicom_node.jobs.why import SENDS_ANEW, why
+from dicom_node.node.node import FORMER
 from pipelines.types import Findings, Pipeline, PipelineInfo, Progress, Volume
 from tests.dicom_node.deliver.conftest import Pacs
 from tests.dicom_node.node.test_mixed_series import ONE, PATIENT, TWO, alter
@@ -85,6 +88,7 @@ class Site(Rig):
 
     def analyse(self, uid: str) -> None:
         job = self.wait_job(uid, JobState.QUEUED)
+        until(lambda: not (self.data / "results" / job.id).exists(), self.log)
         assert run_job(self.node.message_of(job), Workplace(self.data, "cpu", Registry()))
         self.node.reconciler.wake()
 
@@ -221,6 +225,41 @@ def test_results_held_for_another_patient_are_sent_once_the_images_come_correcte
     got = site.deliver(uid, 2)
     assert {ds.PatientID for ds in got} == {TWO["PatientID"]}
     assert not any(word in site.log() for word in PEOPLE)
+
+
+def test_part_that_was_sent_is_named_and_all_of_it_is_made_again(site: Site, files: list[Path]) -> None:
+    site.pacs.status = lambda uid, sop_class, nth: 0xA700 if sop_class == BasicTextSRStorage else 0
+    site.send(files)
+    uid = uid_of(files)
+    site.analyse(uid)
+    job = site.wait_job(uid, JobState.DELIVERING)
+    site.wait_line("delivery-retry", job.id)
+    site.send(corrected(files, **TWO))
+    line = site.wait_line("former-identity", job.id)
+    assert (line["destination"], line["objects"]) == ("pacs", 1)
+    assert "analysed again" in line["reason"]
+    site.pacs.status = lambda uid, sop_class, nth: 0
+    site.got.clear()
+    assert {ds.PatientID for ds in site.deliver(uid, 2)} == {TWO["PatientID"]}
+
+
+def test_lost_database_and_receipts_send_nothing_under_the_former_identity(
+    site: Site, files: list[Path]
+) -> None:
+    site.send(files)
+    uid = uid_of(files)
+    site.deliver(uid, 2)
+    site.send(corrected(files, **TWO))
+    job = site.job(uid)
+    site.wait_line("former-identity", job.id)
+    site.node.stop()
+    (site.data / "state.sqlite").unlink()
+    shutil.rmtree(site.data / "results" / job.id / "delivered")
+    site.got.clear()
+    site.start()
+    assert site.wait_job(uid, JobState.UNDELIVERED).reason == FORMER
+    site.node.steering.steer("retry", job.id)
+    assert {ds.PatientID for ds in site.deliver(uid, 2)} == {TWO["PatientID"]}
 
 
 def test_crash_before_the_database_knows_of_a_corrected_copy_is_made_good(

@@ -107,3 +107,10 @@ def test_heartbeat_touches_the_lease_until_the_end(tmp_path: Path) -> None:
         while lease.stat().st_mtime == 0:
             os.sched_yield()
     assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
+
+
+def test_run_that_was_begun_meanwhile_is_no_leftover(tmp_path: Path) -> None:
+    for run in (1, 2, 3):
+        claim(tmp_path, run)
+    run_folder.remove_leftovers(tmp_path, JOB, up_to=2)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{JOB}.run3"]
