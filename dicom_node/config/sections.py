@@ -97,7 +97,7 @@ class ServerTlsFiles(TlsFiles):
 
 
 class AcceptSection(Section):
-    """``[accept]``: who may send, how much and how slowly; 0 in ``max_per_caller``: as many as in all.
+    """``[accept]``: who may send, how much and how slowly; ``most_per_caller`` says how `max_per_caller` is meant.
 
     ``processes`` receive beside the node's own; with 0 it receives itself.
     """
@@ -105,7 +105,7 @@ class AcceptSection(Section):
     callers: tuple[Caller, ...] = ()
     require_called_ae: bool = True
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 32
-    max_per_caller: Annotated[int, Field(ge=0, le=1000)] = 0
+    max_per_caller: Annotated[int, Field(ge=0, le=1000)] | None = None
     max_pdu: Annotated[int, Field(ge=4096, le=16 * 1024 * 1024)] = 131072
     max_object_mb: Annotated[float, Field(gt=0, le=1e6)] = 4096.0
     request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
@@ -114,6 +114,16 @@ class AcceptSection(Section):
     object_timeout_s: Annotated[float, Field(gt=0, le=86400)] = 900.0
     processes: Annotated[int, Field(ge=0, le=64)] = 1
     tls: ServerTlsFiles | None = None
+
+    @property
+    def most_per_caller(self) -> int:
+        """Associations that one address may have open; 0: as many as there may be in all.
+
+        By default three quarters of all: mostly one PACS forwards everything, and the rest stays free for others.
+        """
+        if self.max_per_caller is not None:
+            return self.max_per_caller
+        return max(1, self.max_associations * 3 // 4)
 
 
 class BrokerSection(Section):

@@ -130,7 +130,7 @@ class Node:
                 Admission(accept.callers, require_called_ae=accept.require_called_ae),
                 settings.node.ae_title,
                 max_associations=accept.max_associations,
-                max_per_caller=accept.max_per_caller,
+                max_per_caller=accept.most_per_caller,
             ),
             limits=Limits(
                 request_s=accept.request_timeout_s,
