@@ -19,7 +19,7 @@ Line = tuple[str, str]
 
 SERIES_WAY_OUT = {
     SeriesState.HELD: "dicom-node release {id} analyses it as it is; late images are still taken",
-    SeriesState.IGNORED: "dicom-node route shows every rule on the files; dicom-node retry {id} judges it again",
+    SeriesState.IGNORED: "dicom-node route --explain shows every rule on the files; dicom-node retry {id} judges it again",
 }
 JOB_WAY_OUT = {
     JobState.HELD: "dicom-node release {id} lets it run",

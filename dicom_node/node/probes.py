@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import redis
@@ -78,13 +78,16 @@ def _data_folder(settings: Settings) -> str:
         existing = existing.parent
     if not existing.is_dir():
         raise SpoolError(f"{existing} is a file, not a folder: choose another [node] data or [worker] spool")
-    if not os.access(existing, os.W_OK):
-        raise NodeError(
-            f"{existing} can't be written by this user: choose another [node] data or [worker] spool"
-        )
+    try:
+        with TemporaryDirectory(dir=existing, prefix=".check-"):
+            usage = shutil.disk_usage(existing)
+    except OSError as error:
+        raise SpoolError(
+            f"{existing} can't be written by this user ({error.strerror}): "
+            "choose another [node] data or [worker] spool"
+        ) from error
     if existing == folder and folder.stat().st_mode & stat.S_IRWXO:
         raise NodeError(f"{folder} is open to every user of this machine: chmod 700 {folder}")
-    usage = shutil.disk_usage(existing)
     share = usage.used / max(1, usage.used + usage.free)
     if share > settings.storage.high_water:
         raise NodeError(

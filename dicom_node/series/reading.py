@@ -22,7 +22,7 @@ from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from dicom_node.errors import UnreadableError
+from dicom_node.errors import NoDicomError, UnreadableError
 from dicom_node.series.plain_values import plain_values
 
 NUMERIC_VRS = frozenset({"DS", "IS", "FD", "FL", "US", "SS", "UL", "SL", "UV", "SV"})
@@ -71,8 +71,10 @@ def read_without_pixels(path: Path) -> tuple[FileDataset, bool]:
 
     Raises
     ------
+    NoDicomError
+        No DICOM file.
     UnreadableError
-        No DICOM file, or one that is cut off.
+        One that is cut off or damaged.
     """
     try:
         with path.open("rb") as file, tolerant():
@@ -90,6 +92,8 @@ def read_without_pixels(path: Path) -> tuple[FileDataset, bool]:
                 _check_native_size(ds, size)
     except UnreadableError as error:
         raise UnreadableError(f"{path.name}: {error}") from error
+    except InvalidDicomError as error:
+        raise NoDicomError(f"{path.name}: {why(error)}") from error
     except BAD_FILE_ERRORS as error:
         raise UnreadableError(f"{path.name}: {why(error)}") from error
     except OSError as error:

@@ -56,6 +56,19 @@ def data(tmp_path: Path) -> Path:
     return spool.root
 
 
+@pytest.mark.parametrize("place", ["/proc/dicom-node", "/sys/a/b"])
+def test_data_folder_where_nothing_can_be_made_is_wrong_whatever_the_rights_say(place: str) -> None:
+    ok, text = verdict(Path(place), "data folder")
+    assert not ok
+    assert text.startswith(f"{place.rpartition('/')[0].removesuffix('/a')} can't be written by this user")
+    assert text.endswith("choose another [node] data or [worker] spool")
+
+
+def test_looking_at_the_data_folder_leaves_nothing_in_it(tmp_path: Path) -> None:
+    assert verdict(tmp_path / "data", "data folder")[0]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_kept_and_why(data: Path) -> None:
     ok, text = verdict(data, "kept", destination=[DESTINATION])
     assert ok
