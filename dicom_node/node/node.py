@@ -343,7 +343,13 @@ class Node:
         """Open the database, after what the spool holds beyond it has been added to it."""
         path = self.spool.root / STATE_NAME
         found = rebuild(path, self.spool.root)
-        if found.images or found.jobs:
+        if found.replaced is not None:
+            reason = (
+                f"of an older version of dicom-node, kept as {found.replaced.name}; made again with {found.images} images and "
+                f"{found.jobs} jobs, {found.held} held as before"
+            )
+            self.worklog.write("warning", name=STATE_NAME, reason=reason)
+        elif found.images or found.jobs:
             reason = f"{found.images} images and {found.jobs} jobs of the spool were unknown to the database, and were added"
             self.worklog.write("warning", name=STATE_NAME, reason=reason)
         return Store(path, self.spool.jobs)
