@@ -7,6 +7,7 @@ import fcntl
 import os
 import secrets
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import partial
@@ -21,6 +22,7 @@ from dicom_node.errors import NodeError, ResultError, SpoolError
 from dicom_node.intake.intake import Intake
 from dicom_node.jobs.dispatch import Dispatcher, load_celery, redacted
 from dicom_node.jobs.failure_report import publish_failure
+from dicom_node.jobs.known_workers import UnservedQueue
 from dicom_node.jobs.message import JobMessage, ObjectUids, ResultSettings
 from dicom_node.jobs.rebuild import rebuild
 from dicom_node.jobs.reconcile import Reconciler
@@ -29,6 +31,9 @@ from dicom_node.jobs.retention_reasons import DAY_S
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
+from dicom_node.jobs.ways_out import of_queue
+from dicom_node.jobs.why import STATE_NAME
+from dicom_node.jobs.worker_watch import WorkerWatch
 from dicom_node.node.control_socket import ControlServer
 from dicom_node.node.steering import Steering
 from dicom_node.receive.admission import Admission, Gate
@@ -43,7 +48,6 @@ from dicom_node.worklog.metrics import Metrics
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
 
-STATE_NAME = "state.sqlite"
 LEASE_S = 30.0
 MAX_RUNS = 3
 OUTCOMES = {"findings": "findings", "none": "no findings", "unsuitable": "not suitable"}
@@ -85,6 +89,13 @@ class Node:
             lease_s=LEASE_S,
             max_runs=MAX_RUNS,
             time_limit_s=settings.worker.time_limit_s,
+        )
+        self.worker_watch = WorkerWatch(
+            Dispatcher(broker_url, self.node_id),
+            self.store,
+            self.spool.root,
+            on_unserved=self._on_unserved,
+            on_served=self._on_served,
         )
         self.outbox = Outbox(
             self.store,
@@ -166,6 +177,7 @@ class Node:
         self._resume_deliveries()
         self.outbox.start()
         self.reconciler.start()
+        self.worker_watch.start()
         self.intake.start()
         self.commitments.start()
         self.scp.start()
@@ -198,6 +210,7 @@ class Node:
         self.intake.stop()
         self.commitments.stop()
         self.retention.stop()
+        self.worker_watch.stop()
         self.reconciler.stop()
         self.outbox.stop()
         self.dispatcher.close()
@@ -215,6 +228,7 @@ class Node:
             self.dispatcher.ping()
         except NodeError as error:
             yield str(error)
+        yield from self.worker_watch.troubles()
 
     def message_of(self, job: JobRow) -> JobMessage:
         """Return the message that tells a worker all it must know of a job's current run."""
@@ -289,6 +303,20 @@ class Node:
     def broker_back(self) -> None:
         """Write that it is back."""
         self.worklog.write("broker-back", broker=redacted(self.broker_url))
+
+    # What the watch over the workers tells
+
+    def _on_unserved(self, queue: UnservedQueue) -> None:
+        self.worklog.write(
+            "no-worker",
+            pipeline=queue.queue,
+            count=queue.jobs,
+            waited_s=time.time() - queue.since,
+            reason=str(of_queue(queue.queue)),
+        )
+
+    def _on_served(self, queue: UnservedQueue) -> None:
+        self.worklog.write("worker-back", pipeline=queue.queue, waited_s=max(0.0, time.time() - queue.since))
 
     # What the outbox tells
 

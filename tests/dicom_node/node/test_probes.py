@@ -124,6 +124,21 @@ def test_workers_are_told_and_those_of_another_version_are_wrong(
     assert verdict(tmp_path, "workers", broker={"url": "redis://127.0.0.1:1"}) == (ok, text)
 
 
+def test_jobs_that_wait_for_a_queue_without_a_worker_are_wrong(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(data / "state.sqlite")
+    store.move_job("a" * 32, JobState.QUEUED)
+    store.close()
+    fatsat = LiveWorker("gpu1:7", "0.2.0", 1, ("fatsat",), "cpu")
+    for found in ([], [fatsat]):
+        monkeypatch.setattr("dicom_node.node.probes.Dispatcher", Broker(found))
+        assert verdict(data, "workers", broker={"url": "redis://127.0.0.1:1"}) == (
+            False,
+            "1 job waits for a flair worker and none answers: start one, dicom-node worker --queues flair",
+        )
+
+
 def test_workers_are_not_looked_for_where_the_embedded_broker_is_not_running(tmp_path: Path) -> None:
     assert verdict(tmp_path, "workers") == (True, "none, they need the broker")
 
