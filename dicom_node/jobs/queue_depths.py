@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import func, select
 
-from dicom_node.jobs.schema import JobRow, TransitionRow
+from dicom_node.jobs.schema import JobRow
+from dicom_node.jobs.since import job_since
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
 
@@ -21,27 +22,10 @@ class QueueDepth:
     oldest_at: float
 
 
-def queued_since() -> ColumnElement[float]:
-    """Return the SQL expression of the time from which a queued job has waited: its last way into the queue."""
-    last_way_in = (
-        select(func.max(TransitionRow.at))
-        .where(
-            and_(
-                TransitionRow.subject == JobRow.id,
-                TransitionRow.after == JobState.QUEUED,
-                TransitionRow.before != JobState.QUEUED,
-            )
-        )
-        .correlate(JobRow)
-        .scalar_subquery()
-    )
-    return func.coalesce(last_way_in, JobRow.created_at)
-
-
 def queue_depths(store: Store) -> list[QueueDepth]:
     """Return the queues that have jobs, by name."""
     waiting = (
-        select(JobRow.pipeline, func.count(), func.min(queued_since()))
+        select(JobRow.pipeline, func.count(), func.min(job_since()))
         .where(JobRow.state == JobState.QUEUED)
         .group_by(JobRow.pipeline)
     )

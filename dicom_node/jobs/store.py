@@ -92,6 +92,7 @@ class Store:
                 if findings != "ok":
                     raise CorruptStateError(f"{path}: damaged ({findings}); {MADE_AGAIN}")
                 Base.metadata.create_all(session.connection())
+                _add_indices(session)
         except StateError:
             self._engine.dispose()
             raise
@@ -312,6 +313,13 @@ class Store:
         """Return what a person means by ``text``: see :func:`dicom_node.jobs.lookup.find`."""
         with self.reading() as session:
             return lookup.find(session, text)
+
+
+def _add_indices(session: Session) -> None:
+    """Add indices that an earlier version did not have to tables that are there."""
+    for table in Base.metadata.sorted_tables:
+        for index in table.indexes:
+            index.create(session.connection(), checkfirst=True)
 
 
 def _job(session: Session, job_id: str) -> JobRow:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.series.identity import MAY_NOT_BE_RELEASED
 
@@ -20,20 +19,20 @@ class WayOut:
         return f"{self.command} {self.effect}"
 
 
-def of_series(series: SeriesRow) -> WayOut | None:
+def of_series(identifier: str, state: str, reason: str) -> WayOut | None:
     """Return the way out of a series' state; None where it waits for nobody."""
-    short, state = series.id[:8], SeriesState(series.state)
-    if state is SeriesState.HELD and any(reason in series.reason for reason in MAY_NOT_BE_RELEASED):
+    short = identifier[:8]
+    if state == SeriesState.HELD and any(known in reason for known in MAY_NOT_BE_RELEASED):
         return WayOut(
             f"dicom-node why {short}",
             "shows when they came and who sent them: have them put right in the PACS, and the series sent anew "
             "under a Series Instance UID of its own",
         )
-    if state is SeriesState.HELD:
+    if state == SeriesState.HELD:
         return WayOut(
             f"dicom-node release {short}", "analyses it as it is; images that are missing are still taken"
         )
-    if state is SeriesState.IGNORED:
+    if state == SeriesState.IGNORED:
         return WayOut(
             f"dicom-node retry {short}",
             "judges it again, as after a change of rules; dicom-node route shows every rule on the files",
@@ -41,16 +40,16 @@ def of_series(series: SeriesRow) -> WayOut | None:
     return None
 
 
-def of_job(job: JobRow) -> WayOut | None:
+def of_job(identifier: str, state: str) -> WayOut | None:
     """Return the way out of a job's state; None where it waits for nobody."""
-    short = job.id[:8]
+    short = identifier[:8]
     return {
         JobState.HELD: WayOut(f"dicom-node release {short}", "lets it run"),
         JobState.NO_PIPELINE: WayOut(f"dicom-node retry {short}", "runs it once the pipeline is installed"),
         JobState.UNDELIVERED: WayOut(
             f"dicom-node retry {short}", "delivers it again, once the destination is mended"
         ),
-    }.get(JobState(job.state))
+    }.get(JobState(state))
 
 
 def of_queue(queue: str) -> WayOut:

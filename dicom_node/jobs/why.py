@@ -140,7 +140,7 @@ def _of_series(store: Store, series: SeriesRow) -> History:
         reasons=[series.reason] if series.reason else [],
         facts=[f"{images} images from {sender}, {at(series.first_at)} to {at(series.last_at)}"],
         uid=series.series_uid,
-        way_out=ways_out.of_series(series),
+        way_out=ways_out.of_series(series.id, series.state, series.reason),
         steps=store.history(series.series_uid),
     )
 
@@ -151,7 +151,7 @@ def _of_job(store: Store, job: JobRow, workers: Workers) -> History:
         job.note and f"note: {job.note}",
         job.replaces and f"replaces job {job.replaces[:8]}",
     ]
-    way_out = ways_out.of_job(job)
+    way_out = ways_out.of_job(job.id, job.state)
     lacking = next((one for one in workers.unserved if one.queue == job.pipeline), None)
     if job.state == JobState.QUEUED and lacking is not None:
         reasons.append(f"no {job.pipeline} worker answers; it waits without one since {at(lacking.since)}")

@@ -8,10 +8,11 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dicom_node import __version__
 from dicom_node.config.settings import Settings
@@ -164,7 +165,7 @@ class Node:
         for state in (JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.HELD):
             self.metrics.gauge(f"jobs_{state}", f"Jobs that are {state}", partial(self._count_jobs, state))
         self.steering = Steering(self.store, self.worklog, self.intake, self.reconciler, self.outbox)
-        self.control = ControlServer(self.spool.root, self.steering.steer)
+        self.control = ControlServer(self.spool.root, self._answer)
 
     def start(self) -> None:
         """Start everything, the listening socket last: what is accepted can be worked on.
@@ -229,6 +230,18 @@ class Node:
         except NodeError as error:
             yield str(error)
         yield from self.worker_watch.troubles()
+
+    def own_troubles(self) -> Iterator[str]:
+        """Yield what only the node itself knows of, for the overview: it finds the rest in files and the database."""
+        yield from self.scp.troubles()
+        if self.store.is_damaged:
+            yield f"{self.store.path}: damaged; the node makes it again from the data folder"
+
+    def _answer(self, verb: str, text: str, given: Mapping[str, Any]) -> str:
+        """Answer a command that runs beside the node."""
+        if verb == "troubles":
+            return "\n".join(self.own_troubles())
+        return self.steering.steer(verb, text, given)
 
     def message_of(self, job: JobRow) -> JobMessage:
         """Return the message that tells a worker all it must know of a job's current run."""

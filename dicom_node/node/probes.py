@@ -97,8 +97,12 @@ def _data_folder(settings: Settings) -> str:
     return f"{folder}, {usage.free / 1e9:.0f} GB free"
 
 
+NAMED = 8
+"""So many series or jobs with the same way out are named."""
+
 WAYS_OUT = {
     Reason.HELD: "dicom-node release {id}",
+    Reason.JOB_HELD: "dicom-node release {id}",
     Reason.UNDELIVERED: "dicom-node why {id}, then retry",
     Reason.UNPROVEN: 'dicom-node why {id}; confirm = "none" does without',
     Reason.NOWHERE: "set a [[destination]], then dicom-node retry {id}",
@@ -127,9 +131,21 @@ def _kept(settings: Settings) -> str:
             text = str(reason) or "done with, to be removed within the hour"
             if reason is Reason.YOUNG:
                 text += f" ({days:g})" if days else " (0: for ever)"
-            way_out = WAYS_OUT.get(reason, "").format(id=found.examples[reason][0])
-            lines.append(f"{count} {text}{f': {way_out}' if way_out else ''}")
+            way_out = WAYS_OUT.get(reason, "")
+            lines.append(
+                f"{count} {text}{f': {_for_each(way_out, found.examples[reason])}' if way_out else ''}"
+            )
     return "\n".join(lines)
+
+
+def _for_each(way_out: str, identifiers: list[str]) -> str:
+    """Return a way out for the first of many, and the IDs of the others."""
+    others = identifiers[1:NAMED]
+    text = way_out.format(id=identifiers[0])
+    if others:
+        text += f"; as well {', '.join(others)}"
+    more = len(identifiers) - NAMED
+    return f"{text} and {more} more, see dicom-node status" if more > 0 else text
 
 
 def _server_tls(tls: ServerTls) -> str:

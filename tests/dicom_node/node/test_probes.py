@@ -62,13 +62,34 @@ def test_what_is_kept_and_why(data: Path) -> None:
     lines = text.splitlines()
     assert lines[0].startswith("5 series, 5 images, 2.5 MB with their results, since 20")
     assert [line.partition(":")[0] for line in lines[1:]] == [
-        "1 held by a gap or a person",
+        "1 held",
         "1 refused by a destination",
         "2 younger than keep_days (14)",
         "1 promised to somebody who asked for storage commitment",
     ]
     assert "dicom-node release " in lines[1]
     assert "dicom-node why " in lines[2]
+
+
+def test_every_held_series_is_named_and_of_a_held_job_the_job(data: Path) -> None:
+    store = Store(data / "state.sqlite")
+    store.move_job("a" * 32, JobState.QUEUED)
+    store.move_job("a" * 32, JobState.HELD, "held by a person")
+    names = [series.id[:8] for series in store.series_in(SeriesState.HELD)]
+    for number in range(9):
+        store.add_image(
+            header(1, series=f"1.3.{number}"), f"series/x/{number}.dcm", "SCANNER", time.time() + number
+        )
+        store.move_series(f"1.3.{number}", SeriesState.HELD)
+        names += [series.id[:8] for series in [store.series(f"1.3.{number}")] if series]
+    store.close()
+    lines = verdict(data, "kept", destination=[DESTINATION])[1].splitlines()
+    first, *others = names
+    assert (
+        f"10 held: dicom-node release {first}; as well {', '.join(others[:7])} and 2 more, see dicom-node status"
+        in lines
+    )
+    assert "1 with a job that a person holds: dicom-node release aaaaaaaa" in lines
 
 
 def test_what_may_go_is_told(data: Path) -> None:
