@@ -7,10 +7,12 @@ import fcntl
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dicom_node import __version__
 from dicom_node.config.settings import Settings
@@ -21,6 +23,7 @@ from dicom_node.errors import NodeError, ResultError, SpoolError
 from dicom_node.intake.intake import Intake
 from dicom_node.jobs.dispatch import Dispatcher, load_celery, redacted
 from dicom_node.jobs.failure_report import publish_failure
+from dicom_node.jobs.known_workers import UnservedQueue
 from dicom_node.jobs.message import JobMessage, ObjectUids, ResultSettings
 from dicom_node.jobs.rebuild import rebuild
 from dicom_node.jobs.reconcile import Reconciler
@@ -29,6 +32,9 @@ from dicom_node.jobs.retention_reasons import DAY_S
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
+from dicom_node.jobs.ways_out import of_queue
+from dicom_node.jobs.why import STATE_NAME
+from dicom_node.jobs.worker_watch import WorkerWatch
 from dicom_node.node.control_socket import ControlServer
 from dicom_node.node.steering import Steering
 from dicom_node.receive.admission import Admission, Gate
@@ -43,7 +49,6 @@ from dicom_node.worklog.metrics import Metrics
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
 
-STATE_NAME = "state.sqlite"
 LEASE_S = 30.0
 MAX_RUNS = 3
 OUTCOMES = {"findings": "findings", "none": "no findings", "unsuitable": "not suitable"}
@@ -85,6 +90,13 @@ class Node:
             lease_s=LEASE_S,
             max_runs=MAX_RUNS,
             time_limit_s=settings.worker.time_limit_s,
+        )
+        self.worker_watch = WorkerWatch(
+            Dispatcher(broker_url, self.node_id),
+            self.store,
+            self.spool.root,
+            on_unserved=self._on_unserved,
+            on_served=self._on_served,
         )
         self.outbox = Outbox(
             self.store,
@@ -153,7 +165,7 @@ class Node:
         for state in (JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.HELD):
             self.metrics.gauge(f"jobs_{state}", f"Jobs that are {state}", partial(self._count_jobs, state))
         self.steering = Steering(self.store, self.worklog, self.intake, self.reconciler, self.outbox)
-        self.control = ControlServer(self.spool.root, self.steering.steer)
+        self.control = ControlServer(self.spool.root, self._answer)
 
     def start(self) -> None:
         """Start everything, the listening socket last: what is accepted can be worked on.
@@ -166,6 +178,7 @@ class Node:
         self._resume_deliveries()
         self.outbox.start()
         self.reconciler.start()
+        self.worker_watch.start()
         self.intake.start()
         self.commitments.start()
         self.scp.start()
@@ -198,6 +211,7 @@ class Node:
         self.intake.stop()
         self.commitments.stop()
         self.retention.stop()
+        self.worker_watch.stop()
         self.reconciler.stop()
         self.outbox.stop()
         self.dispatcher.close()
@@ -215,6 +229,19 @@ class Node:
             self.dispatcher.ping()
         except NodeError as error:
             yield str(error)
+        yield from self.worker_watch.troubles()
+
+    def own_troubles(self) -> Iterator[str]:
+        """Yield what only the node itself knows of, for the overview: it finds the rest in files and the database."""
+        yield from self.scp.troubles()
+        if self.store.is_damaged:
+            yield f"{self.store.path}: damaged; the node makes it again from the data folder"
+
+    def _answer(self, verb: str, text: str, given: Mapping[str, Any]) -> str:
+        """Answer a command that runs beside the node."""
+        if verb == "troubles":
+            return "\n".join(self.own_troubles())
+        return self.steering.steer(verb, text, given)
 
     def message_of(self, job: JobRow) -> JobMessage:
         """Return the message that tells a worker all it must know of a job's current run."""
@@ -289,6 +316,20 @@ class Node:
     def broker_back(self) -> None:
         """Write that it is back."""
         self.worklog.write("broker-back", broker=redacted(self.broker_url))
+
+    # What the watch over the workers tells
+
+    def _on_unserved(self, queue: UnservedQueue) -> None:
+        self.worklog.write(
+            "no-worker",
+            pipeline=queue.queue,
+            count=queue.jobs,
+            waited_s=time.time() - queue.since,
+            reason=str(of_queue(queue.queue)),
+        )
+
+    def _on_served(self, queue: UnservedQueue) -> None:
+        self.worklog.write("worker-back", pipeline=queue.queue, waited_s=max(0.0, time.time() - queue.since))
 
     # What the outbox tells
 
