@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 
 from dicom_node.errors import UnreadableError
-from dicom_node.series.reading import tolerant
+from dicom_node.series.reading import read_whole, tolerant
 
 IMAGE_GROUP = 0x0028
 """Groups from here on say what an object holds; those below whom, where and when, which archives coerce."""
@@ -60,8 +60,9 @@ def same_content(first: Path, second: Path) -> bool:
 
 def _read(path: Path) -> Dataset:
     try:
-        with tolerant():
-            return dcmread(path)
+        return read_whole(path)
+    except UnreadableError as error:
+        raise UnreadableError(f"{path.name}: {error}") from error
     # pydicom meets arbitrary bytes here and has no error class of its own for them.
     except Exception as error:
         raise UnreadableError(f"{path.name}: can't be read: {type(error).__name__}") from error
