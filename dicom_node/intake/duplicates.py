@@ -51,7 +51,7 @@ def same_content(first: Path, second: Path) -> bool:
             if "PixelData" in a or "PixelData" in b:
                 return False
             return _content(a) == _content(b)
-    except UnreadableError:
+    except (UnreadableError, MemoryError):
         raise
     # Elements are decoded where they are looked at.
     except Exception as error:
@@ -63,6 +63,8 @@ def _read(path: Path) -> Dataset:
         return read_whole(path)
     except UnreadableError as error:
         raise UnreadableError(f"{path.name}: {error}") from error
+    except MemoryError:
+        raise
     # pydicom meets arbitrary bytes here and has no error class of its own for them.
     except Exception as error:
         raise UnreadableError(f"{path.name}: can't be read: {type(error).__name__}") from error
@@ -78,6 +80,8 @@ def _pixels(dataset: Dataset, path: Path) -> npt.NDArray[np.generic]:
     try:
         with tolerant():
             return dataset.pixel_array
+    except MemoryError:
+        raise
     # The decoders are third-party code fed by strangers, each with errors of its own.
     except Exception as error:
         raise UnreadableError(f"{path.name}: pixels can't be decoded: {type(error).__name__}") from error

@@ -19,6 +19,7 @@ from dicom_node.deliver.commitment_reporter import CommitmentReporter
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.errors import NodeError, ResultError, SpoolError
 from dicom_node.intake.intake import Intake
+from dicom_node.intake.parser import Parser, headers_of
 from dicom_node.jobs.dispatch import Dispatcher, load_celery, redacted
 from dicom_node.jobs.failure_report import publish_failure
 from dicom_node.jobs.message import JobMessage, ObjectUids, ResultSettings
@@ -74,6 +75,7 @@ class Node:
         self._lock = _lock_folder(self.spool.root)
         self.node_id = _node_id(self.spool.root)
         self.worklog = Worklog(self.spool.root)
+        self.parser = Parser(self.spool)
         self.store = self._open_store()
         self.dispatcher = Dispatcher(broker_url, self.node_id)
         self.reconciler = Reconciler(
@@ -111,6 +113,7 @@ class Node:
             installed,
             jobs=self.reconciler,
             commitments=self.commitments,
+            reader=self.parser,
         )
         self.retention = Retention(
             self.store,
@@ -166,6 +169,7 @@ class Node:
         self._resume_deliveries()
         self.outbox.start()
         self.reconciler.start()
+        self.parser.warm_up()
         self.intake.start()
         self.commitments.start()
         self.scp.start()
@@ -342,7 +346,7 @@ class Node:
     def _open_store(self) -> Store:
         """Open the database, after what the spool holds beyond it has been added to it."""
         path = self.spool.root / STATE_NAME
-        found = rebuild(path, self.spool.root)
+        found = rebuild(path, self.spool.root, partial(headers_of, self.parser))
         if found.images or found.jobs:
             reason = f"{found.images} images and {found.jobs} jobs of the spool were unknown to the database, and were added"
             self.worklog.write("warning", name=STATE_NAME, reason=reason)
