@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import CorruptStateError, Store
 from dicom_node.results.manifest import Manifest
-from dicom_node.series.headers import read_header
+from dicom_node.series.headers import ImageHeader
 from dicom_node.spool.run_folder import finished_path, last_run, run_name
 from dicom_node.spool.spool import Spool
 
@@ -42,7 +42,11 @@ class Recovered:
     held: int = 0
 
 
-def rebuild(path: Path, spool_root: Path) -> Recovered:
+ReadHeaders = Callable[[Sequence[Path]], Iterable[tuple[Path, ImageHeader | UnreadableError]]]
+"""Reads the headers of files, in parser processes, or tells why they can't be read."""
+
+
+def rebuild(path: Path, spool_root: Path, read_headers: ReadHeaders) -> Recovered:
     """Add to the database what the spool holds beyond it; make it anew when it is missing, damaged, or too old.
 
     Series without a job are receiving, and to be assessed. Jobs with results are delivering, and to be
@@ -62,7 +66,7 @@ def rebuild(path: Path, spool_root: Path) -> Recovered:
         replaced = _put_aside(path, "outdated")
         store = Store(path, spool.jobs)
     try:
-        images, jobs = _index_images(store, spool), _index_jobs(store, spool)
+        images, jobs = _index_images(store, spool, read_headers), _index_jobs(store, spool)
         _hold(store, held)
         return Recovered(images, jobs, replaced, len(held))
     finally:
@@ -89,16 +93,15 @@ def _put_aside(path: Path, why: str) -> Path:
     return aside
 
 
-def _index_images(store: Store, spool: Spool) -> int:
+def _index_images(store: Store, spool: Spool, read_headers: ReadHeaders) -> int:
     known = store.image_paths()
     images = 0
     # asking for the age of each file of a large spool would hold up every start
-    for path in _by_age(path for path in spool.series.glob("*/*.dcm") if spool.relative(path) not in known):
+    unknown = _by_age(path for path in spool.series.glob("*/*.dcm") if spool.relative(path) not in known)
+    for path, header in read_headers(unknown):
         relative = spool.relative(path)
-        try:
-            header = read_header(path, key=spool.identity_key)
-        except UnreadableError as error:
-            log.warning("%s: not indexed: %s", relative, error)
+        if isinstance(header, UnreadableError):
+            log.warning("%s: not indexed: %s", relative, header)
             continue
         added = store.add_image(header, relative, "", path.stat().st_mtime)
         images += added

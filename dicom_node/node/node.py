@@ -21,6 +21,7 @@ from dicom_node.deliver.commitment_reporter import CommitmentReporter
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.errors import NodeError, ResultError, SpoolError
 from dicom_node.intake.intake import Intake
+from dicom_node.intake.parser import Parser, headers_of
 from dicom_node.jobs.dispatch import Dispatcher, load_celery, redacted
 from dicom_node.jobs.failure_report import publish_failure
 from dicom_node.jobs.known_workers import UnservedQueue
@@ -79,6 +80,7 @@ class Node:
         self._lock = _lock_folder(self.spool.root)
         self.node_id = _node_id(self.spool.root)
         self.worklog = Worklog(self.spool.root)
+        self.parser = Parser(self.spool)
         self.store = self._open_store()
         self.dispatcher = Dispatcher(broker_url, self.node_id)
         self.reconciler = Reconciler(
@@ -123,6 +125,7 @@ class Node:
             installed,
             jobs=self.reconciler,
             commitments=self.commitments,
+            reader=self.parser,
         )
         self.retention = Retention(
             self.store,
@@ -179,6 +182,7 @@ class Node:
         self.outbox.start()
         self.reconciler.start()
         self.worker_watch.start()
+        self.parser.warm_up()
         self.intake.start()
         self.commitments.start()
         self.scp.start()
@@ -383,7 +387,7 @@ class Node:
     def _open_store(self) -> Store:
         """Open the database, after what the spool holds beyond it has been added to it."""
         path = self.spool.root / STATE_NAME
-        found = rebuild(path, self.spool.root)
+        found = rebuild(path, self.spool.root, partial(headers_of, self.parser))
         if found.replaced is not None:
             reason = (
                 f"of an older version of dicom-node, kept as {found.replaced.name}; made again with {found.images} images and "

@@ -11,6 +11,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
+from rig import ReadHere
 
 from dicom_node.errors import StateError
 from dicom_node.intake import filing, received_file
@@ -49,6 +50,7 @@ def start_filer(spool, told):
             on_filed or told.put_all,
             lambda *rejected: told.put(rejected),
             told.put,
+            ReadHere(spool),
         )
         filer.start()
         started.append(filer)

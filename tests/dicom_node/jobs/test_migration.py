@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rig import read_here
 from sqlalchemy import Column, Float, Integer, String
 from sqlalchemy.dialects import sqlite
 
@@ -51,7 +52,7 @@ def test_new_database_has_the_version(tmp_path: Path) -> None:
 
 def test_database_of_0_1_0_is_brought_up_to_date_with_all_its_rows(path: Path) -> None:
     before = sql(path, "SELECT * FROM jobs ORDER BY id")
-    found = rebuild(path, path.parent)
+    found = rebuild(path, path.parent, read_here)
     assert (found.images, found.jobs, found.replaced) == (0, 0, None)
     assert version_of(path) == VERSION
     assert sql(path, "SELECT * FROM jobs ORDER BY id") == before
@@ -72,7 +73,7 @@ def test_column_that_an_older_version_lacks_is_added_with_its_default(path: Path
         StateError, match=r"of an older version .*: start the node, which brings it up to date"
     ):
         Store(path)
-    assert rebuild(path, path.parent).replaced is None
+    assert rebuild(path, path.parent, read_here).replaced is None
     assert jobs_in(path, "held") == held
     store = Store(path)
     (job,) = store.jobs_in(JobState.HELD)
@@ -88,7 +89,7 @@ def test_database_that_lacks_what_no_default_tells_is_made_again_with_what_was_h
     series = sql(path, "SELECT series_uid, reason FROM series WHERE state = 'held'")
     routed = sql(path, "SELECT count(*) FROM series WHERE state = 'routed'")
     sql(path, "ALTER TABLE images DROP COLUMN header")
-    found = rebuild(path, path.parent)
+    found = rebuild(path, path.parent, read_here)
     assert found.held == len(held) + len(series) == 2
     assert found.images > 0 < found.jobs
     assert found.replaced is not None
@@ -108,7 +109,7 @@ def test_table_that_an_older_version_lacks_is_made(path: Path) -> None:
     sql(path, "DROP TABLE commitments")
     with pytest.raises(StateError, match="start the node, which brings it up to date"):
         Store(path)
-    assert rebuild(path, path.parent).replaced is None
+    assert rebuild(path, path.parent, read_here).replaced is None
     assert sql(path, "SELECT count(*) FROM commitments") == [(0,)]
 
 
@@ -118,7 +119,7 @@ def test_column_that_today_nobody_fills_has_the_database_made_again(path: Path) 
         "DROP TABLE commitments",
         "CREATE TABLE commitments (transaction_uid TEXT PRIMARY KEY, ward TEXT NOT NULL)",
     )
-    assert rebuild(path, path.parent).held == 2
+    assert rebuild(path, path.parent, read_here).held == 2
 
 
 def test_series_that_was_released_stays_so_in_a_database_made_again(path: Path) -> None:
@@ -133,7 +134,7 @@ def test_series_that_was_released_stays_so_in_a_database_made_again(path: Path) 
     store.move_job(job.id, JobState.QUEUED, "released by a person")
     store.close()
     sql(path, "ALTER TABLE images DROP COLUMN header", "PRAGMA user_version = 0")
-    assert rebuild(path, path.parent).held == 0
+    assert rebuild(path, path.parent, read_here).held == 0
     store = Store(path)
     released = store.job("f" * 32)
     assert released is not None
@@ -153,7 +154,7 @@ def test_newer_database_is_refused_in_one_line_and_left_as_it_is(path: Path, may
         "that version, or move state.sqlite* away, and it is made again without what people held"
     )
     with pytest.raises(StateError, match="newer version"):
-        rebuild(path, path.parent)
+        rebuild(path, path.parent, read_here)
     assert path.read_bytes() == content
     assert not list(path.parent.glob("state.sqlite.*-*"))
 
