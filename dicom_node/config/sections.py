@@ -259,7 +259,10 @@ class DestinationTls(TlsFiles):
 
 
 class Destination(Section):
-    """``[[destination]]``: a PACS that gets the results, and the proof that it holds them."""
+    """``[[destination]]``: a PACS that gets the results, and the proof that it holds them.
+
+    ``verify_patient``: before sending it is asked whose the study is; "required" waits until it has the study.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$")]
     ae_title: AETitle
@@ -267,4 +270,5 @@ class Destination(Section):
     port: Annotated[int, Field(ge=1, le=65535)]
     objects: tuple[Role, ...] = ("seg", "sr", "text-sr", "heatmap")
     confirm: Literal["c-find", "commitment", "none"] = "c-find"
+    verify_patient: Literal["known", "required", "off"] = "known"
     tls: DestinationTls | None = None

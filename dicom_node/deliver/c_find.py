@@ -1,4 +1,4 @@
-"""Proof of storage by C-FIND: does the peer show the objects that it took?
+"""C-FIND towards a peer: does it show the objects that it took, and whose study does it have?
 
 References
 ----------
@@ -8,13 +8,14 @@ DICOM PS3.4 C.4.1 (C-FIND), C.6.2.1 (Study Root information model)
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context
 from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from dicom_node.deliver.address import Address
@@ -26,6 +27,8 @@ from dicom_node.deliver.association import (
     associate,
 )
 from dicom_node.errors import DeliveryError
+from dicom_node.series.identity import Identity, identity_of
+from dicom_node.series.reading import tolerant
 from dicom_node.standard.status import SUCCESS, is_temporary
 
 PENDING = (0xFF00, 0xFF01)  # PS3.4 table C.4-1: a match follows
@@ -76,17 +79,60 @@ def c_find_missing(
     by_series: dict[tuple[str, str], set[str]] = defaultdict(set)
     for study_uid, series_uid, sop_instance_uid in objects:
         by_series[study_uid, series_uid].add(sop_instance_uid)
-    context = build_context(
-        StudyRootQueryRetrieveInformationModelFind, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
-    )
     missing: set[str] = set()
     try:
-        with associate(address, ae_title, [context], timeouts=timeouts) as assoc:
+        with associate(address, ae_title, [_context()], timeouts=timeouts) as assoc:
             for (study_uid, series_uid), wanted in by_series.items():
                 missing |= wanted - _shown(assoc, study_uid, series_uid, wanted)
     except (NoContextError, RejectedError) as error:
         raise FindRefusedError("it offers no C-FIND") from error
     return missing
+
+
+def c_find_patients(
+    address: Address, ae_title: str, study_uid: str, *, timeouts: Timeouts = DEFAULT_TIMEOUTS
+) -> set[Identity]:
+    """Ask a peer for a study, and return the patients under whom it has it; none where it has no such study.
+
+    Asked for are ID, issuer and birth date; "" stands for what the peer leaves blank.
+
+    Raises
+    ------
+    FindRefusedError
+        It offers no C-FIND to us, or refuses the question.
+    FindBrokenError
+        It took the association and broke off, or lacks resources.
+    RejectedError
+        It rejects our associations.
+    UnreachableError
+        It can't be reached.
+    """
+    ds = Dataset()
+    ds.QueryRetrieveLevel = "STUDY"
+    ds.StudyInstanceUID = study_uid
+    for keyword in ("PatientID", "IssuerOfPatientID", "PatientBirthDate"):
+        setattr(ds, keyword, "")
+    try:
+        with associate(address, ae_title, [_context()], timeouts=timeouts) as assoc, tolerant():
+            answers = _answers(assoc, ds)
+            return {patient for answer in answers if (patient := _patient_in(answer, study_uid)) is not None}
+    except NoContextError as error:
+        raise FindRefusedError("it offers no C-FIND") from error
+
+
+def _patient_in(answer: Dataset, study_uid: str) -> Identity | None:
+    """Return the patient whom an answer names; None for an answer about another study."""
+    try:
+        return None if (answer.get("StudyInstanceUID") or study_uid) != study_uid else identity_of(answer)
+    # Elements are decoded where they are looked at.
+    except Exception as error:
+        raise FindRefusedError("its answer to C-FIND can't be read") from error
+
+
+def _context() -> PresentationContext:
+    return build_context(
+        StudyRootQueryRetrieveInformationModelFind, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+    )
 
 
 def _shown(assoc: Association, study_uid: str, series_uid: str, wanted: set[str]) -> set[str]:
@@ -112,7 +158,12 @@ def _ask(assoc: Association, study_uid: str, series_uid: str, sop_instance_uid: 
     ds.StudyInstanceUID = study_uid
     ds.SeriesInstanceUID = series_uid
     ds.SOPInstanceUID = sop_instance_uid
-    found: set[str] = set()
+    answers = _answers(assoc, ds)
+    return {str(answer.SOPInstanceUID) for answer in answers if answer.get("SOPInstanceUID")}
+
+
+def _answers(assoc: Association, ds: Dataset) -> Iterator[Dataset]:
+    """Yield what a peer answers to one question."""
     try:
         answers = assoc.send_c_find(ds, StudyRootQueryRetrieveInformationModelFind)
     except RuntimeError as error:  # released or aborted since the last answer
@@ -122,10 +173,9 @@ def _ask(assoc: Association, study_uid: str, series_uid: str, sop_instance_uid: 
             assoc.abort()
             raise FindBrokenError("it broke off or fell silent when asked by C-FIND")
         if status.Status in PENDING:
-            if identifier is not None and identifier.get("SOPInstanceUID"):
-                found.add(str(identifier.SOPInstanceUID))
+            if identifier is not None:
+                yield identifier
         elif is_temporary(status.Status):
             raise FindBrokenError(f"it answered C-FIND with {status.Status:04X}, out of resources")
         elif status.Status != SUCCESS:
             raise FindRefusedError(f"it answered C-FIND with {status.Status:04X}")
-    return found

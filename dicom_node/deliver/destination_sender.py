@@ -16,6 +16,7 @@ from dicom_node.deliver.c_store import Outcome, SendResult, send_files
 from dicom_node.deliver.commitment_prover import CommitmentProver
 from dicom_node.deliver.commitment_requests import CommitmentRequests
 from dicom_node.deliver.object_states import NOTHING_OUTSTANDING, Change, ObjectStates
+from dicom_node.deliver.patient_check import PatientCheck
 from dicom_node.deliver.prover import Prover
 from dicom_node.deliver.send_summary import SendSummary
 from dicom_node.errors import DeliveryError, NodeError, SpoolError
@@ -74,6 +75,18 @@ class DestinationSender:
             "timeouts": timeouts,
             "clock": clock,
         }
+        self._patient_check = PatientCheck(
+            destination.name,
+            self.address,
+            destination.verify_patient,
+            states=states,
+            spool=spool,
+            worklog=worklog,
+            ae_title=ae_title,
+            backoff=backoff,
+            timeouts=timeouts,
+            clock=clock,
+        )
         self._prover: Prover | CommitmentProver
         if destination.confirm == "commitment":
             self._prover = CommitmentProver(destination.name, self.address, requests=requests, **common)
@@ -160,6 +173,13 @@ class DestinationSender:
 
     def _send(self, job_id: str) -> bool:
         """Send what is due of a job; False when the destination can't be reached."""
+        waiting = self._states.due(self.destination.name, job_id, ObjectState.PENDING)
+        try:
+            if waiting and not self._patient_check.may_send(job_id, waiting):
+                return True
+        except DeliveryError as error:
+            self._block(job_id, str(error), len(waiting))
+            return False
         broke_twice = False
         while rows := self._states.due(self.destination.name, job_id, ObjectState.PENDING):
             if self._stepper.stopping:
@@ -203,7 +223,7 @@ class DestinationSender:
                 self._ae_title,
                 record,
                 timeouts=self._timeouts,
-                go_on=lambda: not self._stepper.stopping,
+                go_on=lambda: not self._stepper.stopping and self._states.is_current(rows[0]),
             )
         except DeliveryError as error:
             self._block(job_id, str(error), len(rows))
@@ -212,12 +232,15 @@ class DestinationSender:
             summary.write(self._worklog, job_id, self.destination.name, time.monotonic() - started)
         if not self._stepper.stopping:
             self._failures = 0
-        return len(rows) if self._stepper.stopping else done
+        left_on_purpose = self._stepper.stopping or not self._states.is_current(rows[0])
+        return len(rows) if left_on_purpose else done
 
     def _record(self, row: ObjectRow, result: SendResult, summary: SendSummary) -> None:
         """Write down what became of one object, at once: it must not be sent again after a crash."""
         attempts = row.attempts + 1
         outcome = result.outcome
+        if not outcome.stored and not self._states.is_current(row):
+            return  # taken back while it was on its way: nothing is to be tried again
         uncertain = result.status == PROCESSING_FAILURE
         if outcome is Outcome.RETRY and uncertain and attempts >= self._backoff.uncertain_tries:
             outcome = Outcome.FAILED

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from dicom_node.config.sections import Destination
+from dicom_node.errors import SpoolError
 from dicom_node.jobs.schema import JobRow, ObjectRow, SeriesRow, TransitionRow
 from dicom_node.jobs.states import ObjectState
 from dicom_node.jobs.store import Store
@@ -172,6 +174,12 @@ class ObjectStates:
         with self._store.reading() as session:
             return list(session.scalars(query))
 
+    def is_current(self, row: ObjectRow) -> bool:
+        """Tell whether an object is of its job's current run, and so may still be sent."""
+        query = select(JobRow.run).where(JobRow.id == row.job_id)
+        with self._store.reading() as session:
+            return session.scalar(query) == row.run
+
     def times_sent(self, row: ObjectRow) -> int:
         """Count how often a destination said that it had stored an object."""
         query = select(func.count()).where(
@@ -182,6 +190,8 @@ class ObjectStates:
 
     def record(self, changes: Sequence[Change]) -> None:
         """Write changes of objects of one job at one destination: their receipts first, then their rows.
+
+        Of a run that was taken back meanwhile, the folder may have been set aside and the rows may be gone.
 
         Raises
         ------
@@ -198,10 +208,13 @@ class ObjectStates:
             if change.state != change.row.state
         ]
         if receipts:
-            append_receipts(self._spool.results / first.job_id, first.destination, receipts)
+            with nullcontext() if self.is_current(first) else suppress(SpoolError):
+                append_receipts(self._spool.results / first.job_id, first.destination, receipts)
         with self._store.session() as session:
             for change in changes:
-                row = session.get_one(ObjectRow, (change.row.sop_instance_uid, change.row.destination))
+                row = session.get(ObjectRow, (change.row.sop_instance_uid, change.row.destination))
+                if row is None:
+                    continue
                 before = row.state
                 row.state, row.reason, row.next_at = change.state, change.reason, change.next_at
                 if before != change.state:

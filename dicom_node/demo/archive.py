@@ -21,6 +21,7 @@ from dicom_node.standard.uids import uid_key
 
 PENDING = 0xFF00  # PS3.4 C.4.1.1.4
 UNIQUE_KEYS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+PATIENT_KEYS = ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
 
 
 class Archive:
@@ -80,20 +81,26 @@ class Archive:
             part = path.with_suffix(".part")
             part.write_bytes(event.encoded_dataset())
             part.replace(path)
-        header = dcmread(path, stop_before_pixels=True, specific_tags=[*UNIQUE_KEYS, "SOPClassUID"])
+        header = dcmread(
+            path, stop_before_pixels=True, specific_tags=[*UNIQUE_KEYS, *PATIENT_KEYS, "SOPClassUID"]
+        )
         with self._lock:
             self._index[UID(header.SOPInstanceUID)] = header
         return SUCCESS
 
     def _on_find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
-        """Match unique keys (PS3.4 C.2.2.2.1), one response for each instance."""
+        """Match unique keys (PS3.4 C.2.2.2.1), one response for each instance, or for each study at that level."""
+        of_studies = event.identifier.QueryRetrieveLevel == "STUDY"
+        keys = ("StudyInstanceUID", *PATIENT_KEYS) if of_studies else (*UNIQUE_KEYS, "SOPClassUID")
         with self._lock:
             headers = list(self._index.values())
+        if of_studies:
+            headers = list({header.StudyInstanceUID: header for header in headers}.values())
         for header in headers:
             if all(_matches(event.identifier, header, key) for key in UNIQUE_KEYS):
                 answer = Dataset()
                 answer.QueryRetrieveLevel = event.identifier.QueryRetrieveLevel
-                for key in (*UNIQUE_KEYS, "SOPClassUID"):
+                for key in keys:
                     setattr(answer, key, header.get(key))
                 yield PENDING, answer
         yield SUCCESS, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ class Untold:
 
 
 class Arrivals:
-    """The lines ``received``, ``duplicate`` and ``conflict`` of the worklog.
+    """The lines ``received``, ``corrected``, ``duplicate`` and ``conflict`` of the worklog.
 
     Parameters
     ----------
@@ -38,6 +39,7 @@ class Arrivals:
         self._new: dict[str, Untold] = {}  # by series
         self._known: dict[str, tuple[int, int]] = {}  # by association: duplicates, conflicts
         self._brought: dict[str, set[str]] = {}  # by association: series
+        self._corrected: dict[str, Counter[str]] = {}  # by association: images of each series
 
     def count_new(self, association_id: str, series_uid: str, calling_ae: str, at: float) -> None:
         """Count an image that was filed; the association's ID is "" for one found after a restart."""
@@ -57,6 +59,13 @@ class Arrivals:
         if not association_id:
             self._tell_known(association_id, "")
 
+    def count_corrected(self, association_id: str, series_uid: str) -> None:
+        """Count an image that came again under another identity; one without an association is told of at once."""
+        with self._lock:
+            self._corrected.setdefault(association_id, Counter())[series_uid] += 1
+        if not association_id:
+            self._tell_corrected(association_id, "")
+
     def tell_association(self, association_id: str, calling_ae: str) -> None:
         """Write what an association brought that has ended.
 
@@ -67,6 +76,7 @@ class Arrivals:
             several = [uid for uid in brought if uid in self._new and self._new[uid].images > 1]
         for series_uid in several:
             self.tell_series(series_uid)
+        self._tell_corrected(association_id, calling_ae)
         self._tell_known(association_id, calling_ae)
 
     def tell_series(self, series_uid: str) -> None:
@@ -84,6 +94,13 @@ class Arrivals:
             series_number=series.series_number,
             seconds=max(0.0, untold.last_at - untold.first_at),
         )
+
+    def _tell_corrected(self, association_id: str, calling_ae: str) -> None:
+        with self._lock:
+            corrected = self._corrected.pop(association_id, Counter())
+        for series_uid, images in corrected.items():
+            series = self._series_of(series_uid)
+            self._worklog.write("corrected", series.id, images=images, calling_ae=calling_ae or None)
 
     def _tell_known(self, association_id: str, calling_ae: str) -> None:
         with self._lock:

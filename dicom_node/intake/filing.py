@@ -25,7 +25,7 @@ from dicom_node.intake.parser import DeadlyError, ParserStoppedError, Reader
 from dicom_node.intake.parser_process import Answer, Request
 from dicom_node.receive.association import Association
 from dicom_node.series.headers import ImageHeader
-from dicom_node.spool.series_folder import link, make_folder, settle
+from dicom_node.spool.series_folder import link, make_folder, replace, settle
 from dicom_node.spool.spool import Spool
 
 Result = TypeVar("Result")
@@ -59,14 +59,14 @@ class FiledImage:
     association : Association or None
         What brought it; None when it was found in the inbox at the start.
     outcome : str
-        ``new``; ``duplicate``: the same pixels were there already, the file is dropped; ``conflict``: other
-        pixels were.
+        ``new``; ``duplicate``: the same pixels were there already, the file is dropped; ``corrected``: the same pixels
+        were there under another patient or study, and the file has taken their place; ``conflict``: other pixels were.
     """
 
     header: ImageHeader
     path: Path
     association: Association | None
-    outcome: Literal["new", "duplicate", "conflict"]
+    outcome: Literal["new", "duplicate", "corrected", "conflict"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ class Filer:
         Reads and compares; by its processes, not here.
     guard : context manager
         Held from a file's place until its owner has been told: whoever holds it finds no image between.
+    is_correction : callable, optional
+        Tells of an image that is there already whether a copy with this header corrects whom it is of.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Filer:
         on_association_filed: Callable[[Association], None],
         reader: Reader,
         guard: AbstractContextManager[object] | None = None,
+        is_correction: Callable[[ImageHeader], bool] = lambda header: False,
     ) -> None:
         self._spool = spool
         self._on_filed = on_filed
@@ -132,6 +135,7 @@ class Filer:
         self._on_association_filed = on_association_filed
         self._reader = reader
         self._guard = guard or nullcontext()
+        self._is_correction = is_correction
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._late: Counter[str] = Counter()  # by association: files that take long
         self._ended: dict[str, Association] = {}  # associations that are over but for these
@@ -322,8 +326,11 @@ class Filer:
     def _judged(self, item: _Received, header: ImageHeader, answer: Answer) -> FiledImage:
         path, association = item.path, item.association
         final = self._spool.image_path(header.series_uid, header.sop_instance_uid)
-        if answer is True:
+        if answer is True and not self._is_correction(header):
             return FiledImage(header, final, association, "duplicate")
+        if answer is True:
+            replace(path, final)
+            return FiledImage(header, final, association, "corrected")
         reason = "its SOP Instance UID is there already, with other content"
         if isinstance(answer, Exception):
             reason = f"its SOP Instance UID is there already, and can't be compared: {answer}"

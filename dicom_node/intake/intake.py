@@ -12,12 +12,13 @@ from typing import Protocol
 from dicom_node.config.settings import Settings
 from dicom_node.errors import NodeError
 from dicom_node.intake.arrivals import Arrivals
+from dicom_node.intake.corrections import CORRECTED, Corrections
 from dicom_node.intake.filing import FiledImage, Filer
 from dicom_node.intake.judge import Jobs, Judge
 from dicom_node.intake.parser import Parser, Reader, headers_of
 from dicom_node.intake.refusals import Refusals
 from dicom_node.intake.tracker import Tracker
-from dicom_node.jobs.schema import SeriesRow
+from dicom_node.jobs.schema import ImageRow, SeriesRow
 from dicom_node.jobs.states import SeriesState
 from dicom_node.jobs.store import NewImage, Store
 from dicom_node.receive.association import Association
@@ -91,6 +92,7 @@ class Intake:
         self.arrivals = Arrivals(worklog, self._series)
         self.refusals = Refusals(worklog)
         self.judge = Judge(settings, spool, store, worklog, installed, jobs, self.arrivals, self.guard)
+        self.corrections = Corrections(store, jobs, self._header_of, self._reopen)
         self.tracker = Tracker(
             quiet_s=settings.series.quiet_s,
             incomplete_after_s=settings.series.incomplete_after_s,
@@ -107,6 +109,7 @@ class Intake:
             on_association_filed=self.association_filed,
             reader=self.reader,
             guard=self.guard,
+            is_correction=self.corrections.is_one,
         )
 
     def start(self) -> None:
@@ -177,12 +180,14 @@ class Intake:
     def images_filed(self, batch: Sequence[FiledImage]) -> None:
         """Index images that have reached their places, and let the tracker look at their series."""
         now = time.time()
-        new = [filed for filed in batch if filed.outcome == "new"]
-        if new:
+        placed = [filed for filed in batch if filed.outcome in ("new", "corrected")]
+        if placed:
             with self.guard, self._trouble_told():
-                self._index(new, now)
+                corrected = self._correct(placed, now)
+                if new := [filed for filed in placed if filed not in corrected]:
+                    self._index(new, now)
         for filed in batch:
-            if filed.outcome != "new":
+            if filed not in placed:
                 key = filed.association.id if filed.association else ""
                 self.arrivals.count_known(key, is_conflict=filed.outcome == "conflict")
         self._tell_behind(self.filer.waiting)
@@ -229,6 +234,26 @@ class Intake:
             calling_ae = filed.association.calling_ae if filed.association else ""
             self.arrivals.count_new(key, filed.header.series_uid, calling_ae, now)
             self.tracker.add(filed.header, key or None, is_new=is_new)
+
+    def _correct(self, images: Sequence[FiledImage], now: float) -> list[FiledImage]:
+        """Let those of some images that are corrected copies count from now on, and return them.
+
+        A crash between a copy's place and its being told of makes it come again as "new".
+        """
+        known = self.store.known_images([filed.header.sop_instance_uid for filed in images])
+        found = [
+            filed
+            for filed in images
+            if filed.header.sop_instance_uid in known
+            and (filed.outcome == "corrected" or self.corrections.is_one(filed.header))
+        ]
+        if found:
+            self.corrections.take([filed.header for filed in found], now)
+        for filed in found:
+            key = filed.association.id if filed.association else ""
+            self.arrivals.count_corrected(key, filed.header.series_uid)
+            self.tracker.correct(filed.header, key or None)
+        return found
 
     def _is_elsewhere(self, header: ImageHeader) -> bool:
         """Tell whether an image's UID is known as that of an image of another series."""
@@ -306,7 +331,12 @@ class Intake:
         judged = {header.sop_instance_uid for header in headers}
         return all(row.sop_instance_uid in judged for row in self.store.images(series_uid))
 
-    def _wake_series(self, series_uid: str, *, grows: bool) -> None:
+    def _reopen(self, series_uid: str) -> None:
+        """Have a series judged again whose images are corrected."""
+        if not self.tracker.awaits(series_uid):
+            self._wake_series(series_uid, grows=True, reason=CORRECTED)
+
+    def _wake_series(self, series_uid: str, *, grows: bool, reason: str = "a late image came in") -> None:
         """Let the tracker know a series of the database again, before a late image joins it.
 
         One that does not grow, since a crash left its images in the inbox though they are known, keeps its verdict.
@@ -316,12 +346,17 @@ class Intake:
             return
         is_held = series.state == SeriesState.HELD
         if series.state not in {SeriesState.RECEIVING, SeriesState.HELD}:
-            self.store.move_series(series_uid, SeriesState.RECEIVING, "a late image came in")
+            self.store.move_series(series_uid, SeriesState.RECEIVING, reason)
         self.tracker.restore(series_uid, self._headers(series_uid), is_held=is_held)
 
     def _headers(self, series_uid: str) -> list[ImageHeader]:
+        return self._headers_of(self.store.images(series_uid))
+
+    def _header_of(self, row: ImageRow) -> ImageHeader:
+        return self._headers_of([row])[0]
+
+    def _headers_of(self, rows: Sequence[ImageRow]) -> list[ImageHeader]:
         """Return the headers that the database has; of images that were filed before identities were kept, read again."""
-        rows = self.store.images(series_uid)
         headers = [ImageHeader.from_json(row.header) for row in rows]
         places = {
             self.spool.absolute(row.path): number

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from dicom_node.config.settings import Settings
 from dicom_node.errors import StateError
 from dicom_node.intake.arrivals import Arrivals
+from dicom_node.jobs.former_identity import delivered_objects, is_of_former_identity
 from dicom_node.jobs.rebuild import FOUND
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
@@ -40,6 +41,9 @@ class Jobs(Protocol):
 
     def again(self, job_id: str, reason: str) -> JobRow:
         """Queue a job as a new run."""
+
+    def recall(self, job_id: str, reason: str) -> None:
+        """Abandon a job whose results are not all delivered; none of them is sent."""
 
 
 class Judge:
@@ -171,18 +175,22 @@ class Judge:
 
     def _make_job(self, series: SeriesRow, headers: list[ImageHeader], decision: Decision, note: str) -> None:
         pipeline = str(decision.pipeline)
+        uids = {header.sop_instance_uid for header in headers}
         info = self.installed.get(pipeline)
         earlier = [job for job in self._store.jobs_of(series.series_uid) if job.pipeline == pipeline]
         settings: dict[str, Any] = {**info.default_settings, **_given_by_person(earlier)} if info else {}
         digest = info.weights_digest if info else ""
-        job_id = job_identity([h.sop_instance_uid for h in headers], pipeline, digest, settings)
+        job_id = job_identity(list(uids), pipeline, digest, settings)
+        images = [r.path for r in self._store.images(series.series_uid) if r.sop_instance_uid in uids]
+        if self._is_delivered_under_former_identity(earlier, images):
+            self._settle(series, SeriesState.ROUTED, decision.reason)
+            return
         replaces, is_held = self._replace(earlier, job_id)
         state, reason = JobState.QUEUED, ""
         if info is None:
             state, reason = JobState.NO_PIPELINE, f"no pipeline {pipeline} installed"
         elif is_held:
             state, reason = JobState.HELD, "in place of a job held by a person"
-        images = {header.sop_instance_uid for header in headers}
         created = self._store.create_job(
             job_id=job_id,
             series_uid=series.series_uid,
@@ -190,14 +198,16 @@ class Judge:
             rule=decision.rule or "",
             state=state,
             settings=settings,
-            images=[r.path for r in self._store.images(series.series_uid) if r.sop_instance_uid in images],
+            images=images,
             note=note,
             replaces=replaces,
             reason=reason,
             run=last_run(self._spool.results, job_id) + 1,
         )
         if not created and JobState.ABANDONED in {job.state for job in earlier if job.id == job_id}:
-            self._store.update_job(job_id, note=note, replaces=replaces)
+            job = self._store.update_job(job_id, note=note, replaces=replaces)
+            if is_of_former_identity(self._store, self._spool, job):
+                self._tell_former_identity(job, "it is analysed again, and sent under the present one")
             self._jobs.again(job_id, "its images and weights are those to be analysed again")
             if state is JobState.HELD:
                 self._jobs.withdraw(job_id, state, reason)
@@ -222,6 +232,22 @@ class Judge:
         if is_held:
             self._worklog.write("held", job_id, reason=reason)
         self._jobs.wake()
+
+    def _is_delivered_under_former_identity(self, earlier: list[JobRow], images: list[str]) -> bool:
+        """Tell whether these very images were analysed and delivered before they were corrected, and name the way out."""
+        last = earlier[-1] if earlier else None
+        if last is None or last.state != JobState.DELIVERED or sorted(last.images) != sorted(images):
+            return False
+        if not is_of_former_identity(self._store, self._spool, last):
+            return False
+        self._tell_former_identity(last, f"dicom-node retry {last.id[:8]} sends them under the present one")
+        return True
+
+    def _tell_former_identity(self, job: JobRow, reason: str) -> None:
+        for destination, objects in delivered_objects(self._store, job.id).items():
+            self._worklog.write(
+                "former-identity", job.id, destination=destination, objects=objects, reason=reason
+            )
 
     def _replace(self, earlier: list[JobRow], job_id: str) -> tuple[str, bool]:
         """Abandon earlier jobs of the series that have no result yet.

@@ -160,6 +160,17 @@ class Tracker:
             if not series.open or series.released or series.may_be_provable:
                 self._stepper.wake()
 
+    def correct(self, header: ImageHeader, association_id: str | None) -> None:
+        """Take a corrected copy of an image of a series that is followed: it gets a new verdict, though on the same images."""
+        with self._lock:
+            series = self._series.setdefault(header.series_uid, _Series())
+            if association_id is not None and association_id not in self._ended:
+                series.open.add(association_id)
+            series.headers[header.sop_instance_uid] = header
+            series.told = frozenset()
+            series.reopen(self._clock())
+            self._stepper.wake()
+
     def awaits(self, series_uid: str) -> bool:
         """Tell whether a series is followed that has had no verdict on its images yet."""
         with self._lock:

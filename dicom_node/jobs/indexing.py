@@ -76,6 +76,26 @@ def insert_images(connection: Connection, images: Sequence[NewImage], at: float)
     return added
 
 
+def correct_images(connection: Connection, headers: Sequence[ImageHeader], at: float) -> None:
+    """Give images that are known the headers of their corrected copies, and their series the study that these name."""
+    for header in headers:
+        connection.execute(
+            update(ImageRow)
+            .where(ImageRow.sop_instance_uid == header.sop_instance_uid)
+            .values(header=header.to_json())
+        )
+    for series_uid, header in {header.series_uid: header for header in headers}.items():
+        connection.execute(
+            update(SeriesRow)
+            .where(SeriesRow.series_uid == series_uid)
+            .values(
+                study_uid=header.study_uid,
+                accession_number=header.accession_number,
+                last_at=func.max(SeriesRow.last_at, at),
+            )
+        )
+
+
 def _image_row(image: NewImage, at: float) -> dict[str, Any]:
     return {
         "sop_instance_uid": image.header.sop_instance_uid,

@@ -130,7 +130,8 @@ def _index_jobs(store: Store, spool: Spool) -> int:
             if series is None:
                 log.warning("job %s: its series is not in the spool", job.id[:8])
                 continue
-            if series.state == SeriesState.RECEIVING:
+            # What was abandoned was replaced by another job, or its images were corrected and it is to be made again.
+            if series.state == SeriesState.RECEIVING and job.state != JobState.ABANDONED:
                 series.state = SeriesState.ROUTED
             _place(job, spool.results, is_replaced=job.id in replaced)
             store.insert_job(session, job)

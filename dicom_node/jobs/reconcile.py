@@ -43,6 +43,7 @@ ACTIVE_S = 0.5
 IDLE_S = 10.0
 TROUBLE_S = 5.0
 LOOKED_AT = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING})
+RECALLED = LOOKED_AT | {JobState.UNDELIVERED, JobState.HELD}
 FREE_STOPS = 10
 """So many runs in a row may end because their worker was stopped; from then on a stop counts as an attempt."""
 
@@ -141,6 +142,26 @@ class Reconciler:
         self._enqueuer.forget_soon(job)
         self.wake()
         return job
+
+    def recall(self, job_id: str, reason: str) -> None:
+        """Take back a job whose images were corrected, as far as its results are not all delivered.
+
+        None of its objects is sent from now on, and what a run at work may publish is set aside. It is abandoned, and can be
+        asked for again; a job that a person holds stays held.
+        """
+        with self._moving:
+            job = self._store.job(job_id)
+            if job is None or job.state not in RECALLED:
+                return
+            self._untold.pop(job_id, None)
+            run = max(job.run, last_run(self._results, job_id)) + 1
+            columns = {"run": run, "attempts": 1, "enqueued_at": 0.0, "events_read": 0}
+            if job.state == JobState.HELD:
+                self._store.update_job(job_id, **columns)
+            else:
+                self._store.move_job(job_id, JobState.ABANDONED, reason, **columns)
+        self._enqueuer.forget_soon(job)
+        self.wake()
 
     def _stumble(self, error: Exception) -> float:
         log.error("the reconciler stumbled", exc_info=error)

@@ -24,7 +24,7 @@ class JobState(StrEnum):
     UNDELIVERED = "undelivered"  # a destination refused for good what it should hold
     HELD = "held"  # by a person
     NO_PIPELINE = "no-pipeline"
-    ABANDONED = "abandoned"  # replaced before it had a result
+    ABANDONED = "abandoned"  # replaced or taken back before all of its result was sent
 
 
 class ObjectState(StrEnum):
@@ -49,9 +49,13 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
         {JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.HELD, JobState.ABANDONED}
     ),
     JobState.RUNNING: frozenset({JobState.QUEUED, JobState.DELIVERING, JobState.HELD, JobState.ABANDONED}),
-    JobState.DELIVERING: frozenset({JobState.DELIVERED, JobState.UNDELIVERED, JobState.QUEUED}),
+    JobState.DELIVERING: frozenset(
+        {JobState.DELIVERED, JobState.UNDELIVERED, JobState.QUEUED, JobState.ABANDONED}
+    ),
     JobState.DELIVERED: frozenset({JobState.QUEUED, JobState.DELIVERING}),
-    JobState.UNDELIVERED: frozenset({JobState.QUEUED, JobState.DELIVERING, JobState.DELIVERED}),
+    JobState.UNDELIVERED: frozenset(
+        {JobState.QUEUED, JobState.DELIVERING, JobState.DELIVERED, JobState.ABANDONED}
+    ),
     JobState.HELD: frozenset({JobState.QUEUED, JobState.ABANDONED}),
     JobState.NO_PIPELINE: frozenset({JobState.QUEUED, JobState.ABANDONED}),
     JobState.ABANDONED: frozenset({JobState.QUEUED}),

@@ -20,7 +20,13 @@ from sqlalchemy.orm import Session
 from dicom_node.errors import NotFoundError, StateError
 from dicom_node.jobs import lookup
 from dicom_node.jobs.database import MADE_AGAIN, CorruptStateError, open_engine, open_session
-from dicom_node.jobs.indexing import NewImage, insert_images, known_images, series_identity
+from dicom_node.jobs.indexing import (
+    NewImage,
+    correct_images,
+    insert_images,
+    known_images,
+    series_identity,
+)
 from dicom_node.jobs.job_file import write_record
 from dicom_node.jobs.migration import prepare
 from dicom_node.jobs.schema import ImageRow, JobRow, SeriesRow, TransitionRow
@@ -131,6 +137,11 @@ class Store:
         """Record images, all or none; say for each whether it was not known."""
         with self.session() as session:
             return insert_images(session.connection(), images, at)
+
+    def correct_images(self, headers: Sequence[ImageHeader], at: float) -> None:
+        """Record the headers of corrected copies, which have taken the places of images that are known."""
+        with self.session() as session:
+            correct_images(session.connection(), headers, at)
 
     def known_images(self, sop_instance_uids: Sequence[str]) -> set[str]:
         """Return which of some images are known."""

@@ -52,6 +52,14 @@ def of_job(identifier: str, state: str) -> WayOut | None:
     }.get(JobState(state))
 
 
+def of_former_identity(identifier: str) -> WayOut:
+    """Return the way out for a job whose images were corrected after its results were made."""
+    return WayOut(
+        f"dicom-node retry {identifier[:8]}",
+        "analyses them again, and sends under the one that they name now",
+    )
+
+
 def of_queue(queue: str) -> WayOut:
     """Return the way out for jobs of a queue without a worker."""
     return WayOut(

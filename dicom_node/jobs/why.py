@@ -14,12 +14,14 @@ from sqlalchemy import func, select
 
 from dicom_node.errors import NotFoundError
 from dicom_node.jobs import ways_out
+from dicom_node.jobs.former_identity import is_of_former_identity
 from dicom_node.jobs.known_workers import Workers
 from dicom_node.jobs.lookup import Match
 from dicom_node.jobs.schema import CommitmentRow, JobRow, ObjectRow, SeriesRow, TransitionRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
 from dicom_node.jobs.ways_out import WayOut
+from dicom_node.spool.spool import Spool
 from dicom_node.worklog.follow import records
 
 Line = tuple[str, str]
@@ -65,17 +67,21 @@ class History:
     steps: list[TransitionRow] = field(default_factory=list)
 
 
-def histories(store: Store, match: Match, workers: Workers) -> Iterator[tuple[SeriesRow, list[History]]]:
+def histories(
+    store: Store, match: Match, workers: Workers, spool: Spool
+) -> Iterator[tuple[SeriesRow, list[History]]]:
     """Yield each series of a match with its own history and those of its jobs.
 
     Parameters
     ----------
     workers : Workers
         Those that are known: a queued job may wait for one that is not there.
+    spool : Spool
+        With the results that may be of another patient by now.
     """
     for series in match.series:
         jobs = [job for job in match.jobs if job.series_uid == series.series_uid]
-        yield series, [_of_series(store, series), *(_of_job(store, job, workers) for job in jobs)]
+        yield series, [_of_series(store, series), *(_of_job(store, job, workers, spool) for job in jobs)]
 
 
 def why(data: Path, text: str) -> Iterator[Line]:
@@ -96,10 +102,10 @@ def why(data: Path, text: str) -> Iterator[Line]:
     path = data / STATE_NAME
     if not path.exists():
         raise NotFoundError(f"{data}: no node has worked here; give its --config")
-    store = Store(path)
+    store, spool = Store(path), Spool(data)
     try:
         match = store.find(text)
-        for series, parts in histories(store, match, Workers.read(data)):
+        for series, parts in histories(store, match, Workers.read(data), spool):
             for part in parts:
                 yield from _lines(part)
             yield "worklog", "bold"
@@ -145,7 +151,7 @@ def _of_series(store: Store, series: SeriesRow) -> History:
     )
 
 
-def _of_job(store: Store, job: JobRow, workers: Workers) -> History:
+def _of_job(store: Store, job: JobRow, workers: Workers, spool: Spool) -> History:
     reasons = [
         job.reason,
         job.note and f"note: {job.note}",
@@ -156,6 +162,9 @@ def _of_job(store: Store, job: JobRow, workers: Workers) -> History:
     if job.state == JobState.QUEUED and lacking is not None:
         reasons.append(f"no {job.pipeline} worker answers; it waits without one since {at(lacking.since)}")
         way_out = ways_out.of_queue(job.pipeline)
+    if job.state != JobState.ABANDONED and is_of_former_identity(store, spool, job):
+        reasons.append("its results are of the patient or study that its images named before")
+        way_out = ways_out.of_former_identity(job.id)
     return History(
         "job",
         job.id,

@@ -13,11 +13,15 @@ from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import redis
+from pydicom.uid import generate_uid
 
+from dicom_node.config.sections import Destination
 from dicom_node.config.settings import Settings
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.c_echo import echo
+from dicom_node.deliver.c_find import FindBrokenError, FindRefusedError, c_find_patients
 from dicom_node.deliver.commitment_scu import offer
+from dicom_node.deliver.patient_check import jobs_of_other_patients
 from dicom_node.errors import BrokerError, NodeError, SpoolError
 from dicom_node.jobs.dispatch import Dispatcher, connect, redacted
 from dicom_node.jobs.known_workers import UnservedQueue
@@ -29,6 +33,9 @@ from dicom_node.jobs.why import STATE_NAME
 from dicom_node.node.embedded_broker import read_url
 from dicom_node.spool.spool import Spool
 from dicom_node.tls import ServerTls
+
+EVERY_STUDY = 2
+"""So many studies that all differ from a destination's are no mix-up of single patients."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ def check_node(settings: Settings, extra: Iterable[tuple[str, Look]] = ()) -> It
         looks.append(("[accept] tls", lambda: _server_tls(tls)))
     for destination in settings.destination:
         address = Address.of(destination)
-        ask = partial(_destination, address, settings.node.ae_title, destination.confirm)
+        ask = partial(_destination, settings, destination, address)
         looks.append((f"destination {destination.name}", ask))
     for what, look in looks:
         try:
@@ -225,11 +232,45 @@ def _unserved(settings: Settings, found: Iterable[LiveWorker]) -> list[str]:
     ]
 
 
-def _destination(address: Address, ae_title: str, confirm: str) -> str:
+def _destination(settings: Settings, destination: Destination, address: Address) -> str:
+    ae_title = settings.node.ae_title
     text = f"{address} answers C-ECHO in {echo(address, ae_title) * 1000:.0f} ms"
     if address.tls is not None:
         text += " over TLS"
-    if confirm == "commitment":
+    if destination.confirm == "commitment":
         offer(address, ae_title)
         text += ", and offers storage commitment"
+    if destination.verify_patient != "off":
+        text += _whose_studies(settings, destination, address)
     return text
+
+
+def _whose_studies(settings: Settings, destination: Destination, address: Address) -> str:
+    """Return what hinders the question whose study a destination has, as further lines; "" where nothing does.
+
+    Raises
+    ------
+    NodeError
+        It can't be asked, and must be.
+    """
+    try:
+        c_find_patients(address, settings.node.ae_title, generate_uid())
+    except (FindRefusedError, FindBrokenError) as error:
+        text = f"{error}: whose study it has can't be asked before sending; allow queries by {settings.node.ae_title} there"
+        if destination.verify_patient == "required":
+            raise NodeError(f'{text}, or set verify_patient = "known"') from error
+        return f'\n{text} (verify_patient = "off" does without)'
+    path = settings.node.data / STATE_NAME
+    if not path.exists():
+        return ""
+    store = Store(path)
+    try:
+        held, sent = jobs_of_other_patients(store, destination.name)
+    finally:
+        store.close()
+    if sent or held < EVERY_STUDY:
+        return ""
+    return (
+        f"\nevery study there ({held}) is another patient's: it may number patients in another way than the images do; "
+        'dicom-node why on one of them, and verify_patient = "off" if that is so'
+    )

@@ -8,6 +8,7 @@ from typing import Any
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.errors import NotFoundError, StateError
 from dicom_node.intake.intake import Intake
+from dicom_node.jobs.former_identity import is_of_former_identity, why_not_analysable
 from dicom_node.jobs.reconcile import Reconciler
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
@@ -66,6 +67,7 @@ class Steering:
         if len({job.series_uid for job in live}) != 1:
             listed = ", ".join(job.id[:8] for job in live)
             raise NotFoundError(f"{text!r} names several jobs ({listed}): give the ID of one")
+        self._require_one_identity(verb, live[-1])
         if given and verb == "retry":
             job_id = self._intake.judge.analyse_with(live[-1], given)
             return f"job {live[-1].id[:8]} is analysed again with what you gave, as job {job_id[:8]}"
@@ -91,7 +93,7 @@ class Steering:
             self._worklog.write("released", job.id, reason="by a person")
             self._reconciler.wake()
             return f"job {short} is queued again"
-        if verb == "retry" and state is JobState.UNDELIVERED:
+        if verb == "retry" and state is JobState.UNDELIVERED and not self._is_outdated(job):
             self._store.move_job(job.id, JobState.DELIVERING, "delivered again")
             self._worklog.write("retry", job.id, reason="delivered again")
             self._outbox.again(job.id)
@@ -103,9 +105,21 @@ class Steering:
             series = self._store.series(job.series_uid)
             assert series is not None, "a job has its series"
             return self._series(verb, series)
-        if verb == "retry" and state in {JobState.DELIVERED, JobState.ABANDONED}:
+        if verb == "retry" and state in {JobState.DELIVERED, JobState.UNDELIVERED, JobState.ABANDONED}:
             return self._analyse_again(job)
         raise StateError(f"job {short} is {job.state}: nothing to {verb}")
+
+    def _is_outdated(self, job: JobRow) -> bool:
+        return is_of_former_identity(self._store, self._intake.spool, job)
+
+    def _require_one_identity(self, verb: str, job: JobRow) -> None:
+        """Raise StateError when a job is to run while a part of its images is corrected."""
+        if verb == "hold":
+            return
+        if reason := why_not_analysable(self._store, job):
+            raise StateError(
+                f"job {job.id[:8]}: {reason}: have the archive send all of them corrected, then {verb} again"
+            )
 
     def _analyse_again(self, job: JobRow) -> str:
         short = job.id[:8]

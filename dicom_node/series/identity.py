@@ -100,6 +100,20 @@ def mixture(images: Iterable[tuple[str, Identity | None]]) -> Mixture | None:
     return None
 
 
+def is_correction(earlier: tuple[str, Identity | None], later: tuple[str, Identity | None]) -> bool:
+    """Tell whether the later of two copies of one image names another patient or study, or a PatientID that was blank.
+
+    Parameters
+    ----------
+    earlier, later : (str, Identity or None)
+        Study Instance UID and identity of each; None where it is not known.
+    """
+    found = mixture((earlier, later))
+    if found is not None and not found.may_be_released:
+        return True
+    return bool(earlier[1] and later[1] and later[1].patient_id and not earlier[1].patient_id)
+
+
 def doubts(datasets: Sequence[Dataset]) -> tuple[str, ...]:
     """Return what is odd about images of one patient and study in one series, in sentences for the report.
 

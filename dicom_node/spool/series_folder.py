@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from dicom_node.errors import SpoolError
-from dicom_node.spool.durable import sync_folder
+from dicom_node.spool.durable import NO_SPACE, SpoolFullError, sync_folder
 from dicom_node.spool.spool import FOLDER_MODE
 
 
@@ -42,6 +44,37 @@ def _move(path: Path, final: Path, why: OSError) -> bool:
     except OSError as error:
         raise SpoolError(f"{final.parent}: can't file an image: {error.strerror}") from why
     return True
+
+
+def replace(path: Path, final: Path) -> None:
+    """Put a file of the inbox in the place of an earlier copy, durably; it keeps its name in the inbox until it is settled.
+
+    There is a whole file in that place at any moment, and a crash makes the one in the inbox come again.
+    """
+    part = final.with_suffix(".part")
+    try:
+        part.unlink(missing_ok=True)
+        try:
+            os.link(path, part)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, part)
+            _sync_file(part)
+        part.replace(final)
+        part.unlink(missing_ok=True)  # two names of one file are not renamed: it was there already
+        sync_folder(final.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        kind = SpoolFullError if error.errno in NO_SPACE else SpoolError
+        raise kind(f"{final.parent}: can't replace an image: {error.strerror}") from error
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def settle(folders: Iterable[Path], paths: Iterable[Path]) -> None:

@@ -102,6 +102,18 @@ EVENTS: dict[str, Event] = {
         "{name}",
         "{reason}",
     ),
+    "corrected": _event(
+        "warning",
+        "{images:image} came again under another patient or study",
+        "from {calling_ae}",
+        "which counts from now on",
+    ),
+    "former-identity": _event(
+        "warning",
+        "{destination} holds {objects:object} under the patient or study that the images named before",
+        "{reason}",
+        label="old-identity",
+    ),
     "duplicate": _event("info", "{images:image} that the node has already", "from {calling_ae}", "{reason}"),
     "series-whole": _event(
         "info",
@@ -132,6 +144,10 @@ EVENTS: dict[str, Event] = {
     "failed": _event("error", "{reason}", "run {run}"),
     "run-lost": _event("warning", "run {run} was lost", "{reason}"),
     "sent": _event("info", "{objects:object} to {destination}", "{seconds:seconds}"),
+    "unverified": _event("info", "{destination}: {reason}", "{objects:object} sent all the same"),
+    "other-patient": _event(
+        "error", "{destination} has the study under another patient", "{objects:object} not sent", "{reason}"
+    ),
     "confirmed": _event("info", "{destination} holds {objects:object}"),
     "unproven": _event("warning", "{destination} took {objects:object}", "{reason}"),
     "commitment-given": _event(

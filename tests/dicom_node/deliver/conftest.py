@@ -74,6 +74,9 @@ class Pacs:
         self.visible = lambda uid: True
         self.find_status = 0x0000
         self.before_store = lambda event: None
+        self.patients = lambda study_uid: [{}]  # as whose it shows a study; [] where it has no such study
+        self.study_status = 0x0000
+        self.studies_asked = []
         ae = AE(ae_title)
         ae.require_called_aet = True
         ae.add_supported_context(Verification)
@@ -131,7 +134,29 @@ class Pacs:
             self.lock.notify_all()
         return status
 
+    def _find_study(self, event):
+        query = event.identifier
+        with self.lock:
+            self.studies_asked.append(str(query.StudyInstanceUID))
+            self.lock.notify_all()
+        if self.study_status == "abort":
+            event.assoc.abort()
+            return
+        if self.study_status:
+            yield self.study_status, None
+            return
+        for patient in self.patients(str(query.StudyInstanceUID)):
+            ds = Dataset()
+            ds.QueryRetrieveLevel = "STUDY"
+            ds.StudyInstanceUID = query.StudyInstanceUID
+            for keyword, value in patient.items():
+                setattr(ds, keyword, value)
+            yield 0xFF00, ds
+
     def _find(self, event):
+        if event.identifier.QueryRetrieveLevel == "STUDY":
+            yield from self._find_study(event)
+            return
         with self.lock:
             self.finds += 1
             self.lock.notify_all()

@@ -25,6 +25,7 @@ from dicom_node.deliver.commitment_requests import CommitmentRequests
 from dicom_node.deliver.object_states import Change, ObjectStates, is_settled
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.errors import ConfigError
+from dicom_node.jobs.former_identity import delivered_objects
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, ObjectState, SeriesState
 from dicom_node.jobs.store import Store, series_identity
@@ -197,7 +198,8 @@ def test_objects_arrive_in_order_with_the_bytes_on_disk_and_are_confirmed(bench,
         if item.role == role
     ]
     assert [(uid, sha) for uid, sha, _ in pacs.received] == expected
-    assert pacs.calling == ["NODE", "NODE"]  # one association to send, one to ask
+    assert pacs.calling == ["NODE"] * 3  # one association to ask whose study it is, one to send, one to ask
+    assert pacs.studies_asked == [STUDY]
     assert {figures["objects"] for figures in bench.events("sent") + bench.events("confirmed")} == {5}
     [delivered] = bench.events("delivered")
     assert (delivered["destination"], delivered["objects"]) == ("pacs0", 5)
@@ -648,3 +650,33 @@ def test_clock_that_is_set_back_in_the_middle_of_a_try_makes_the_next_no_later(b
     while len(bench.events("delivery-retry")) < 2:
         assert time.monotonic() < deadline, bench.lines()
         time.sleep(0.02)
+
+
+def test_job_taken_back_while_it_is_sent_sends_nothing_more(bench, make_pacs):
+    pacs = make_pacs()
+    pacs.before_store = lambda event: bench.store.move_job(JOB, JobState.ABANDONED, "corrected", run=2)
+    job, manifest = bench.finished_job()
+    bench.outbox(pacs).add(job, manifest)
+    bench.wait_event("sent")
+    assert bench.wait_event("sent")[0]["objects"] == 1
+    assert len(pacs.received) == 1
+    assert [receipt["state"] for receipt in bench.receipts()] == ["sent"]
+    bench.running[0].stop()
+    assert len(pacs.received) == 1
+    assert bench.events("delivery-retry") == []
+    assert delivered_objects(bench.store, JOB) == {"pacs0": 1}
+
+
+def test_object_that_was_on_its_way_when_its_job_began_anew_disturbs_nothing(bench, make_pacs):
+    pacs = make_pacs()
+    job, manifest = bench.finished_job(["text-sr"])
+    outbox = bench.outbox(pacs, start=False)
+    outbox.add(job, manifest)
+    [row] = outbox._states.rows(JOB)
+    bench.store.move_job(JOB, JobState.QUEUED, "corrected", run=2)
+    (bench.spool.results / JOB).rename(bench.spool.results / f"{JOB}.was1")
+    outbox._states.record([Change(row, ObjectState.SENT)])
+    assert delivered_objects(bench.store, JOB) == {"pacs0": 1}
+    with bench.store.session() as session:
+        session.delete(row)
+    outbox._states.record([Change(row, ObjectState.CONFIRMED)])

@@ -392,3 +392,52 @@ def test_copy_that_cannot_be_compared_is_set_aside_as_a_conflict(start_filer, re
     filer.put(A, receive(broken))
     assert told.next().outcome == "conflict"
     assert not spool.waiting()
+
+
+def test_corrected_copy_takes_the_place_of_the_first_and_a_crash_makes_it_come_again(
+    spool, told, receive, make_image, monkeypatch
+):
+    def told_and_then_killed(batch):
+        told.put_all(batch)
+        if batch[0].outcome == "corrected":
+            raise StateError("locked")
+
+    def filer_with(on_filed):
+        return Filer(spool, on_filed, told.put, told.put, ReadHere(spool), is_correction=lambda header: True)
+
+    filer = filer_with(told_and_then_killed)
+    filer.start()
+    filer.put(A, receive(make_image(1)))
+    assert told.next().outcome == "new"
+    filer.put(A, receive(make_image(1, PatientID="corrected")))
+    corrected = told.next()
+    filer.stop()
+    assert corrected.outcome == "corrected"
+    assert dcmread(corrected.path).PatientID == "corrected"
+    assert len(spool.waiting()) == 1, "its owner was not told"
+    again = filer_with(told.put_all)
+    again.start()
+    while (filed := told.next()).association is not None:
+        pass
+    again.stop()
+    assert (filed.outcome, filed.path) == ("new", corrected.path)
+    assert spool.waiting() == []
+    assert [path.name for path in corrected.path.parent.iterdir()] == [corrected.path.name]
+
+
+def test_corrected_copy_is_kept_on_a_file_system_without_hard_links(
+    spool, told, receive, make_image, monkeypatch
+):
+    def no_links(src, dst):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(series_folder.os, "link", no_links)
+    filer = Filer(spool, told.put_all, told.put, told.put, ReadHere(spool), is_correction=lambda header: True)
+    filer.start()
+    for patient in ("first", "corrected"):
+        filer.put(A, receive(make_image(1, PatientID=patient)))
+    first, corrected = told.next(), told.next()
+    filer.stop()
+    assert (first.outcome, corrected.outcome) == ("new", "corrected")
+    assert dcmread(corrected.path).PatientID == "corrected"
+    assert [path.name for path in corrected.path.parent.iterdir()] == [corrected.path.name]

@@ -333,3 +333,18 @@ def test_series_that_cannot_be_judged_holds_up_no_other(
     told = bench.after(3)
     assert ("whole", 12, "") in told
     assert ("not", 1, "its headers can't be judged (ZeroDivisionError)") in told
+
+
+def test_corrected_copies_bring_a_new_verdict_on_the_same_images(images: list[ImageHeader]) -> None:
+    bench = Bench()
+    bench.bring(images)
+    assert bench.after(4.0) == [("whole", 12, "")]
+    moved = [replace(header, study_uid="1.2.999") for header in images]
+    for header in moved[:6]:
+        bench.tracker.correct(header, "b")
+    assert bench.after(4.0) == [], "its association is open"
+    bench.tracker.association_ended("b")
+    assert bench.after(0.0) == [("not", 12, "images of more than one study in one series")]
+    for header in moved[6:]:
+        bench.tracker.correct(header, None)
+    assert bench.after(4.0) == [("whole", 12, "")]

@@ -149,3 +149,17 @@ def test_image_found_for_an_ignored_series_has_it_judged_again(spool: Spool, pat
         "an image was found in the spool"
     ]
     store.close()
+
+
+def test_series_whose_job_was_taken_back_is_judged_again(spool: Spool, path: Path) -> None:
+    store = Store(path, spool.jobs)
+    for name in ("new", "again", "replaced"):
+        store.move_job(JOBS[name], JobState.ABANDONED, "its images were corrected")
+    store.close()
+    path.unlink()
+    for name in ("done", "other"):
+        (spool.jobs / f"{JOBS[name]}.json").unlink()
+    rebuild(path, spool.root, read_here)
+    store = Store(path, spool.jobs)
+    assert [row.state for row in store.series_in(*SeriesState)] == [SeriesState.RECEIVING]
+    store.close()

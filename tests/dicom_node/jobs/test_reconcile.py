@@ -566,3 +566,39 @@ def test_results_without_a_manifest_are_set_aside_and_made_again(bench: Bench) -
     bench.publish(bench.work(run=2), run=2)
     bench.step()
     assert bench.heard[-1] == "finished 2 none"
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "published", "held", "undelivered", "delivered"])
+def test_results_of_a_job_that_is_recalled_are_never_told(bench: Bench, state: str) -> None:
+    bench.step()
+    folder = bench.work()
+    if state == "queued":
+        folder.discard()
+    else:
+        bench.step()
+    if state in {"undelivered", "delivered"}:
+        bench.publish(folder)
+        bench.step()
+        bench.rig.store.move_job(bench.job_id, JobState(state))
+    if state == "held":
+        bench.rig.reconciler.withdraw(bench.job_id, JobState.HELD, "by a person")
+    if state == "published":
+        bench.publish(folder)
+    told = len(bench.heard)
+    bench.rig.reconciler.recall(bench.job_id, "corrected")
+    expected = {"held": "held", "delivered": "delivered"}.get(state, "abandoned")
+    assert (bench.job.state, bench.job.run) == (expected, 1 if state == "delivered" else 2)
+    if state in {"running", "held"}:
+        bench.publish(folder)
+    bench.step()
+    if state == "held":
+        bench.rig.store.move_job(bench.job_id, JobState.QUEUED, "released", enqueued_at=0.0)
+    elif state != "delivered":
+        bench.rig.reconciler.again(bench.job_id, "corrected")
+    bench.step()
+    assert not [line for line in bench.heard[told:] if line.startswith("finished")]
+    if state != "delivered":
+        run = bench.job.run
+        bench.publish(bench.work(run), run)
+        bench.step()
+        assert bench.heard[-1] == f"finished {run} none"

@@ -11,9 +11,11 @@ from rig import header
 
 from dicom_node import __version__
 from dicom_node.config.settings import Settings
+from dicom_node.deliver.patient_check import OTHER_PATIENT
 from dicom_node.errors import BrokerError
 from dicom_node.jobs.live_workers import LiveWorker
 from dicom_node.jobs.retention_reasons import DAY_S
+from dicom_node.jobs.schema import JobRow, ObjectRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.node.probes import check_node
@@ -211,3 +213,53 @@ def test_certificate_that_is_missing_is_named(tmp_path: Path) -> None:
     assert not ok
     assert "tls ca" in text
     assert "can't be read" in text
+
+
+@pytest.mark.parametrize(
+    ("mode", "find", "status", "ok", "text"),
+    [
+        ("known", True, 0, True, ""),
+        ("known", False, 0, True, "it offers no C-FIND: whose study it has can't be asked before sending"),
+        ("known", True, 0xA900, True, "it answered C-FIND with A900: whose study it has can't be asked"),
+        ("required", False, 0, False, 'or set verify_patient = "known"'),
+        ("off", False, 0, True, ""),
+    ],
+)
+def test_destination_that_cannot_be_asked_whose_study_it_has_is_told_once(
+    tmp_path: Path, mode: str, find: bool, status: int, ok: bool, text: str
+) -> None:
+    pacs = Pacs(find=find)
+    pacs.study_status = status
+    pacs.start()
+    destination = DESTINATION | {"port": pacs.port, "verify_patient": mode}
+    found, told = verdict(tmp_path, "destination pacs", destination=[destination])
+    pacs.stop()
+    assert found is ok
+    assert text in told
+    assert told.count("C-FIND") == bool(text)
+
+
+@pytest.mark.parametrize(("held", "sent", "told"), [(2, 0, True), (1, 0, False), (2, 1, False)])
+def test_destination_where_every_study_is_of_another_patient_is_told_of_once(
+    data: Path, held: int, sent: int, told: bool
+) -> None:
+    store = Store(data / "state.sqlite")
+    with store.session() as session:
+        for number in range(held + sent):
+            job_id = f"{number:032x}"
+            session.add(
+                JobRow(id=job_id, series_uid="1.2.1", pipeline="flair", state="delivered", created_at=1.0)
+            )
+            session.flush()
+            state, reason = ("failed", f"{OTHER_PATIENT} (...)") if number < held else ("confirmed", "")
+            session.add(
+                ObjectRow(
+                    sop_instance_uid=f"1.{number}", destination="pacs", job_id=job_id, run=1, role="sr",
+                    sop_class_uid="1.2", path="", state=state, reason=reason,
+                )
+            )  # fmt: skip
+    store.close()
+    pacs = Pacs().start()
+    _, text = verdict(data, "destination pacs", destination=[DESTINATION | {"port": pacs.port}])
+    pacs.stop()
+    assert ("every study there (2) is another patient's" in text) is told

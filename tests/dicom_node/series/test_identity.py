@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.series.completeness import assess
 from dicom_node.series.headers import ImageHeader, header_of
-from dicom_node.series.identity import doubts, identity_of, mixture
+from dicom_node.series.identity import doubts, identity_of, is_correction, mixture
 from dicom_node.series.reading import tolerant
 
 KEY = b"a key"
@@ -162,3 +162,34 @@ def test_verdict_depends_on_no_order_and_more_images_make_no_mixture_pure(images
     assert mixed(*shuffled) == verdict
     if mixed(*datasets[:-1]):
         assert verdict
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "expected"),
+    [
+        ({}, {}, False),
+        ({}, {"PatientID": "0815"}, True),
+        ({}, {"PatientBirthDate": "19700101"}, False),
+        ({"PatientBirthDate": "19700101"}, {"PatientBirthDate": "19700102"}, True),
+        ({"IssuerOfPatientID": "A"}, {"IssuerOfPatientID": "B"}, True),
+        ({}, {"PatientName": "Other^Name"}, False),
+        ({"PatientID": ""}, {"PatientID": "", "PatientName": "Other^Name"}, True),
+        ({}, {"StudyInstanceUID": "1.2.4"}, True),
+        ({"FrameOfReferenceUID": "1.1"}, {"FrameOfReferenceUID": "1.2"}, False),
+        ({"PatientID": ""}, {}, True),
+        ({}, {"PatientID": ""}, False),
+    ],
+)
+def test_later_copy_corrects_the_identity_or_not(
+    earlier: dict[str, str], later: dict[str, str], expected: bool
+) -> None:
+    pairs = [
+        (str(ds.StudyInstanceUID), identity_of(ds, KEY)) for ds in (dataset(**earlier), dataset(**later))
+    ]
+    assert is_correction(*pairs) is expected
+
+
+def test_unknown_identity_is_corrected_by_another_study_alone() -> None:
+    known = identity_of(dataset(), KEY)
+    assert not is_correction(("1.2.3", None), ("1.2.3", known))
+    assert is_correction(("1.2.3", None), ("1.2.4", known))

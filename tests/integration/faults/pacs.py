@@ -113,6 +113,9 @@ class Pacs:
 
     def _on_find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
         query = event.identifier
+        if query.QueryRetrieveLevel == "STUDY":
+            yield from self._find_study(query)
+            return
         with self._lock:
             held = [uid for uid in self._of_series[query.SeriesInstanceUID] if uid in self.held]
         for uid in held:
@@ -120,3 +123,12 @@ class Pacs:
                 answer = Dataset()
                 answer.QueryRetrieveLevel, answer.SOPInstanceUID = "IMAGE", uid
                 yield 0xFF00, answer
+
+    def _find_study(self, query: Dataset) -> Iterator[tuple[int, Dataset | None]]:
+        with self._lock:
+            held = [ds for ds in self.held.values() if ds.StudyInstanceUID == query.StudyInstanceUID]
+        for ds in held[:1]:
+            answer = Dataset()
+            for keyword in ("StudyInstanceUID", "PatientID", "IssuerOfPatientID", "PatientBirthDate"):
+                setattr(answer, keyword, ds.get(keyword, ""))
+            yield 0xFF00, answer

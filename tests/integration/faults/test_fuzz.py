@@ -25,6 +25,7 @@ from dicom_node.jobs.store import Store
 from dicom_node.receive.association import Association
 from dicom_node.receive.file_meta import encode_file_meta
 from dicom_node.results.manifest import Manifest
+from dicom_node.spool.run_folder import set_aside
 from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
 from tests.integration.faults.fake import FakeRegistry, Orders
@@ -84,6 +85,12 @@ class Desk:
 
     def again(self, job_id: str, reason: str) -> JobRow:
         return self.store.move_job(job_id, JobState.QUEUED, reason)
+
+    def recall(self, job_id: str, reason: str) -> None:
+        job = self.store.job(job_id)
+        assert job is not None
+        set_aside(self.spool.results, job_id, job.run)
+        self.store.move_job(job_id, JobState.ABANDONED, reason, run=job.run + 1)
 
     def take(self, syntax: str, data: bytes) -> set[str]:
         """File one object, judge its series and do its job; return the events that were written."""
