@@ -23,7 +23,9 @@ from dicom_node.commands.console import (
 )
 from dicom_node.commands.files import route
 from dicom_node.commands.history import hold, release, retry, why, worklog
+from dicom_node.commands.init import init
 from dicom_node.commands.network import echo, send
+from dicom_node.commands.status import status
 from dicom_node.errors import NodeError
 from pipelines.errors import PipelineError
 from pipelines.training.cli import models
@@ -35,6 +37,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models, name="models")
 
@@ -126,7 +129,7 @@ def demo(
     raise typer.Exit(0 if Demo(out, studies, folder, is_kept=keep is not None).run() else 1)
 
 
-for command in (send, echo, route, worklog, why, retry, hold, release, check):
+for command in (init, send, echo, route, status, worklog, why, retry, hold, release, check):
     app.command()(command)
 for provider in entry_points(group="dicom_node.commands"):
     provider.load()(app)

@@ -9,6 +9,7 @@ NodeError
 ├── MessageError         a message to a worker that it can't read
 ├── StateError           the node's database, or a transition that is not allowed
 ├── UnreadableError      a file that is not DICOM, is cut off, or has no pixels
+│   └── NoDicomError     a file of another kind
 ├── GeometryError        images that do not form one volume
 ├── RoutingError         a rule that can't be read
 ├── ResultError          an object that can't be built
@@ -51,6 +52,10 @@ class StateError(NodeError):
 
 class UnreadableError(NodeError):
     """A file that is not DICOM, is cut off, or can't be decoded."""
+
+
+class NoDicomError(UnreadableError):
+    """A file of another kind than DICOM, as they lie beside images."""
 
 
 class GeometryError(NodeError):

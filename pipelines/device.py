@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import sys
+from pathlib import Path
 
 from pipelines.errors import PipelineError
 
@@ -32,6 +34,27 @@ def resolve_device(device: str) -> str:
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise PipelineError(f'no device "{device}" on this machine ({torch.cuda.device_count()} GPUs found)')
     return device
+
+
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""Flags by which Linux says that a processor multiplies in bfloat16; the last one is Arm's."""
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+@functools.cache
+def computes_in_bfloat16(device: str) -> bool:
+    """Return whether networks run in bfloat16 on a device: a GPU, or a processor that multiplies in it.
+
+    There it is two to three times as fast as float32, and changes a lesion probability by some hundredths at most; on other
+    processors it is slower.
+    """
+    if device.startswith("cuda"):
+        return True
+    try:
+        text = _CPU_INFO.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return not BFLOAT16_FLAGS.isdisjoint(text.split())
 
 
 def limit_threads() -> int:

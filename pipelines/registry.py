@@ -55,6 +55,10 @@ _ENTRIES = {
 }
 
 
+NAMES = tuple(_ENTRIES)
+"""All pipelines that this version has, whether their weights are there or not."""
+
+
 def _there() -> dict[str, _Entry]:
     """Return the pipelines whose weights are installed; one without any is none, not a broken one."""
     return {

@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dicom_node.errors import UnreadableError
+from dicom_node.intake.parser import OnLate
+from dicom_node.intake.parser_process import Answer, Request, answer_of
 from dicom_node.jobs.dispatch import Dispatcher
 from dicom_node.jobs.message import JobMessage, ResultSettings
 from dicom_node.jobs.reconcile import Reconciler
@@ -54,6 +57,25 @@ def message_of(job: JobRow) -> JobMessage:
         replaces=(),
         created_at=datetime(2026, 11, 21, 8, tzinfo=UTC),
     )
+
+
+def read_here(paths: Sequence[Path]) -> list[tuple[Path, ImageHeader | UnreadableError]]:
+    """Return the headers of files, or why they can't be read, as parser processes would."""
+    answers = ((path, answer_of(Request(path), b"key")) for path in paths)
+    return [(path, answer) for path, answer in answers if isinstance(answer, ImageHeader | UnreadableError)]
+
+
+class ReadHere:
+    """Reader of headers without processes of its own, for tests of what becomes of its answers."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._key = spool.identity_key
+
+    def ask(self, requests: Sequence[Request], on_late: OnLate | None = None) -> dict[Request, Answer]:
+        return {request: answer_of(request, self._key) for request in requests}
+
+    def stop(self) -> None:
+        """Have nothing to end."""
 
 
 class Heard:

@@ -85,7 +85,7 @@ def analyse(
     from worker.offline import analyse_files
 
     settings = settings_of(config)
-    name, files, unreadable = _series_to_analyse(path, pipeline, settings)
+    name, files, left_out = _series_to_analyse(path, pipeline, settings)
     if name not in installed():
         raise NotFoundError(f"no pipeline {name!r} installed; there are {', '.join(installed())}")
     info = settings.configured(installed())[name]
@@ -93,7 +93,7 @@ def analyse(
     if set(given) - set(info.default_settings):
         raise NotFoundError(f"{path}: the pipeline {name} takes no --points")
     info = replace(info, default_settings={**info.default_settings, **given})
-    for line in unreadable:
+    for line in left_out:
         err.print(line, style="yellow")
 
     def tell(stage: str, seconds: float) -> None:
@@ -109,26 +109,27 @@ def analyse(
 
 
 def _series_to_analyse(path: Path, pipeline: str, settings: Settings) -> tuple[str, list[Path], list[str]]:
-    """Return the pipeline and the files of the one series there that is for one, and a line for each unreadable file."""
+    """Return the pipeline and the files of the one series there that is for one, and lines about files that are left out."""
     from dicom_node.routing.match import decide
     from dicom_node.routing.rules import built_in_rules
     from pipelines.registry import installed
 
     rules = list(settings.route) or built_in_rules()
-    series, unreadable = series_on_disk(files_in([path]))
+    found = series_on_disk(files_in([path]))
+    series = found.series
     wanted = {
         uid: pipeline or decide(list(headers.values()), rules).pipeline for uid, headers in series.items()
     }
     chosen = [uid for uid, name in wanted.items() if name]
     if len(chosen) != 1:
-        if unreadable and not series:
-            raise UnreadableError(unreadable[0])
+        if not series:
+            raise UnreadableError(f"{path}: {found.lines()[0]}")
         reason = f"{len(series)} series, {len(chosen)} of them for a pipeline"
         raise NotFoundError(
             f"{path}: {reason}; give one series that dicom-node route accepts, or --pipeline "
             f"{' or '.join(installed())}"
         )
-    return str(wanted[chosen[0]]), sorted(series[chosen[0]]), unreadable
+    return str(wanted[chosen[0]]), sorted(series[chosen[0]]), found.lines()
 
 
 def _print_manifest(manifest: Manifest) -> None:

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 
 from dicom_node.errors import UnreadableError
 from dicom_node.series.functional_groups import frame_geometry, frame_items, group_item
-from dicom_node.series.reading import BAD_FILE_ERRORS, tolerant, why
+from dicom_node.series.reading import BAD_FILE_ERRORS, read_whole, tolerant, why
 from dicom_node.series.volume import LoadedSeries
 from pipelines.errors import DataSetError
 from pipelines.types import BoolArray, Volume
@@ -72,8 +71,9 @@ def read_lesions(paths: Sequence[Path], series: LoadedSeries, where: str) -> Boo
 
 def _read_segmentation(path: Path) -> Dataset:
     try:
-        with tolerant():
-            return dcmread(path)
+        return read_whole(path)
+    except UnreadableError as error:
+        raise UnreadableError(f"{path.name}: {error}") from error
     except BAD_FILE_ERRORS as error:
         raise UnreadableError(f"{path.name}: {why(error)}") from error
 

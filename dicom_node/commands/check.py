@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
@@ -12,15 +13,22 @@ from dicom_node.commands.console import ConfigOption, out, settings_of
 from dicom_node.errors import NodeError
 from pipelines.errors import PipelineError
 
+if TYPE_CHECKING:
+    from dicom_node.config.settings import Settings
+
 
 def check(config: ConfigOption = None) -> None:
     """Check configuration, disk, broker, weights, device and destinations; status 1 when something is wrong."""
+    raise typer.Exit(1 if look_at_everything(settings_of(config)) else 0)
+
+
+def look_at_everything(settings: Settings) -> int:
+    """Print a line for everything that the node needs, and return how many things are wrong."""
     from dicom_node.node.probes import check_node
     from pipelines.device import describe_device
     from pipelines.registry import installed
     from pipelines.weights import verify
 
-    settings = settings_of(config)
     table = Table(box=None, pad_edge=False)
     for heading in ("", "what", "result"):
         table.add_column(heading, overflow="fold")
@@ -46,4 +54,4 @@ def check(config: ConfigOption = None) -> None:
         sign = Text("ok" if verdict.ok else "WRONG", style)
         table.add_row(sign, verdict.what, verdict.result)
     out.print(table)
-    raise typer.Exit(1 if wrong else 0)
+    return wrong

@@ -30,22 +30,28 @@ ConfigOption = Annotated[
 ]
 ParentOption = Annotated[int, typer.Option("--parent", hidden=True)]
 """Of a program that another one of ours starts: its process ID."""
+POINTS_FORM = '{"left": [x, y, z], "right": [x, y, z]}'
 PathsArgument = Annotated[list[Path], typer.Argument(help="DICOM files or folders of them.")]
 PointsOption = Annotated[
     Path | None,
     typer.Option(
         "--points",
         help="FAT-SAT: JSON file with where a person saw the optic nerve leave each globe, in mm of the patient (LPS): "
-        '{"left": [x, y, z], "right": [x, y, z]}; either side may be left out.',
+        f"{POINTS_FORM}; either side may be left out.",
     ),
 ]
 
 
 def settings_of(config: Path | None) -> Settings:
     """Return the configuration of ``--config``, or the defaults."""
-    from dicom_node.config.settings import load_settings
+    from dicom_node.config.settings import check_routes, load_settings
 
-    return load_settings(config)
+    settings = load_settings(config)
+    if settings.route:
+        from pipelines.registry import NAMES
+
+        check_routes(settings, NAMES)
+    return settings
 
 
 def print_record(record: Record) -> None:
@@ -61,8 +67,15 @@ def given_points(points: Path | None) -> dict[str, object]:
     if points is None:
         return {}
     try:
-        found = points_of(json.loads(points.read_text(encoding="utf-8")))
-    except (OSError, ValueError, PipelineError) as error:
+        found = points_of(json.loads(points.read_text(encoding="utf-8-sig")))
+    except OSError as error:
+        raise UnreadableError(f"{points}: can't be read: {error.strerror}") from error
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise UnreadableError(f"{points}: no JSON (at {place}); it should hold {POINTS_FORM}") from error
+    except ValueError as error:
+        raise UnreadableError(f"{points}: not text in UTF-8; it should hold {POINTS_FORM}") from error
+    except PipelineError as error:
         raise UnreadableError(f"{points}: {error}") from error
     if not found:
         raise UnreadableError(f"{points}: no points in it")

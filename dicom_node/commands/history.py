@@ -16,6 +16,7 @@ from dicom_node.commands.console import (
     print_record,
     settings_of,
 )
+from dicom_node.errors import NotFoundError, StateError
 
 IdArgument = Annotated[
     str, typer.Argument(help="ID (a prefix will do), series or study UID, or accession number.")
@@ -26,7 +27,9 @@ def worklog(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Lines of JSON.")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="Warnings and errors only.")] = False,
-    series: Annotated[str, typer.Option("--series", help="One series or job: UID or ID.")] = "",
+    series: Annotated[
+        str, typer.Option("--series", help="One series or job: what why takes, also when it is gone.")
+    ] = "",
     last: Annotated[
         int | None, typer.Option("-n", "--last", min=0, help="Begin with the last N lines.")
     ] = None,
@@ -36,11 +39,30 @@ def worklog(
     from dicom_node.worklog.follow import records
 
     folder = settings_of(config).node.data
-    for record in records(folder, follow=follow, failed=failed, series=series or None, last=last):
+    named = _ids_of(folder, series) if series else None
+    for record in records(folder, follow=follow, failed=failed, series=named, last=last):
         if json:
             typer.echo(record.json())
         else:
             print_record(record)
+
+
+def _ids_of(folder: Path, text: str) -> list[str]:
+    """Return the IDs of the series or job that a text names; the text itself where the database does not know it."""
+    from dicom_node.jobs.store import Store
+
+    path = folder / "state.sqlite"
+    if not path.exists():
+        return [text]
+    try:
+        store = Store(path)
+        try:
+            match = store.find(text)
+        finally:
+            store.close()
+    except (NotFoundError, StateError):  # removed long ago, or damaged: the log still tells
+        return [text]
+    return [one.id for one in (match.jobs if match.kind == "job" else match.series)]
 
 
 def why(identifier: IdArgument, config: ConfigOption = None) -> None:

@@ -8,8 +8,19 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlencode, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from dicom_node.config.hosts import fault_of_host
+from dicom_node.config.schema import kind_in_words
 from dicom_node.standard.titles import fault_of_title
 from dicom_node.tls import check_files
 
@@ -22,25 +33,47 @@ def _is_title(value: str) -> str:
     return value
 
 
+def _is_host(value: str) -> str:
+    if reason := fault_of_host(value):
+        raise ValueError(reason)
+    return value
+
+
+def _is_given(value: object) -> object:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("empty: give a path, or leave the key out")
+    return value
+
+
 AETitle = Annotated[str, AfterValidator(_is_title)]
+Host = Annotated[str, AfterValidator(_is_host)]
+GivenPath = Annotated[Path, BeforeValidator(_is_given)]
 Role = Literal["seg", "sr", "text-sr", "heatmap"]
 
 
 class Section(BaseModel):
     """A table of the file: unknown keys are errors, strings are stripped (AE titles are padded on the wire)."""
 
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        field = cls.model_fields[str(info.field_name)]
+        if isinstance(value, bool) and field.annotation is not bool:
+            raise ValueError(kind_in_words(field))
+        return value
 
 
 class NodeSection(Section):
     """``[node]``: who the node is, where it listens and where it keeps its data."""
 
     ae_title: AETitle = "LESIONNODE"
-    host: str = "0.0.0.0"
+    host: Host = "0.0.0.0"
     port: Port = 11112
-    data: Path = Path("node-data")
+    data: GivenPath = Path("node-data")
     metrics_port: Port = 0
-    metrics_host: str = "127.0.0.1"
+    metrics_host: Host = "127.0.0.1"
 
 
 class Caller(Section):
@@ -73,9 +106,9 @@ class TlsFiles(Section):
     ``ca`` signed its certificate (without: an authority that the system knows); ``certificate`` and ``key`` say who we are.
     """
 
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
+    ca: GivenPath | None = None
+    certificate: GivenPath | None = None
+    key: GivenPath | None = None
 
     @model_validator(mode="after")
     def _key_has_certificate(self) -> Self:
@@ -93,11 +126,11 @@ class TlsFiles(Section):
 class ServerTlsFiles(TlsFiles):
     """``[accept] tls``: our certificate, its key, and, where callers must show certificates too, who signed those."""
 
-    certificate: Path
+    certificate: GivenPath
 
 
 class AcceptSection(Section):
-    """``[accept]``: who may send, how much and how slowly; 0 in ``max_per_caller``: as many as in all.
+    """``[accept]``: who may send, how much and how slowly; ``most_per_caller`` says how `max_per_caller` is meant.
 
     ``processes`` receive beside the node's own; with 0 it receives itself.
     """
@@ -105,7 +138,7 @@ class AcceptSection(Section):
     callers: tuple[Caller, ...] = ()
     require_called_ae: bool = True
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 32
-    max_per_caller: Annotated[int, Field(ge=0, le=1000)] = 0
+    max_per_caller: Annotated[int, Field(ge=0, le=1000)] | None = None
     max_pdu: Annotated[int, Field(ge=4096, le=16 * 1024 * 1024)] = 131072
     max_object_mb: Annotated[float, Field(gt=0, le=1e6)] = 4096.0
     request_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
@@ -114,6 +147,16 @@ class AcceptSection(Section):
     object_timeout_s: Annotated[float, Field(gt=0, le=86400)] = 900.0
     processes: Annotated[int, Field(ge=0, le=64)] = 1
     tls: ServerTlsFiles | None = None
+
+    @property
+    def most_per_caller(self) -> int:
+        """Associations that one address may have open; 0: as many as there may be in all.
+
+        By default three quarters of all: mostly one PACS forwards everything, and the rest stays free for others.
+        """
+        if self.max_per_caller is not None:
+            return self.max_per_caller
+        return max(1, self.max_associations * 3 // 4)
 
 
 class BrokerSection(Section):
@@ -223,7 +266,7 @@ class Destination(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$")]
     ae_title: AETitle
-    host: str
+    host: Host
     port: Annotated[int, Field(ge=1, le=65535)]
     objects: tuple[Role, ...] = ("seg", "sr", "text-sr", "heatmap")
     confirm: Literal["c-find", "commitment", "none"] = "c-find"

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from dicom_node.config.environment import ENV_PREFIX, check_environment
 from dicom_node.config.mistakes import explain
 from dicom_node.config.sections import (
     AcceptSection,
@@ -31,8 +31,6 @@ from dicom_node.config.sections import (
 from dicom_node.errors import ConfigError
 from dicom_node.routing.rules import Rule
 from pipelines.types import PipelineInfo
-
-ENV_PREFIX = "DICOM_NODE__"
 
 
 class Settings(BaseSettings):
@@ -118,30 +116,39 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(
+                path.read_text(encoding="utf-8-sig")
+            )  # some editors write a byte order mark
         except OSError as error:
             raise ConfigError(
                 f"{path}: can't be read: {error.strerror}. Give the file with --config FILE"
             ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: not text in UTF-8: save it so") from error
+        except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path}: not valid TOML: {error}") from error
     for section, table in (overrides or {}).items():
         values[section] = {**values.get(section, {}), **table} if isinstance(table, Mapping) else table
-    _refuse_unknown_environment()
+    check_environment(Settings)
     source = str(path) if path else "configuration"
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        lines = [explain(item, Settings) for item in error.errors()]
-        raise ConfigError(f"{source}: " + "; ".join(lines)) from error
+        raise ConfigError(explain(error, Settings, values, source)) from error
     except SettingsError as error:
-        names = ", ".join(name for name in sorted(os.environ) if name.upper().startswith(ENV_PREFIX))
-        raise ConfigError(
-            f"environment: lists and tables are written as JSON, and one of {names} is not: {error}"
-        ) from error
+        raise ConfigError(f"environment: {ENV_PREFIX}SECTION__KEY can't be read") from error
     except (ValueError, OSError) as error:
         raise ConfigError(f"{source}: {error}") from error
     return _anchored(settings, path.parent if path else Path.cwd())
+
+
+def check_routes(settings: Settings, pipelines: Collection[str]) -> None:
+    """Raise ConfigError when a ``[[route]]`` leads to a pipeline that this version does not have."""
+    for rule in settings.route:
+        if rule.pipeline not in pipelines:
+            raise ConfigError(
+                f"[[route]] rule {rule.name!r}: pipeline = {rule.pipeline!r}: there is none; allowed: {', '.join(pipelines)}"
+            )
 
 
 def _anchored(settings: Settings, base: Path) -> Settings:
@@ -161,13 +168,3 @@ def _anchored(settings: Settings, base: Path) -> Settings:
     )
     update = {"node": node, "worker": worker, "accept": accept, "broker": broker, "destination": destinations}
     return settings.model_copy(update=update)
-
-
-def _refuse_unknown_environment() -> None:
-    for name in sorted(os.environ):
-        if not name.upper().startswith(ENV_PREFIX):
-            continue
-        parts = name[len(ENV_PREFIX) :].lower().split("__")
-        if parts[0] not in Settings.model_fields:
-            sections = ", ".join(Settings.model_fields)
-            raise ConfigError(f"environment {name}: no section {parts[0]!r}; there are {sections}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from dicom_node.config.hosts import fault_of_host
 from dicom_node.config.sections import Destination
 from dicom_node.errors import AddressError, ConfigError
 from dicom_node.standard.titles import fault_of_title
@@ -76,6 +77,8 @@ class Address:
             raise AddressError(
                 f"{text!r}: {host!r} is no host name or IP address (IPv6 in brackets); write {FORM}"
             )
+        if reason := fault_of_host(host.strip("[]")):
+            raise AddressError(f"{text!r}: {host!r}: {reason}; write {FORM}")
         if not (port.isascii() and port.isdigit()):
             raise AddressError(
                 f"{text!r}: a port is a number from 1 to {LAST_PORT}, not {port!r}; write {FORM}"

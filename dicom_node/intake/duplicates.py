@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 
 from dicom_node.errors import UnreadableError
-from dicom_node.series.reading import tolerant
+from dicom_node.series.reading import read_whole, tolerant
 
 IMAGE_GROUP = 0x0028
 """Groups from here on say what an object holds; those below whom, where and when, which archives coerce."""
@@ -51,7 +51,7 @@ def same_content(first: Path, second: Path) -> bool:
             if "PixelData" in a or "PixelData" in b:
                 return False
             return _content(a) == _content(b)
-    except UnreadableError:
+    except (UnreadableError, MemoryError):
         raise
     # Elements are decoded where they are looked at.
     except Exception as error:
@@ -60,8 +60,11 @@ def same_content(first: Path, second: Path) -> bool:
 
 def _read(path: Path) -> Dataset:
     try:
-        with tolerant():
-            return dcmread(path)
+        return read_whole(path)
+    except UnreadableError as error:
+        raise UnreadableError(f"{path.name}: {error}") from error
+    except MemoryError:
+        raise
     # pydicom meets arbitrary bytes here and has no error class of its own for them.
     except Exception as error:
         raise UnreadableError(f"{path.name}: can't be read: {type(error).__name__}") from error
@@ -77,6 +80,8 @@ def _pixels(dataset: Dataset, path: Path) -> npt.NDArray[np.generic]:
     try:
         with tolerant():
             return dataset.pixel_array
+    except MemoryError:
+        raise
     # The decoders are third-party code fed by strangers, each with errors of its own.
     except Exception as error:
         raise UnreadableError(f"{path.name}: pixels can't be decoded: {type(error).__name__}") from error

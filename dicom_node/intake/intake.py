@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -15,13 +15,14 @@ from dicom_node.intake.arrivals import Arrivals
 from dicom_node.intake.corrections import CORRECTED, Corrections
 from dicom_node.intake.filing import FiledImage, Filer
 from dicom_node.intake.judge import Jobs, Judge
+from dicom_node.intake.parser import Parser, Reader, headers_of
 from dicom_node.intake.refusals import Refusals
 from dicom_node.intake.tracker import Tracker
 from dicom_node.jobs.schema import ImageRow, SeriesRow
 from dicom_node.jobs.states import SeriesState
 from dicom_node.jobs.store import NewImage, Store
 from dicom_node.receive.association import Association
-from dicom_node.series.headers import ImageHeader, read_header
+from dicom_node.series.headers import ImageHeader
 from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
@@ -60,6 +61,8 @@ class Intake:
         Told of jobs that should run now, and of those that should no longer.
     commitments : CommitmentEvents, optional
         Gets what the receiver tells of storage commitment.
+    reader : Reader, optional
+        Reads headers and compares copies; by default parser processes of its own. It is stopped with the intake.
 
     Attributes
     ----------
@@ -77,6 +80,7 @@ class Intake:
         installed: Mapping[str, PipelineInfo],
         jobs: Jobs,
         commitments: CommitmentEvents | None = None,
+        reader: Reader | None = None,
     ) -> None:
         self.spool = spool
         self.store = store
@@ -88,7 +92,7 @@ class Intake:
         self.arrivals = Arrivals(worklog, self._series)
         self.refusals = Refusals(worklog)
         self.judge = Judge(settings, spool, store, worklog, installed, jobs, self.arrivals, self.guard)
-        self.corrections = Corrections(store, jobs, self._header, self._reopen)
+        self.corrections = Corrections(store, jobs, self._header_of, self._reopen)
         self.tracker = Tracker(
             quiet_s=settings.series.quiet_s,
             incomplete_after_s=settings.series.incomplete_after_s,
@@ -97,11 +101,13 @@ class Intake:
             on_held=self.series_has_gap,
             on_not_volume=self.series_is_no_volume,
         )
+        self.reader = reader or Parser(spool)
         self.filer = Filer(
             spool,
             on_filed=self.images_filed,
             on_rejected=self.file_rejected,
             on_association_filed=self.association_filed,
+            reader=self.reader,
             guard=self.guard,
             is_correction=self.corrections.is_one,
         )
@@ -344,17 +350,25 @@ class Intake:
         self.tracker.restore(series_uid, self._headers(series_uid), is_held=is_held)
 
     def _headers(self, series_uid: str) -> list[ImageHeader]:
-        return [self._header(row) for row in self.store.images(series_uid)]
+        return self._headers_of(self.store.images(series_uid))
 
-    def _header(self, row: ImageRow) -> ImageHeader:
-        """Return the header that the database has; of an image that was filed before identities were kept, read again."""
-        header = ImageHeader.from_json(row.header)
-        if header.identity is not None:
-            return header
-        try:
-            return read_header(self.spool.absolute(row.path), key=self.spool.identity_key)
-        except (NodeError, OSError):
-            return header  # the worker says what is wrong with the file
+    def _header_of(self, row: ImageRow) -> ImageHeader:
+        return self._headers_of([row])[0]
+
+    def _headers_of(self, rows: Sequence[ImageRow]) -> list[ImageHeader]:
+        """Return the headers that the database has; of images that were filed before identities were kept, read again."""
+        headers = [ImageHeader.from_json(row.header) for row in rows]
+        places = {
+            self.spool.absolute(row.path): number
+            for number, row in enumerate(rows)
+            if headers[number].identity is None
+        }
+        # the worker says what is wrong with a file that can't be read
+        with suppress(NodeError, OSError):
+            for path, found in headers_of(self.reader, list(places)):
+                if isinstance(found, ImageHeader):
+                    headers[places[path]] = found
+        return headers
 
     def _series(self, series_uid: str) -> SeriesRow:
         series = self.store.series(series_uid)

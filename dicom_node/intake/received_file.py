@@ -35,7 +35,7 @@ def _header(path: Path, key: bytes) -> ImageHeader:
             raise
         # A damaged sector stays damaged: waiting for it would hold up every other file.
         raise UnreadableError(f"{path.name}: the disk can't read it") from error
-    except NodeError:
+    except (NodeError, MemoryError):
         raise
     # Bytes from the network: whatever they do to the parser, their sender was told that they are kept.
     except Exception as error:

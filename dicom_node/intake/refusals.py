@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -12,10 +13,13 @@ from dicom_node.receive.association import Association
 from dicom_node.worklog.writer import Worklog
 
 EVERY_S = 60.0
-"""One line in this time for each address and event."""
+"""One line in this time for each address and reason."""
 
 MOST = 1000
-"""Addresses that are remembered; whoever has more to call from fills the log no faster than the oldest go."""
+"""Addresses and reasons that are remembered; who has more to call from fills the log no faster than the oldest go."""
+
+_CHANGING = re.compile(r"""'.*'|".*"|\d+""")
+"""What differs between two reasons of one kind: titles that the caller chooses, and numbers."""
 
 
 @dataclass
@@ -25,7 +29,7 @@ class _Told:
 
 
 class Refusals:
-    """The lines of the worklog about callers that are refused or cut off, at most one a minute for each address.
+    """The lines of the worklog about callers that are refused or cut off: one a minute for each address and reason.
 
     Parameters
     ----------
@@ -37,11 +41,11 @@ class Refusals:
         self._worklog = worklog
         self._clock = clock
         self._lock = threading.Lock()
-        self._told: OrderedDict[tuple[str, str], _Told] = OrderedDict()
+        self._told: OrderedDict[tuple[str, str, str], _Told] = OrderedDict()
 
     def tell(self, event: str, association: Association, reason: str) -> None:
-        """Write a line, or count what the next line about the address will tell."""
-        now, key = self._clock(), (event, association.address)
+        """Write a line, or count what the next line about the address and this kind of reason will tell."""
+        now, key = self._clock(), (event, association.address, _CHANGING.sub("", reason))
         with self._lock:
             told = self._told.get(key)
             if told is not None and now - told.at < EVERY_S:
@@ -52,7 +56,7 @@ class Refusals:
             if len(self._told) > MOST:
                 self._told.popitem(last=False)
         if told is not None and told.since:
-            reason += f"; {told.since} more from there since the last line"
+            reason += f"; {told.since} more like it from there since the last line"
         self._worklog.write(
             event, calling_ae=association.calling_ae or "somebody", address=association.address, reason=reason
         )

@@ -1,14 +1,15 @@
 """The database from the spool: what is missing in it after a power cut, or all of it after damage.
 
-Read are ``series/`` (images), ``jobs/`` (records) and ``results/`` (runs and manifests). What people
-decided (held, released) is lost with a database; series without a job are assessed again.
+Read are ``series/`` (images), ``jobs/`` (records) and ``results/`` (runs and manifests). Series without a job are
+assessed again. What a person released has a job; what was held only the database knows: it is taken
+over from one that is too old, and lost with one that is damaged.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from sqlalchemy import select
 
 from dicom_node.errors import ResultError, StateError, UnreadableError
 from dicom_node.jobs.job_file import read_record
+from dicom_node.jobs.migration import Holds, OutdatedStateError, holds_of
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import CorruptStateError, Store
 from dicom_node.results.manifest import Manifest
-from dicom_node.series.headers import read_header
+from dicom_node.series.headers import ImageHeader
 from dicom_node.spool.run_folder import finished_path, last_run, run_name
 from dicom_node.spool.spool import Spool
 
@@ -32,49 +34,74 @@ FOUND = "found in the spool"
 
 @dataclass(frozen=True)
 class Recovered:
-    """Count of what the spool held and the database did not know."""
+    """Count of what the spool held and the database did not know, and the file of an older version that it replaces."""
 
     images: int = 0
     jobs: int = 0
+    replaced: Path | None = None
+    held: int = 0
 
 
-def rebuild(path: Path, spool_root: Path) -> Recovered:
-    """Add to the database what the spool holds beyond it; make it anew when it is missing or damaged.
+ReadHeaders = Callable[[Sequence[Path]], Iterable[tuple[Path, ImageHeader | UnreadableError]]]
+"""Reads the headers of files, in parser processes, or tells why they can't be read."""
+
+
+def rebuild(path: Path, spool_root: Path, read_headers: ReadHeaders) -> Recovered:
+    """Add to the database what the spool holds beyond it; make it anew when it is missing, damaged, or too old.
 
     Series without a job are receiving, and to be assessed. Jobs with results are delivering, and to be
     handed to the outbox, which knows from its receipts what was sent. A damaged file is kept as
-    ``<name>.damaged-<time>``.
+    ``<name>.damaged-<time>``, one of an older version as ``<name>.outdated-<time>``; what was held in that stays so.
     """
     spool = Spool(spool_root)
+    replaced, held = None, Holds({}, {})
     try:
-        store = Store(path, spool.jobs)
+        store = Store(path, spool.jobs, may_migrate=True)
     except CorruptStateError:
-        _put_aside(path)
+        _put_aside(path, "damaged")
+        store = Store(path, spool.jobs)
+    except OutdatedStateError as error:
+        log.warning("%s; it is made again", error)
+        held = holds_of(path)
+        replaced = _put_aside(path, "outdated")
         store = Store(path, spool.jobs)
     try:
-        return Recovered(_index_images(store, spool), _index_jobs(store, spool))
+        images, jobs = _index_images(store, spool, read_headers), _index_jobs(store, spool)
+        _hold(store, held)
+        return Recovered(images, jobs, replaced, len(held))
     finally:
         store.close()
 
 
-def _put_aside(path: Path) -> None:
-    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+def _hold(store: Store, held: Holds) -> None:
+    for series_uid, reason in held.series.items():
+        series = store.series(series_uid)
+        if series is not None and series.state == SeriesState.RECEIVING:
+            store.move_series(series_uid, SeriesState.HELD, reason)
+    for job_id, reason in held.jobs.items():
+        job = store.job(job_id)
+        if job is not None and job.state == JobState.QUEUED:
+            store.move_job(job_id, JobState.HELD, reason)
+
+
+def _put_aside(path: Path, why: str) -> Path:
+    aside = path.with_name(f"{path.name}.{why}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
     for suffix in ("", "-wal", "-shm"):
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
+    return aside
 
 
-def _index_images(store: Store, spool: Spool) -> int:
+def _index_images(store: Store, spool: Spool, read_headers: ReadHeaders) -> int:
     known = store.image_paths()
     images = 0
     # asking for the age of each file of a large spool would hold up every start
-    for path in _by_age(path for path in spool.series.glob("*/*.dcm") if spool.relative(path) not in known):
+    unknown = _by_age(path for path in spool.series.glob("*/*.dcm") if spool.relative(path) not in known)
+    for path, header in read_headers(unknown):
         relative = spool.relative(path)
-        try:
-            header = read_header(path, key=spool.identity_key)
-        except UnreadableError as error:
-            log.warning("%s: not indexed: %s", relative, error)
+        if isinstance(header, UnreadableError):
+            log.warning("%s: not indexed: %s", relative, header)
             continue
         added = store.add_image(header, relative, "", path.stat().st_mtime)
         images += added

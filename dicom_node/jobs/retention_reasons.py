@@ -28,7 +28,8 @@ class Reason(StrEnum):
 
     NONE = ""
     RECEIVING = "coming in"
-    HELD = "held by a gap or a person"
+    HELD = "held"
+    JOB_HELD = "with a job that a person holds"
     WAITING = "waiting for their analysis"
     DELIVERING = "being delivered"
     UNDELIVERED = "refused by a destination"
@@ -40,7 +41,7 @@ class Reason(StrEnum):
 
 _BY_SERIES = {SeriesState.RECEIVING: Reason.RECEIVING, SeriesState.HELD: Reason.HELD}
 _BY_JOB = {
-    JobState.HELD: Reason.HELD,
+    JobState.HELD: Reason.JOB_HELD,
     JobState.QUEUED: Reason.WAITING,
     JobState.RUNNING: Reason.WAITING,
     JobState.DELIVERING: Reason.DELIVERING,
@@ -68,30 +69,35 @@ class Keeping:
 
     def reason(self, series: SeriesRow, now: float) -> Reason:
         """Return why a series stays as it stands now; NONE when it may go."""
+        return self.cause(series, now)[0]
+
+    def cause(self, series: SeriesRow, now: float) -> tuple[Reason, str]:
+        """Return why a series stays, and the ID of what keeps it: its own, or that of its job."""
         state = SeriesState(series.state)
         if state in _BY_SERIES:
-            return _BY_SERIES[state]
+            return _BY_SERIES[state], series.id
         jobs = self._store.jobs_of(series.series_uid)
-        unfinished = self._unfinished(jobs)
+        unfinished, identifier = self._unfinished(jobs)
         if unfinished is not Reason.NONE:
-            return unfinished
+            return unfinished, identifier
         if not self.keep_s or now < self.goes_at(series, jobs):
-            return Reason.YOUNG
+            return Reason.YOUNG, series.id
         if now < promised_until(self._spool.series_folder(series.series_uid)):
-            return Reason.PROMISED
-        return Reason.NONE
+            return Reason.PROMISED, series.id
+        return Reason.NONE, series.id
 
     def goes_at(self, series: SeriesRow, jobs: list[JobRow]) -> float:
         """Return when a series' days are over, if nothing else keeps it."""
         return max([series.last_at, *(max(job.created_at, job.ended_at) for job in jobs)]) + self.keep_s
 
-    def _unfinished(self, jobs: list[JobRow]) -> Reason:
+    def _unfinished(self, jobs: list[JobRow]) -> tuple[Reason, str]:
+        """Return what is still to come of the jobs, and the ID of the one that it is of."""
         for job in jobs:
             if JobState(job.state) in _BY_JOB:
-                return _BY_JOB[JobState(job.state)]
+                return _BY_JOB[JobState(job.state)], job.id
         if jobs and not self._destinations:
-            return Reason.NOWHERE
-        return Reason.UNPROVEN if self._lacks_proof(jobs) else Reason.NONE
+            return Reason.NOWHERE, jobs[-1].id
+        return (Reason.UNPROVEN, jobs[-1].id) if self._lacks_proof(jobs) else (Reason.NONE, "")
 
     def _lacks_proof(self, jobs: list[JobRow]) -> bool:
         """Tell whether an object of the jobs was sent to where a proof is wanted, and not proved."""
@@ -118,7 +124,7 @@ class Survey:
     reasons : Counter of Reason
         How many series each reason keeps.
     examples : dict of Reason to list of str
-        IDs of the oldest of them.
+        IDs of what keeps them, series or jobs, oldest first.
     """
 
     series: int = 0
@@ -136,13 +142,13 @@ def survey(
     keeping = Keeping(store, spool, keep_days, destinations)
     found = Survey()
     for series in store.series_in(*SeriesState):
-        reason = keeping.reason(series, now)
+        reason, identifier = keeping.cause(series, now)
         found.series += 1
         found.images += len(store.images(series.series_uid))
         found.bytes += _bytes_in(spool.series_folder(series.series_uid))
         found.oldest_at = min(found.oldest_at or series.first_at, series.first_at)
         found.reasons[reason] += 1
-        found.examples.setdefault(reason, []).append(series.id[:8])
+        found.examples.setdefault(reason, []).append(identifier[:8])
     found.bytes += _bytes_in(spool.results)
     return found
 

@@ -75,6 +75,9 @@ class JobRow(Base):
         Integer, default=0
     )  # bytes of the run's events.jsonl already passed on
 
+    # Beside their lists of images the rows are long: what is asked every few seconds is found without them.
+    __table_args__ = (Index("jobs_ended", "state", "ended_at"),)
+
 
 class ObjectRow(Base):
     """One result object and how far its delivery to one destination has come."""
@@ -95,7 +98,11 @@ class ObjectRow(Base):
     sent_at: Mapped[float] = mapped_column(Float, default=0.0)
     confirmed_at: Mapped[float] = mapped_column(Float, default=0.0)
 
-    __table_args__ = (Index("objects_due", "destination", "state", "next_at"),)
+    __table_args__ = (
+        Index("objects_due", "destination", "state", "next_at"),
+        Index("objects_sent", "destination", "sent_at"),
+        Index("objects_confirmed", "destination", "confirmed_at"),
+    )
 
 
 class CommitmentRow(Base):

@@ -28,7 +28,8 @@ from dicom_node.jobs.indexing import (
     series_identity,
 )
 from dicom_node.jobs.job_file import write_record
-from dicom_node.jobs.schema import Base, ImageRow, JobRow, SeriesRow, TransitionRow
+from dicom_node.jobs.migration import prepare
+from dicom_node.jobs.schema import ImageRow, JobRow, SeriesRow, TransitionRow
 from dicom_node.jobs.states import (
     JOB_ENDED,
     JOB_TRANSITIONS,
@@ -72,6 +73,8 @@ class Store:
         The SQLite file; made when it is not there.
     jobs_folder : Path or None
         Where :meth:`create_job` leaves a record of each job before its row: the database can be rebuilt.
+    may_migrate : bool
+        Bring a database of an older version up to date; without, it is only looked at.
 
     Attributes
     ----------
@@ -82,11 +85,13 @@ class Store:
     ------
     CorruptStateError
         The file is damaged.
+    OutdatedStateError
+        It is of an older version and can't be brought up to date: it must be made again from the spool.
     StateError
-        The file can't be opened or made.
+        The file can't be opened or made, or is of another version.
     """
 
-    def __init__(self, path: Path, jobs_folder: Path | None = None) -> None:
+    def __init__(self, path: Path, jobs_folder: Path | None = None, *, may_migrate: bool = False) -> None:
         self.path = path
         self.is_damaged = False
         self._jobs_folder = jobs_folder
@@ -97,7 +102,7 @@ class Store:
                 findings = session.connection().exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
                 if findings != "ok":
                     raise CorruptStateError(f"{path}: damaged ({findings}); {MADE_AGAIN}")
-                Base.metadata.create_all(session.connection())
+                prepare(session.connection(), path, may_migrate=may_migrate)
         except StateError:
             self._engine.dispose()
             raise

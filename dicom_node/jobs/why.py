@@ -1,35 +1,87 @@
-"""The whole history of a series or job as lines for a person: what it is, what happened, and why it stands there."""
+"""The whole history of a series or job, for a person: what it is, what happened, and why it stands there.
+
+:func:`histories` gives it in parts, for whoever lays it out; :func:`why` as lines for the console.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import func, select
 
 from dicom_node.errors import NotFoundError
+from dicom_node.jobs import ways_out
 from dicom_node.jobs.former_identity import is_of_former_identity
-from dicom_node.jobs.schema import CommitmentRow, JobRow, ObjectRow, SeriesRow
-from dicom_node.jobs.states import JobState, SeriesState
+from dicom_node.jobs.known_workers import Workers
+from dicom_node.jobs.lookup import Match
+from dicom_node.jobs.schema import CommitmentRow, JobRow, ObjectRow, SeriesRow, TransitionRow
+from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
+from dicom_node.jobs.ways_out import WayOut
 from dicom_node.spool.spool import Spool
 from dicom_node.worklog.follow import records
 
 Line = tuple[str, str]
 """Text and rich style."""
 
-SERIES_WAY_OUT = {
-    SeriesState.HELD: "dicom-node release {id} analyses it as it is; late images are still taken",
-    SeriesState.IGNORED: "dicom-node route shows every rule on the files; dicom-node retry {id} judges it again",
-}
-JOB_WAY_OUT = {
-    JobState.HELD: "dicom-node release {id} lets it run",
-    JobState.NO_PIPELINE: "dicom-node retry {id} runs it once the pipeline is installed",
-    JobState.UNDELIVERED: "dicom-node retry {id} delivers it again",
-}
+STATE_NAME = "state.sqlite"
 
-SENDS_ANEW = "dicom-node retry {id} analyses them again, and sends under the one that they name now"
+
+@dataclass(frozen=True)
+class History:
+    """History of one series or job.
+
+    Parameters
+    ----------
+    kind : str
+        "series" or "job".
+    id : str
+        The whole ID.
+    title : str
+        Its kind, short ID and what tells it from others.
+    state : str
+        Where it stands.
+    reasons : list of str
+        Why it stands there.
+    facts : list of str
+        Of a series its images; of a job its objects at destinations.
+    uid : str
+        Series Instance UID of a series.
+    way_out : WayOut or None
+        For the person that it waits for.
+    steps : list of TransitionRow
+        Every change of its state, oldest first.
+    """
+
+    kind: str
+    id: str
+    title: str
+    state: str
+    reasons: list[str] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+    uid: str = ""
+    way_out: WayOut | None = None
+    steps: list[TransitionRow] = field(default_factory=list)
+
+
+def histories(
+    store: Store, match: Match, workers: Workers, spool: Spool
+) -> Iterator[tuple[SeriesRow, list[History]]]:
+    """Yield each series of a match with its own history and those of its jobs.
+
+    Parameters
+    ----------
+    workers : Workers
+        Those that are known: a queued job may wait for one that is not there.
+    spool : Spool
+        With the results that may be of another patient by now.
+    """
+    for series in match.series:
+        jobs = [job for job in match.jobs if job.series_uid == series.series_uid]
+        yield series, [_of_series(store, series), *(_of_job(store, job, workers, spool) for job in jobs)]
 
 
 def why(data: Path, text: str) -> Iterator[Line]:
@@ -47,63 +99,86 @@ def why(data: Path, text: str) -> Iterator[Line]:
     NotFoundError
         Nothing has this ID, several have, or there is no node's data here.
     """
-    path = data / "state.sqlite"
+    path = data / STATE_NAME
     if not path.exists():
         raise NotFoundError(f"{data}: no node has worked here; give its --config")
     store, spool = Store(path), Spool(data)
     try:
         match = store.find(text)
-        for series in match.series:
-            jobs = [job for job in match.jobs if job.series_uid == series.series_uid]
-            yield from _series(store, series)
-            for job in jobs:
-                yield from _job(store, job)
-                if job.state != JobState.ABANDONED and is_of_former_identity(store, spool, job):
-                    yield "  its results are of the patient or study that its images named before", ""
-                    yield from _way_out(SENDS_ANEW, job.id)
+        for series, parts in histories(store, match, Workers.read(data), spool):
+            for part in parts:
+                yield from _lines(part)
             yield "worklog", "bold"
             # the records of a series bring those of its jobs along
-            for record in records(data, series=jobs[0].id if match.kind == "job" else series.id):
+            for record in records(data, series=parts[1].id if match.kind == "job" else series.id):
                 yield f"  {record.line()}", _style(record.level)
     finally:
         store.close()
 
 
-def _series(store: Store, series: SeriesRow) -> Iterator[Line]:
+def at(seconds: float) -> str:
+    """Return a time of the database as local time."""
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _lines(part: History) -> Iterator[Line]:
+    yield f"{part.title}: {part.state}", "bold"
+    for text in (*part.reasons, *part.facts):
+        yield f"  {text}", ""
+    if part.uid:
+        yield f"  Series Instance UID {part.uid}", "dim"
+    if part.way_out:
+        yield f"  {part.way_out}", "cyan"
+    for step in part.steps:
+        reason = f"  {step.reason}" if step.reason else ""
+        yield f"  {at(step.at)}  {step.before or '-'} -> {step.after}{reason}", "dim"
+
+
+def _of_series(store: Store, series: SeriesRow) -> History:
     number = "" if series.series_number is None else f" number {series.series_number}"
-    count = len(store.images(series.series_uid))
-    yield f"series {series.id[:8]}{number}: {series.state}", "bold"
-    if series.reason:
-        yield f"  {series.reason}", ""
-    yield (
-        f"  {count} images from {series.calling_ae or 'the spool'}, {_at(series.first_at)} to {_at(series.last_at)}",
-        "",
+    sender = series.calling_ae or "the spool"
+    images = len(store.images(series.series_uid))
+    return History(
+        "series",
+        series.id,
+        f"series {series.id[:8]}{number}",
+        series.state,
+        reasons=[series.reason] if series.reason else [],
+        facts=[f"{images} images from {sender}, {at(series.first_at)} to {at(series.last_at)}"],
+        uid=series.series_uid,
+        way_out=ways_out.of_series(series.id, series.state, series.reason),
+        steps=store.history(series.series_uid),
     )
-    yield f"  Series Instance UID {series.series_uid}", "dim"
-    yield from _way_out(SERIES_WAY_OUT.get(SeriesState(series.state)), series.id)
-    for row in store.history(series.series_uid):
-        yield (
-            f"  {_at(row.at)}  {row.before or '-'} -> {row.after}{f'  {row.reason}' if row.reason else ''}",
-            "dim",
-        )
 
 
-def _job(store: Store, job: JobRow) -> Iterator[Line]:
-    outcome = f", {job.outcome}" if job.outcome else ""
-    yield f"job {job.id[:8]} ({job.pipeline}, run {job.run}): {job.state}{outcome}", "bold"
-    for text in (
+def _of_job(store: Store, job: JobRow, workers: Workers, spool: Spool) -> History:
+    reasons = [
         job.reason,
         job.note and f"note: {job.note}",
         job.replaces and f"replaces job {job.replaces[:8]}",
-    ):
-        if text:
-            yield f"  {text}", ""
-    yield from _way_out(JOB_WAY_OUT.get(JobState(job.state)), job.id)
-    for row in store.history(job.id):
-        yield (
-            f"  {_at(row.at)}  {row.before or '-'} -> {row.after}{f'  {row.reason}' if row.reason else ''}",
-            "dim",
-        )
+    ]
+    way_out = ways_out.of_job(job.id, job.state)
+    lacking = next((one for one in workers.unserved if one.queue == job.pipeline), None)
+    if job.state == JobState.QUEUED and lacking is not None:
+        reasons.append(f"no {job.pipeline} worker answers; it waits without one since {at(lacking.since)}")
+        way_out = ways_out.of_queue(job.pipeline)
+    if job.state != JobState.ABANDONED and is_of_former_identity(store, spool, job):
+        reasons.append("its results are of the patient or study that its images named before")
+        way_out = ways_out.of_former_identity(job.id)
+    return History(
+        "job",
+        job.id,
+        f"job {job.id[:8]} ({job.pipeline}, run {job.run})",
+        f"{job.state}{f', {job.outcome}' if job.outcome else ''}",
+        reasons=[reason for reason in reasons if reason],
+        facts=_deliveries(store, job),
+        way_out=way_out,
+        steps=store.history(job.id),
+    )
+
+
+def _deliveries(store: Store, job: JobRow) -> list[str]:
+    """Return a line for each kind of object at each destination, and for the requests for storage commitment."""
     with store.reading() as session:
         query = (
             select(ObjectRow)
@@ -120,20 +195,15 @@ def _job(store: Store, job: JobRow) -> Iterator[Line]:
     for item in objects:
         key = (item.destination, item.role, item.state, item.reason)
         groups[key] = groups.get(key, 0) + 1
-    for (destination, role, state, reason), count in groups.items():
-        yield f"  {count} x {role} to {destination}: {state}{f', {reason}' if reason else ''}", ""
-    for destination, times, last_at in asked:
-        yield f"  storage commitment asked of {destination}: {times} x, last {_at(last_at)}", ""
-
-
-def _way_out(sentence: str | None, identifier: str) -> Iterator[Line]:
-    if sentence:
-        yield f"  {sentence.format(id=identifier[:8])}", "cyan"
+    lines = [
+        f"{count} x {role} to {destination}: {state}{f', {reason}' if reason else ''}"
+        for (destination, role, state, reason), count in groups.items()
+    ]
+    return lines + [
+        f"storage commitment asked of {destination}: {times} x, last {at(last_at)}"
+        for destination, times, last_at in asked
+    ]
 
 
 def _style(level: str) -> str:
     return {"warning": "yellow", "error": "red"}.get(level, "")
-
-
-def _at(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -7,10 +7,12 @@ import fcntl
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dicom_node import __version__
 from dicom_node.config.settings import Settings
@@ -19,9 +21,11 @@ from dicom_node.deliver.commitment_reporter import CommitmentReporter
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.errors import NodeError, ResultError, SpoolError
 from dicom_node.intake.intake import Intake
+from dicom_node.intake.parser import Parser, headers_of
 from dicom_node.jobs.dispatch import Dispatcher, load_celery, redacted
 from dicom_node.jobs.failure_report import publish_failure
 from dicom_node.jobs.former_identity import is_of_former_identity
+from dicom_node.jobs.known_workers import UnservedQueue
 from dicom_node.jobs.message import JobMessage, ObjectUids, ResultSettings
 from dicom_node.jobs.rebuild import rebuild
 from dicom_node.jobs.reconcile import Reconciler
@@ -30,6 +34,9 @@ from dicom_node.jobs.retention_reasons import DAY_S
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
+from dicom_node.jobs.ways_out import of_queue
+from dicom_node.jobs.why import STATE_NAME
+from dicom_node.jobs.worker_watch import WorkerWatch
 from dicom_node.node.control_socket import ControlServer
 from dicom_node.node.steering import Steering
 from dicom_node.receive.admission import Admission, Gate
@@ -44,7 +51,6 @@ from dicom_node.worklog.metrics import Metrics
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
 
-STATE_NAME = "state.sqlite"
 LEASE_S = 30.0
 MAX_RUNS = 3
 FORMER = "its images were corrected since then, and name another patient or study"
@@ -76,6 +82,7 @@ class Node:
         self._lock = _lock_folder(self.spool.root)
         self.node_id = _node_id(self.spool.root)
         self.worklog = Worklog(self.spool.root)
+        self.parser = Parser(self.spool)
         self.store = self._open_store()
         self.dispatcher = Dispatcher(broker_url, self.node_id)
         self.reconciler = Reconciler(
@@ -87,6 +94,13 @@ class Node:
             lease_s=LEASE_S,
             max_runs=MAX_RUNS,
             time_limit_s=settings.worker.time_limit_s,
+        )
+        self.worker_watch = WorkerWatch(
+            Dispatcher(broker_url, self.node_id),
+            self.store,
+            self.spool.root,
+            on_unserved=self._on_unserved,
+            on_served=self._on_served,
         )
         self.outbox = Outbox(
             self.store,
@@ -113,6 +127,7 @@ class Node:
             installed,
             jobs=self.reconciler,
             commitments=self.commitments,
+            reader=self.parser,
         )
         self.retention = Retention(
             self.store,
@@ -132,7 +147,7 @@ class Node:
                 Admission(accept.callers, require_called_ae=accept.require_called_ae),
                 settings.node.ae_title,
                 max_associations=accept.max_associations,
-                max_per_caller=accept.max_per_caller,
+                max_per_caller=accept.most_per_caller,
             ),
             limits=Limits(
                 request_s=accept.request_timeout_s,
@@ -155,7 +170,7 @@ class Node:
         for state in (JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.HELD):
             self.metrics.gauge(f"jobs_{state}", f"Jobs that are {state}", partial(self._count_jobs, state))
         self.steering = Steering(self.store, self.worklog, self.intake, self.reconciler, self.outbox)
-        self.control = ControlServer(self.spool.root, self.steering.steer)
+        self.control = ControlServer(self.spool.root, self._answer)
 
     def start(self) -> None:
         """Start everything, the listening socket last: what is accepted can be worked on.
@@ -168,6 +183,8 @@ class Node:
         self._resume_deliveries()
         self.outbox.start()
         self.reconciler.start()
+        self.worker_watch.start()
+        self.parser.warm_up()
         self.intake.start()
         self.commitments.start()
         self.scp.start()
@@ -200,6 +217,7 @@ class Node:
         self.intake.stop()
         self.commitments.stop()
         self.retention.stop()
+        self.worker_watch.stop()
         self.reconciler.stop()
         self.outbox.stop()
         self.dispatcher.close()
@@ -217,6 +235,19 @@ class Node:
             self.dispatcher.ping()
         except NodeError as error:
             yield str(error)
+        yield from self.worker_watch.troubles()
+
+    def own_troubles(self) -> Iterator[str]:
+        """Yield what only the node itself knows of, for the overview: it finds the rest in files and the database."""
+        yield from self.scp.troubles()
+        if self.store.is_damaged:
+            yield f"{self.store.path}: damaged; the node makes it again from the data folder"
+
+    def _answer(self, verb: str, text: str, given: Mapping[str, Any]) -> str:
+        """Answer a command that runs beside the node."""
+        if verb == "troubles":
+            return "\n".join(self.own_troubles())
+        return self.steering.steer(verb, text, given)
 
     def message_of(self, job: JobRow) -> JobMessage:
         """Return the message that tells a worker all it must know of a job's current run."""
@@ -292,6 +323,20 @@ class Node:
         """Write that it is back."""
         self.worklog.write("broker-back", broker=redacted(self.broker_url))
 
+    # What the watch over the workers tells
+
+    def _on_unserved(self, queue: UnservedQueue) -> None:
+        self.worklog.write(
+            "no-worker",
+            pipeline=queue.queue,
+            count=queue.jobs,
+            waited_s=time.time() - queue.since,
+            reason=str(of_queue(queue.queue)),
+        )
+
+    def _on_served(self, queue: UnservedQueue) -> None:
+        self.worklog.write("worker-back", pipeline=queue.queue, waited_s=max(0.0, time.time() - queue.since))
+
     # What the outbox tells
 
     def _on_settled(self, job_id: str, ok: bool) -> None:
@@ -352,9 +397,15 @@ class Node:
     def _open_store(self) -> Store:
         """Open the database, after what the spool holds beyond it has been added to it."""
         path = self.spool.root / STATE_NAME
-        found = rebuild(path, self.spool.root)
+        found = rebuild(path, self.spool.root, partial(headers_of, self.parser))
         self._is_rebuilt = bool(found.jobs)
-        if found.images or found.jobs:
+        if found.replaced is not None:
+            reason = (
+                f"of an older version of dicom-node, kept as {found.replaced.name}; made again with {found.images} images and "
+                f"{found.jobs} jobs, {found.held} held as before"
+            )
+            self.worklog.write("warning", name=STATE_NAME, reason=reason)
+        elif found.images or found.jobs:
             reason = f"{found.images} images and {found.jobs} jobs of the spool were unknown to the database, and were added"
             self.worklog.write("warning", name=STATE_NAME, reason=reason)
         return Store(path, self.spool.jobs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import redis
@@ -24,8 +24,12 @@ from dicom_node.deliver.commitment_scu import offer
 from dicom_node.deliver.patient_check import jobs_of_other_patients
 from dicom_node.errors import BrokerError, NodeError, SpoolError
 from dicom_node.jobs.dispatch import Dispatcher, connect, redacted
+from dicom_node.jobs.known_workers import UnservedQueue
+from dicom_node.jobs.live_workers import LiveWorker
+from dicom_node.jobs.queue_depths import queue_depths
 from dicom_node.jobs.retention_reasons import Reason, survey
 from dicom_node.jobs.store import Store
+from dicom_node.jobs.why import STATE_NAME
 from dicom_node.node.embedded_broker import read_url
 from dicom_node.spool.spool import Spool
 from dicom_node.tls import ServerTls
@@ -85,13 +89,16 @@ def _data_folder(settings: Settings) -> str:
         existing = existing.parent
     if not existing.is_dir():
         raise SpoolError(f"{existing} is a file, not a folder: choose another [node] data or [worker] spool")
-    if not os.access(existing, os.W_OK):
-        raise NodeError(
-            f"{existing} can't be written by this user: choose another [node] data or [worker] spool"
-        )
+    try:
+        with TemporaryDirectory(dir=existing, prefix=".check-"):
+            usage = shutil.disk_usage(existing)
+    except OSError as error:
+        raise SpoolError(
+            f"{existing} can't be written by this user ({error.strerror}): "
+            "choose another [node] data or [worker] spool"
+        ) from error
     if existing == folder and folder.stat().st_mode & stat.S_IRWXO:
         raise NodeError(f"{folder} is open to every user of this machine: chmod 700 {folder}")
-    usage = shutil.disk_usage(existing)
     share = usage.used / max(1, usage.used + usage.free)
     if share > settings.storage.high_water:
         raise NodeError(
@@ -100,8 +107,12 @@ def _data_folder(settings: Settings) -> str:
     return f"{folder}, {usage.free / 1e9:.0f} GB free"
 
 
+NAMED = 8
+"""So many series or jobs with the same way out are named."""
+
 WAYS_OUT = {
     Reason.HELD: "dicom-node release {id}",
+    Reason.JOB_HELD: "dicom-node release {id}",
     Reason.UNDELIVERED: "dicom-node why {id}, then retry",
     Reason.UNPROVEN: 'dicom-node why {id}; confirm = "none" does without',
     Reason.NOWHERE: "set a [[destination]], then dicom-node retry {id}",
@@ -110,7 +121,7 @@ WAYS_OUT = {
 
 def _kept(settings: Settings) -> str:
     """Tell what the data folder holds, and why it does."""
-    path = settings.node.data / "state.sqlite"
+    path = settings.node.data / STATE_NAME
     if not path.exists():
         return "nothing: no node has worked in the data folder"
     days = settings.storage.keep_days
@@ -130,9 +141,21 @@ def _kept(settings: Settings) -> str:
             text = str(reason) or "done with, to be removed within the hour"
             if reason is Reason.YOUNG:
                 text += f" ({days:g})" if days else " (0: for ever)"
-            way_out = WAYS_OUT.get(reason, "").format(id=found.examples[reason][0])
-            lines.append(f"{count} {text}{f': {way_out}' if way_out else ''}")
+            way_out = WAYS_OUT.get(reason, "")
+            lines.append(
+                f"{count} {text}{f': {_for_each(way_out, found.examples[reason])}' if way_out else ''}"
+            )
     return "\n".join(lines)
+
+
+def _for_each(way_out: str, identifiers: list[str]) -> str:
+    """Return a way out for the first of many, and the IDs of the others."""
+    others = identifiers[1:NAMED]
+    text = way_out.format(id=identifiers[0])
+    if others:
+        text += f"; as well {', '.join(others)}"
+    more = len(identifiers) - NAMED
+    return f"{text} and {more} more, see dicom-node status" if more > 0 else text
 
 
 def _server_tls(tls: ServerTls) -> str:
@@ -181,12 +204,32 @@ def _workers(settings: Settings) -> str:
         raise BrokerError("not known while the broker does not answer") from error
     finally:
         dispatcher.close()
-    if conflicts := [worker.conflict for worker in found if worker.conflict]:
-        raise NodeError("\n".join(conflicts))
+    wrong = [worker.conflict for worker in found if worker.conflict]
+    wrong += _unserved(settings, found)
+    if wrong:
+        raise NodeError("\n".join(wrong))
     return (
         "\n".join(map(str, found))
         or "none answers: jobs wait for one (those of 0.1.0 work, and never answer)"
     )
+
+
+def _unserved(settings: Settings, found: Iterable[LiveWorker]) -> list[str]:
+    """Return a line for each queue in which jobs wait, and for which none of the workers is."""
+    path = settings.node.data / STATE_NAME
+    if not path.exists():
+        return []
+    store = Store(path)
+    try:
+        depths = queue_depths(store)
+    finally:
+        store.close()
+    served = {queue for worker in found if not worker.conflict for queue in worker.queues}
+    return [
+        str(UnservedQueue(depth.queue, depth.queued, depth.oldest_at))
+        for depth in depths
+        if depth.queued and not depth.running and depth.queue not in served
+    ]
 
 
 def _destination(settings: Settings, destination: Destination, address: Address) -> str:
@@ -217,7 +260,7 @@ def _whose_studies(settings: Settings, destination: Destination, address: Addres
         if destination.verify_patient == "required":
             raise NodeError(f'{text}, or set verify_patient = "known"') from error
         return f'\n{text} (verify_patient = "off" does without)'
-    path = settings.node.data / "state.sqlite"
+    path = settings.node.data / STATE_NAME
     if not path.exists():
         return ""
     store = Store(path)

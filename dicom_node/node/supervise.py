@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from dicom_node.config.settings import ENV_PREFIX, Settings
+from dicom_node.config.environment import ENV_PREFIX
+from dicom_node.config.settings import Settings
 from dicom_node.errors import BrokerError
 from dicom_node.node.embedded_broker import EmbeddedBroker
 from dicom_node.node.node import Node

@@ -14,10 +14,11 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -36,7 +37,14 @@ _OPERATORS = ("min", "max", "has", "words", "matches")
 _CAMEL_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _NAME_HINT = "letters, digits, '-', '_' and '.', at most 48"
 
-Number = int | float
+
+def _is_no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a number, not true or false")  # noqa: TRY004 - pydantic passes no other errors on
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_is_no_bool), Field(allow_inf_nan=False)]
 
 
 class Condition(BaseModel):
@@ -98,7 +106,7 @@ class Condition(BaseModel):
         if not any(getattr(self, name) not in (None, ()) for name in _OPERATORS):
             raise ValueError("says nothing; give at least one of " + ", ".join(_OPERATORS))
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min} is above max {self.max}")
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
         return self
 
 
@@ -219,7 +227,7 @@ def _title(values: Any) -> str:
 def _fault(item: Any) -> str:
     """One error of pydantic in our words."""
     kind = item["type"]
-    path = ".".join(str(part) for part in item["loc"])
+    path = ".".join(part for part in item["loc"] if isinstance(part, str))
     if kind == "extra_forbidden":
         *above, key = item["loc"]
         allowed = ", ".join(Condition.model_fields if above else Rule.model_fields)
@@ -229,14 +237,18 @@ def _fault(item: Any) -> str:
         return f"{path} is missing"
     if kind == "value_error":
         return f"{path}: {item['ctx']['error']}".removeprefix(": ")
-    message = item["msg"][:1].lower() + item["msg"][1:]
-    if kind == "string_pattern_mismatch":
-        message = f"allowed: {_NAME_HINT}"
-    elif kind == "literal_error":
-        message = f"allowed: {item['ctx']['expected']}"
+    if not path:
+        return f"{item['input']!r} is no table"
+    allowed = _NAME_HINT
+    if kind == "literal_error":
+        allowed = item["ctx"]["expected"]
     elif kind in ("model_type", "dict_type"):
-        message = "allowed: a table such as { min = 70 }"
-    return f"{path} = {item['input']!r}: {message}".removeprefix(" = ")
+        allowed = "a table such as { min = 70 }"
+    elif kind in ("float_type", "float_parsing", "finite_number"):
+        allowed = "a number"
+    elif kind in ("string_type", "tuple_type") and len(item["loc"]) > 1:
+        allowed = "text in quotes, or a list of texts"
+    return f"{path} = {item['input']!r}: allowed: {allowed}"
 
 
 def _key_fault(key: str, condition: Condition) -> str | None:

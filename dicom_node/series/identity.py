@@ -27,6 +27,11 @@ DIGEST_LENGTH = 16
 PROCESS_KEY = secrets.token_bytes(16)
 """Key of digests that are compared within this process alone and never kept."""
 
+SEVERAL_PATIENTS = "images of more than one patient in one series"
+SEVERAL_STUDIES = "images of more than one study in one series"
+MAY_NOT_BE_RELEASED = (SEVERAL_PATIENTS, SEVERAL_STUDIES)
+"""Reasons of a series that is held which no person may overrule."""
+
 DATES = ("StudyDate", "SeriesDate", "AcquisitionDate")
 
 
@@ -87,9 +92,9 @@ def mixture(images: Iterable[tuple[str, Identity | None]]) -> Mixture | None:
         if identity is not None:
             known.append(identity)
     if _are_of_several_patients(known):
-        return Mixture("images of more than one patient in one series", may_be_released=False)
+        return Mixture(SEVERAL_PATIENTS, may_be_released=False)
     if len(studies) > 1:
-        return Mixture("images of more than one study in one series", may_be_released=False)
+        return Mixture(SEVERAL_STUDIES, may_be_released=False)
     if _several(identity.frame_of_reference for identity in known):
         return Mixture("images of more than one frame of reference in one series", may_be_released=True)
     return None

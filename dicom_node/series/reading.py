@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import struct
 import threading
 import warnings
@@ -11,18 +10,22 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeGuard
 
 from pydicom import dcmread
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID
 
-from dicom_node.errors import UnreadableError
+from dicom_node.errors import NoDicomError, UnreadableError
+from dicom_node.series.deflated import inflated
+from dicom_node.series.limits import LARGE_VALUE, check_items, file_length
 from dicom_node.series.plain_values import plain_values
 
 NUMERIC_VRS = frozenset({"DS", "IS", "FD", "FL", "US", "SS", "UL", "SL", "UV", "SV"})
@@ -71,30 +74,56 @@ def read_without_pixels(path: Path) -> tuple[FileDataset, bool]:
 
     Raises
     ------
+    NoDicomError
+        No DICOM file.
     UnreadableError
-        No DICOM file, or one that is cut off.
+        One that is cut off or damaged.
     """
     try:
-        with path.open("rb") as file, tolerant():
-            ds = dcmread(file, stop_before_pixels=True)
+        with path.open("rb") as stored, tolerant():
+            file = inflated(stored)
+            ds = _read(file, stop_before_pixels=True)
             syntax = UID(str(ds.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2")))
-            if syntax == DeflatedExplicitVRLittleEndian:
-                # An inflated dataset is in memory; that it ends early is seen by zlib.
-                file.seek(0)
-                whole = dcmread(file)
-                size = next((len(whole[tag].value or b"") for tag in PIXEL_TAGS if tag in whole), None)
-            else:
-                size = _pixel_bytes(file, ds, syntax)
-            _check_last_element(ds)
-            if not syntax.is_compressed or syntax == DeflatedExplicitVRLittleEndian:
+            size = _pixel_bytes(file, ds, syntax)
+            if not syntax.is_compressed:
                 _check_native_size(ds, size)
     except UnreadableError as error:
         raise UnreadableError(f"{path.name}: {error}") from error
+    except InvalidDicomError as error:
+        raise NoDicomError(f"{path.name}: {why(error)}") from error
     except BAD_FILE_ERRORS as error:
         raise UnreadableError(f"{path.name}: {why(error)}") from error
     except OSError as error:
         raise UnreadableError(f"{path.name} can't be read: {error.strerror or error}") from error
     return ds, size is not None
+
+
+def read_whole(path: Path) -> FileDataset:
+    """Read a file with its pixel data, without long values that nothing here needs; a deflated one within limits.
+
+    Raises
+    ------
+    UnreadableError
+        It goes beyond the limits.
+    OSError, or one of BAD_FILE_ERRORS
+        As pydicom raises them.
+    """
+    with path.open("rb") as stored, tolerant():
+        return _read(inflated(stored), stop_before_pixels=False)
+
+
+def _read(file: BinaryIO, *, stop_before_pixels: bool) -> FileDataset:
+    """Read a file that is not deflated, and leave out long values that are no sequences and no pixels."""
+    check_items(file)
+    in_memory = isinstance(file, BytesIO)
+    ds = dcmread(file, stop_before_pixels=stop_before_pixels, defer_size=None if in_memory else LARGE_VALUE)
+    ds.buffer = None  # else it would keep the whole file in memory
+    _check_last_element(ds, file_length(file))
+    for tag in list(ds.keys()):
+        raw: object = ds.get_item(tag, keep_deferred=True)
+        if _is_on_disk(raw) and tag not in PIXEL_TAGS and _vr_of(raw) != "SQ":
+            del ds[tag]
+    return ds
 
 
 def why(error: BaseException) -> str:
@@ -114,7 +143,7 @@ def _pixel_bytes(file: BinaryIO, ds: FileDataset, syntax: UID) -> int | None:
     UnreadableError
         The file ends before its pixel data do.
     """
-    start, end = file.tell(), os.fstat(file.fileno()).st_size
+    start, end = file.tell(), file_length(file)
     byte_order = "<" if syntax.is_little_endian else ">"
     head = file.read(12)
     if len(head) < 8:
@@ -172,15 +201,33 @@ def _check_native_size(ds: Dataset, size: int | None) -> None:
         raise UnreadableError(f"{size} bytes of pixel data, {needed} are needed")
 
 
-def _check_last_element(ds: Dataset) -> None:
+def _check_last_element(ds: Dataset, file_bytes: int) -> None:
     """Raise when the last element has fewer bytes than it says: the file was cut off within it."""
     if not len(ds):
         raise UnreadableError("a DICOM file without content")
-    last: object = ds.get_item(max(ds.keys()))
-    if not isinstance(last, RawDataElement) or last.value is None or last.length == UNDEFINED_LENGTH:
+    last: object = ds.get_item(max(ds.keys()), keep_deferred=True)
+    if not isinstance(last, RawDataElement) or last.length == UNDEFINED_LENGTH:
         return
-    if len(last.value) < last.length:
+    if _is_on_disk(last):
+        is_cut = last.value_tell + last.length > file_bytes
+    else:
+        is_cut = last.value is not None and len(last.value) < last.length
+    if is_cut:
         raise UnreadableError("cut off within its header")
+
+
+def _is_on_disk(element: object) -> TypeGuard[RawDataElement]:
+    """Tell whether an element was left unread for its length."""
+    return isinstance(element, RawDataElement) and element.value is None and element.length > LARGE_VALUE
+
+
+def _vr_of(raw: RawDataElement) -> str | None:
+    if raw.VR is not None:
+        return raw.VR
+    try:
+        return dictionary_VR(raw.tag)
+    except KeyError:
+        return None
 
 
 def json_value(ds: Dataset, keyword: str) -> str | float | list[str] | list[float] | None:

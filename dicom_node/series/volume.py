@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 
@@ -17,7 +16,15 @@ from dicom_node.errors import GeometryError, UnreadableError
 from dicom_node.series.completeness import assess
 from dicom_node.series.functional_groups import frame_items, group_item
 from dicom_node.series.headers import ImageHeader, header_of
-from dicom_node.series.reading import BAD_FILE_ERRORS, json_value, read_without_pixels, tolerant, why
+from dicom_node.series.limits import check_decoded, frame_and_all_bytes
+from dicom_node.series.reading import (
+    BAD_FILE_ERRORS,
+    json_value,
+    read_whole,
+    read_without_pixels,
+    tolerant,
+    why,
+)
 from dicom_node.standard.geometry import Gap, affine_of, stack_slices
 from pipelines.types import Volume
 
@@ -105,6 +112,7 @@ def _load(paths: Sequence[Path], *, pixels: bool, allow_gaps: bool = False) -> L
     if stack.gaps and not allow_gaps:
         raise GeometryError(assessment.reason)
     first, last = positions[stack.order[0]], positions[stack.order[-1]]
+    _check_memory(datasets)
     sources = [(index, frame) for index, header in enumerate(headers) for frame in range(header.frames)]
     ordered = [sources[index] for index in stack.order]
     place = {old: new for new, old in enumerate(dict.fromkeys(index for index, _ in ordered))}
@@ -140,13 +148,20 @@ def _read_sources(paths: Sequence[Path], *, tolerate: bool) -> list[Dataset]:
     return datasets
 
 
+def _check_memory(datasets: Sequence[Dataset]) -> None:
+    """Raise UnreadableError when the pixels of a series would take too much memory, by what its headers say."""
+    sizes = [frame_and_all_bytes(ds) for ds in datasets]
+    check_decoded(max(frame for frame, _ in sizes), sum(together for _, together in sizes))
+
+
 def _read_whole(path: Path) -> Dataset:
     _, has_pixels = read_without_pixels(path)
     if not has_pixels:
         raise UnreadableError(f"{path.name}: no pixel data")
     try:
-        with tolerant():
-            return dcmread(path)
+        return read_whole(path)
+    except UnreadableError as error:
+        raise UnreadableError(f"{path.name}: {error}") from error
     except BAD_FILE_ERRORS as error:
         raise UnreadableError(f"{path.name}: {why(error)}") from error
     except OSError as error:

@@ -179,6 +179,14 @@ EVENTS: dict[str, Event] = {
     "broker-back": _event(
         "info", "{broker} answers again", "after {seconds:seconds}", "{count:job} enqueued again"
     ),
+    "no-worker": _event(
+        "warning",
+        "no {pipeline} worker answers",
+        "{count:job} in the queue",
+        "without one for {waited_s:seconds}",
+        "{reason}",
+    ),
+    "worker-back": _event("info", "{pipeline} jobs no longer wait for a worker", "after {waited_s:seconds}"),
     "replaced": _event("info", "replaces job {replaces}", "{reason}"),
     "retry": _event("info", "asked for by a person", "run {run}", "{reason}"),
 }

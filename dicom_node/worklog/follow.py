@@ -7,7 +7,7 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dicom_node.errors import NotFoundError
@@ -26,7 +26,7 @@ def follow(
     follow: bool = False,
     json: bool = False,
     failed: bool = False,
-    series: str | None = None,
+    series: str | Sequence[str] | None = None,
     last: int | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[str]:
@@ -46,7 +46,7 @@ def records(
     *,
     follow: bool = False,
     failed: bool = False,
-    series: str | None = None,
+    series: str | Sequence[str] | None = None,
     last: int | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[Record]:
@@ -60,9 +60,9 @@ def records(
         After the last record wait for the next ones until `stop` is set or the generator is closed.
     failed : bool
         Only warnings and errors.
-    series : str, optional
-        Only records of this series and its jobs: a Series Instance UID, or (the beginning of) an ID as the
-        log shows it.
+    series : str or sequence of str, optional
+        Only records of these series and their jobs: Series Instance UIDs, or (beginnings of) IDs as the log shows
+        them.
     last : int, optional
         Of what is there already only so many records.
     stop : threading.Event, optional
@@ -71,7 +71,7 @@ def records(
     Raises
     ------
     NotFoundError
-        There is no worklog in `folder`, or `series` can be neither UID nor ID.
+        There is no worklog in `folder`, or `series` names none.
     """
     if not any(folder.glob(f"{JSON_NAME}*")):
         raise NotFoundError(f"{folder}: no worklog here; give the node's configuration with --config FILE")
@@ -89,10 +89,11 @@ def records(
 class _Choice:
     """Choice of records; a series brings its jobs with it, since their records name each other."""
 
-    def __init__(self, *, failed: bool, series: str | None) -> None:
+    def __init__(self, *, failed: bool, series: str | Sequence[str] | None) -> None:
         self._failed = failed
         self._all = series is None
-        self._prefix = _id_prefix(series) if series is not None else ""
+        named = [series] if isinstance(series, str) else series or ()
+        self._prefixes = tuple(_id_prefix(text) for text in named)
         self._known: set[str] = set()
 
     def of(self, found: Iterable[Record]) -> Iterator[Record]:
@@ -105,7 +106,7 @@ class _Choice:
             named = {record.id, str(record.figures.get("series", "")), str(record.figures.get("job", ""))} - {
                 ""
             }
-            if not (named & self._known or any(name.startswith(self._prefix) for name in named)):
+            if not (named & self._known or any(name.startswith(self._prefixes) for name in named)):
                 return False
             self._known |= named
         return not self._failed or record.level in ("warning", "error")
@@ -117,7 +118,8 @@ def _id_prefix(series: str) -> str:
         return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
     if len(text) < SHORTEST_PREFIX or text.strip("0123456789abcdef"):
         raise NotFoundError(
-            f"{series!r} is neither a Series Instance UID nor an ID ({SHORTEST_PREFIX} or more hex digits)"
+            f"{series!r} names no series or job here: give an ID ({SHORTEST_PREFIX} or more hex digits), a UID or an "
+            "accession number"
         )
     return text[:ID_LENGTH]
 

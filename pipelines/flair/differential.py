@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pipelines.device import computes_in_bfloat16
 from pipelines.errors import PipelineError
 from pipelines.flair.calibration import calibrated, temperature_of
 from pipelines.flair.heat import localisation
@@ -92,7 +93,9 @@ class JointReader:
         PipelineError
             The network answered with something that is not a number.
         """
-        output = self._network(torch.from_numpy(cube.values)[None, None].to(self.device))
+        volume = torch.from_numpy(cube.values)[None, None].to(self.device)
+        with torch.autocast(volume.device.type, torch.bfloat16, enabled=computes_in_bfloat16(self.device)):
+            output = self._network(volume)
         lesion = output.probability[0, 0].float().cpu().numpy()
         logits = output.classes[0].float().cpu().numpy()
         if not (np.isfinite(lesion).all() and np.isfinite(logits).all()):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from pipelines.device import computes_in_bfloat16
 from pipelines.errors import PipelineError, WeightsError
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.flair.networks import NNUNET, nnunet
@@ -50,9 +51,9 @@ def brain_box(cube: FloatArray, step: int = STEP) -> tuple[slice, slice, slice]:
 
 @torch.inference_mode()
 def lesion_logit(network: nn.Module, volume: Tensor) -> Tensor:
-    """Run a segmentation network on the CPU in float32, on a GPU in bfloat16; (1, 1, K, J, I) in and out."""
+    """Run a segmentation network, in bfloat16 where the device computes in it; (1, 1, K, J, I) in and out."""
     kind = volume.device.type
-    with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+    with torch.autocast(kind, torch.bfloat16, enabled=computes_in_bfloat16(kind)):
         output: Tensor = network(volume)
     return output.float()
 

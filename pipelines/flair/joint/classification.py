@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +90,10 @@ class ClassificationBranch(nn.Module):
         quarter = self.at_quarter(half, brain)
         eighth = self.at_eighth(quarter, brain)
         pooled = torch.cat([f.float().mean((2, 3, 4)) for f in (half, quarter, eighth)], 1)
-        return self.linear(pooled), [eighth, quarter, half]
+        # Both logits are far from 0 and close to each other: half precision would round their difference away.
+        with torch.autocast(x.device.type, enabled=False) if x.device.type != "meta" else nullcontext():
+            logits = self.linear(pooled)
+        return logits, [eighth, quarter, half]
 
     def localise(self, features: Sequence[Tensor], classes: Tensor) -> list[Tensor]:
         """Return the maps of the linear layer's weights for a class (B,), equation 10; see `weighted_maps`."""

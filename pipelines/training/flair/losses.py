@@ -18,8 +18,6 @@ VOXEL_WEIGHT = 2.0
 """[ours] Voxel-wise cross-entropy beside Dice: it keeps volumes without lesions quiet, where Dice says nothing."""
 CROSS_SCALE_WEIGHTS = (0.25, 0.25, 0.5)
 """At D/8, D/4, D/2."""
-LESION_WEIGHT = 2.0
-"""[ours] Weight of a lesion's voxel over any other in it."""
 SMOOTH = 1.0
 HEAD_WEIGHTS = (4 / 7, 2 / 7, 1 / 7)
 """Of the full-size head and the deep-supervision heads below it: halved from one to the next (Isensee 2021)."""
@@ -43,7 +41,7 @@ def segmentation_loss(logit: Tensor, truth: Tensor, weight: Tensor | None = None
     logit = logit.float()
     weight = torch.ones_like(truth) if weight is None else weight
     voxel = functional.binary_cross_entropy_with_logits(
-        logit, truth, weight, pos_weight=torch.tensor(LESION_WEIGHT, device=logit.device), reduction="sum"
+        logit, truth, weight, reduction="sum"
     ) / weight.sum().clamp_min(1)
     dice = dice_loss(torch.sigmoid(logit) * weight, truth * weight)
     return DICE_WEIGHT * dice + VOXEL_WEIGHT * voxel

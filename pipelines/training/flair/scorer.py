@@ -17,7 +17,7 @@ from pipelines.training.flair.export import restore, weights_of
 from pipelines.training.flair.task import Task
 from pipelines.training.scoring.case_results import CaseResult
 from pipelines.training.scoring.metrics import score_mask
-from pipelines.training.synthetic.artefacts import thick_slices
+from pipelines.training.synthetic.artefacts import draw_slices, thick_slices
 from pipelines.types import BoolArray, FloatArray
 from pipelines.weights import FOLDER, card
 
@@ -117,4 +117,4 @@ class NetworkScorer:
 def _degraded(case: LoadedCase, thickness_mm: float) -> FloatArray:
     """Return a case as thick axial slices would show it, normalised; no noise is added to its own."""
     rng = np.random.default_rng(0)
-    return normalise(thick_slices(case.image, thickness_mm, 0, 0.0, rng), case.brain)
+    return normalise(thick_slices(case.image, draw_slices(thickness_mm, 0, rng), 0.0, rng), case.brain)

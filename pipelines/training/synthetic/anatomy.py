@@ -220,7 +220,9 @@ def from_template() -> Anatomy:
     inside = ((left / 34) ** 2 + ((posterior - 14) / 52) ** 2 + ((superior - 10) / 24) ** 2 < 1) & (
         g + w < 0.6
     )
-    labels[inside & (b > 0.5)] = Tissue.VENTRICLE
+    # Fluid of the fissure above the callosum lies within the ellipsoid too, and apart from the ventricles.
+    pieces, _ = ndimage.label(inside & (b > 0.5))
+    labels[pieces == np.bincount(pieces.ravel())[1:].argmax() + 1] = Tissue.VENTRICLE
     deep = (np.abs(left) < 33) & (posterior > -22) & (posterior < 36) & (superior > -12) & (superior < 18)
     labels[(labels == Tissue.CORTEX) & deep] = Tissue.DEEP_GREY
     cerebellum = (superior < -18) & (posterior > 36) & (superior < -12 - (60 - posterior) * 0.2)

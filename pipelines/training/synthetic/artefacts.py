@@ -6,6 +6,8 @@ otherwise. No function changes what it is given.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -142,37 +144,83 @@ def rician(image: FloatArray, noise: float, rng: np.random.Generator) -> FloatAr
     return np.asarray(np.hypot(real, imaginary), dtype=np.float32)
 
 
-def thick_slices(
-    image: FloatArray, thickness_mm: float, axis: int, noise: float, rng: np.random.Generator
-) -> FloatArray:
-    """Take an image in slices without gaps, with Rician noise in each, and bring it back to the cube as the pipeline does.
+@dataclass(frozen=True)
+class Slices:
+    """Slices through the cube.
 
     Parameters
     ----------
-    thickness_mm : float
-        More than the cube's 1.2 mm.
+    distance_mm : float
+        Between their centres; more than the cube's 1.2 mm.
+    profile_mm : float
+        Thickness that each sees: less than the distance where they have gaps.
     axis : int
         Across the slices: 0 for axial ones.
-    noise : float
-        See `rician`.
+    start : float
+        Centre of the first one, as a share of the distance.
     """
-    step, length = thickness_mm / SPACING_MM, image.shape[axis]
-    n = max(8, round(length / step))
-    centres = (np.arange(n) + rng.uniform(0, 1)) * step
-    across = [-1 if a == axis else 1 for a in range(3)]
-    before = np.cumsum(image, axis=axis, dtype=np.float32) - image
 
-    def up_to(place: npt.NDArray[np.float64]) -> FloatArray:
-        """Integrate from the cube's border, half a voxel before its first centre."""
-        end = np.clip(place + 0.5, 0, length)
-        low = np.minimum(end.astype(int), length - 1)
-        rest = (end - low).astype(np.float32).reshape(across)
-        return np.asarray(np.take(before, low, axis=axis) + rest * np.take(image, low, axis=axis))
+    distance_mm: float
+    profile_mm: float
+    axis: int
+    start: float
 
-    thick = (up_to(centres + step / 2) - up_to(centres - step / 2)) / np.float32(step)
-    thick = rician(thick, noise, rng)
-    borders = (np.arange(length + 1) - 0.5 - centres[0]) / step + 0.5
-    return along_axis(mean_weights(n, borders), thick, axis)
+    def _centres(self, length: int) -> npt.NDArray[np.float64]:
+        """Return the centres in voxels of the cube."""
+        step = self.distance_mm / SPACING_MM
+        return np.asarray((np.arange(max(8, round(length / step))) + self.start) * step, dtype=np.float64)
+
+    def take(self, image: FloatArray) -> FloatArray:
+        """Return the mean of a cube over the profile of each slice, along the axis."""
+        length, half = image.shape[self.axis], self.profile_mm / SPACING_MM / 2
+        across = [-1 if a == self.axis else 1 for a in range(3)]
+        before = np.cumsum(image, axis=self.axis, dtype=np.float32) - image
+
+        def up_to(place: npt.NDArray[np.float64]) -> FloatArray:
+            """Integrate from the cube's border, half a voxel before its first centre."""
+            end = np.clip(place + 0.5, 0, length)
+            low = np.minimum(end.astype(int), length - 1)
+            rest = (end - low).astype(np.float32).reshape(across)
+            return np.asarray(
+                np.take(before, low, axis=self.axis) + rest * np.take(image, low, axis=self.axis)
+            )
+
+        centres = self._centres(length)
+        return np.asarray((up_to(centres + half) - up_to(centres - half)) / np.float32(2 * half))
+
+    def back(self, slices: FloatArray, length: int) -> FloatArray:
+        """Bring slices to a cube of ``length`` planes, as the pipeline does."""
+        step = self.distance_mm / SPACING_MM
+        centres = self._centres(length)
+        borders = (np.arange(length + 1) - 0.5 - centres[0]) / step + 0.5
+        return along_axis(mean_weights(len(centres), borders), slices, self.axis)
+
+
+def draw_slices(
+    distance_mm: float, axis: int, rng: np.random.Generator, profile_mm: float | None = None
+) -> Slices:
+    """Return slices that begin at random; without gaps where no profile is given."""
+    profile = distance_mm if profile_mm is None else min(profile_mm, distance_mm)
+    return Slices(distance_mm, profile, axis, float(rng.uniform(0, 1)))
+
+
+def thick_slices(image: FloatArray, slices: Slices, noise: float, rng: np.random.Generator) -> FloatArray:
+    """Take an image in slices, with Rician noise (see `rician`) in each, and bring it back to the cube as the pipeline does."""
+    return slices.back(rician(slices.take(image), noise, rng), image.shape[slices.axis])
+
+
+def drawn_on_slices(share: FloatArray, slices: Slices, cut: float) -> BoolArray:
+    """Return the mask that an expert draws slice by slice, on the cube.
+
+    Parameters
+    ----------
+    share : float32 array, shape (k, j, i)
+        Share of lesion in each voxel.
+    cut : float
+        Share of lesion in the slice from which on it is drawn.
+    """
+    drawn = (slices.take(share) >= cut).astype(np.float32)
+    return np.asarray(slices.back(drawn, share.shape[slices.axis]) > 0.5)
 
 
 def remaining_skull(
@@ -202,10 +250,32 @@ def jittered_mask(brain: BoolArray, rng: np.random.Generator) -> BoolArray:
     return np.asarray(soft > np.clip(level, 0.06, 0.85))
 
 
-def flow(image: FloatArray, fluid: npt.NDArray[np.bool_], rng: np.random.Generator) -> FloatArray:
-    """Brighten patches of cerebrospinal fluid: inflow that the inversion pulse has missed, no lesion."""
-    patches = ndimage.gaussian_filter(
-        (smooth_field(image.shape, int(rng.integers(6, 16)), rng) > rng.uniform(0.8, 1.8)).astype(np.float32),
-        1.5,
-    )
-    return np.asarray(image + fluid * patches * np.float32(rng.uniform(0.2, 1.2)), dtype=np.float32)
+def scalp_plate(image: FloatArray, mask: BoolArray, rng: np.random.Generator) -> tuple[FloatArray, BoolArray]:
+    """Leave a plate of scalp within the brain mask: beyond a dark gap of bone, 3 to 8 mm thick, 20 to 60 mm wide.
+
+    Returns
+    -------
+    image : float32 array, shape (k, j, i)
+    mask : bool array, shape (k, j, i)
+        The mask with bone and plate.
+    """
+    edge = np.argwhere(mask & ~ndimage.binary_erosion(mask))
+    # Over the convexity, where an extraction errs so.
+    edge = edge[edge[:, 0] > np.percentile(edge[:, 0], 40)]
+    if not len(edge):
+        return image, mask
+    centre, radius = edge[rng.integers(len(edge))], rng.uniform(10, 30) / SPACING_MM
+    margin = int(radius) + 12
+    box = tuple(slice(max(0, c - margin), c + margin + 1) for c in centre)
+    outside = ndimage.distance_transform_edt(~mask[box], sampling=SPACING_MM)
+    far = [np.arange(s.start, s.start + n) - c for s, n, c in zip(box, outside.shape, centre, strict=True)]
+    near = sum(f.astype(np.float32) ** 2 for f in np.ix_(*far)) < radius**2
+    gap = rng.uniform(1.3, 3.3)
+    plate = (outside > gap) & (outside < gap + rng.uniform(3, 8)) & near
+    bone = (outside > 0) & (outside <= gap) & near
+    out, wide = image.copy(), mask.copy()
+    texture = np.abs(1 + 0.25 * smooth_field(outside.shape, 12, rng))
+    out[box] = np.where(plate, np.float32(rng.uniform(0.8, 2.6)) * texture, out[box])
+    out[box] = np.where(bone, np.float32(rng.uniform(0.05, 0.4)), out[box])
+    wide[box] |= plate | bone
+    return out, wide

@@ -1,8 +1,8 @@
 """A FLAIR-like image of a tissue map: contrast, lesions, texture, bias, slices and noise.
 
 Contrast is drawn anew for each image, as in SynthSeg (Billot et al., Med Image Anal 2023), part of it in the order of
-FLAIR; what is normally bright on FLAIR (insula, cingulate, corticospinal tract, ventricular caps, choroid plexus) is
-painted so, because a network takes it for lesions otherwise.
+FLAIR; what is normally bright on FLAIR (insula, cingulate, corticospinal tract, choroid plexus; see also
+`normal_brightness`) is painted so, because a network takes it for lesions otherwise.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from pipelines.training.data_sets.cube import SPACING_MM
 from pipelines.training.synthetic.anatomy import Labels, Tissue
 from pipelines.training.synthetic.artefacts import (
+    Slices,
     bias_field,
-    flow,
+    draw_slices,
+    drawn_on_slices,
     gamma,
     ghosting,
     rician,
     smooth_field,
     thick_slices,
 )
-from pipelines.types import FloatArray
+from pipelines.training.synthetic.normal_brightness import Position, brightness
+from pipelines.types import BoolArray, FloatArray
 
 FLAIR_ORDER_SHARE = 0.7
 """Share of training images whose tissues stand in the order of FLAIR: fluid < white < grey < lesion."""
@@ -43,13 +45,35 @@ SHADING, MOST_SHADING = 0.06, 0.14
 blocks of tissue differ by an SD of 0.03 to 0.06 in ten real FLAIR scans, tissue's own differences included."""
 
 
+GAP_SHARE = 0.35
+"""Share of training images with slices of some 5 mm and gaps, 5.5 to 8.5 mm apart: what many 1.5 T protocols send."""
+HALF = 0.5
+"""Share of a lesion's contrast from which on an expert draws it [ours]: the darkest tenth of the voxels in the masks of ten
+real scans has 1.25 times the brain's mode, where lesions have 1.50."""
+
+
 @dataclass(frozen=True)
 class Acquisition:
-    """Acquisition of an image: slice thickness in mm along an axis of the cube, noise SD over white matter."""
+    """Slices of an image, None where it is isotropic, and its noise SD over white matter."""
 
-    thickness_mm: float
-    axis: int
+    slices: Slices | None
     noise: float
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A head before it is scanned.
+
+    Parameters
+    ----------
+    image : float32 array, shape (k, j, i)
+        White matter is about 1.
+    share : float32 array, shape (k, j, i)
+        Share of a lesion's contrast in each voxel.
+    """
+
+    image: FloatArray
+    share: FloatArray
 
 
 def tissue_means(rng: np.random.Generator, flair_order_share: float = FLAIR_ORDER_SHARE) -> FloatArray:
@@ -112,8 +136,9 @@ def paint(
     lesions: npt.NDArray[np.int16],
     rng: np.random.Generator,
     flair_order_share: float = FLAIR_ORDER_SHARE,
-) -> FloatArray:
-    """Return the intensities of a head with lesions before it is scanned; white matter is about 1.
+    at: Position | None = None,
+) -> Painted:
+    """Return the intensities of a head with lesions before it is scanned.
 
     Parameters
     ----------
@@ -123,6 +148,8 @@ def paint(
         0, or the lesion's number.
     flair_order_share : float
         Probability that fluid, white matter and grey matter stand in the order of FLAIR.
+    at : Position, optional
+        Without it nothing is bright by its place, as the ventricles' rim is.
     """
     shape = labels.shape
     image = tissue_means(rng, flair_order_share)[labels]
@@ -132,24 +159,35 @@ def paint(
     image = image * (1 + cortex * (rng.uniform(0, 0.14) * smooth_field(shape, 12, rng)))
     if rng.random() < 0.6:
         image = bright_patches(image, cortex, rng)
-    if rng.random() < 0.3:
-        image = flow(image, (labels == Tissue.VENTRICLE) | (labels == Tissue.FLUID), rng)
-    if rng.random() < 0.7:
-        # A bright rim and bright caps at the ventricles are normal.
-        rim = ndimage.gaussian_filter((labels == Tissue.VENTRICLE).astype(np.float32), rng.uniform(0.8, 1.6))
-        tissue = (labels == Tissue.WHITE) | (labels == Tissue.CAP) | (labels == Tissue.BRIGHT_TRACT)
-        image = image * (
-            1 + rng.uniform(0, 0.5) * tissue * np.minimum(rim, 0.5) * (smooth_field(shape, 8, rng) > 0)
-        )
-    image = ndimage.gaussian_filter(bounded(image, labels), rng.uniform(0.3, 0.75))
+    image = bounded(image, labels)
+    if at is not None:
+        factor, added = brightness(labels, at, rng)
+        image = image * factor + added
+    image = ndimage.gaussian_filter(image, rng.uniform(0.3, 0.75))
+    share = np.zeros(shape, np.float32)
     if lesions.any():
         share, value = _lesion_layer(lesions, rng.uniform(0.4, 0.9), rng)
-        image = image * (1 - share) + share * value
+        # A lesion on a bright rim is no darker than the rim.
+        image = np.where(value > image, image * (1 - share) + share * value, image)
         if rng.random() < 0.5:
             # Dirty white matter around lesions belongs to no expert's mask.
             halo = ndimage.gaussian_filter(share, rng.uniform(1.5, 4.0))
             image = image * (1 + rng.uniform(0, 0.2) * halo * (1 - share))
-    return np.asarray(np.maximum(image * texture(shape, rng), 0), dtype=np.float32)
+    uneven = np.maximum(image * texture(shape, rng), 0)
+    return Painted(np.asarray(uneven, dtype=np.float32), np.asarray(share, dtype=np.float32))
+
+
+def drawn(share: FloatArray, slices: Slices | None) -> BoolArray:
+    """Return the mask that an expert would draw: what has half a lesion's contrast in the slices that are seen.
+
+    Parameters
+    ----------
+    share : float32 array, shape (k, j, i)
+        See `Painted`.
+    slices : Slices, optional
+        None where the image is isotropic.
+    """
+    return np.asarray(share >= HALF) if slices is None else drawn_on_slices(share, slices, HALF)
 
 
 def texture(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
@@ -166,13 +204,18 @@ def texture(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
 
 
 def draw_acquisition(rng: np.random.Generator) -> Acquisition:
-    """Draw slices (a third of them isotropic, the rest up to 8 mm, mostly axial) and noise."""
-    if rng.random() < 0.35:
-        return Acquisition(SPACING_MM, 0, float(rng.uniform(0.01, 0.09)))
+    """Draw slices (a fifth of the images isotropic, the rest up to 8.5 mm apart, mostly axial) and noise."""
+    kind = rng.random()
+    if kind < 0.2:
+        return Acquisition(None, float(rng.uniform(0.01, 0.09)))
     axis = 0 if rng.random() < 0.75 else int(rng.integers(1, 3))
+    noise = float(rng.uniform(0.01, 0.07))
+    if kind < 0.2 + GAP_SHARE:
+        distance, profile = rng.uniform(5.5, 8.5), rng.uniform(4.5, 6.0)
+        return Acquisition(draw_slices(float(distance), 0, rng, float(profile)), noise)
     # Most clinical FLAIR has 3 to 5 mm; few have more.
-    thickness = rng.uniform(1.5, 6.0) if rng.random() < 0.85 else rng.uniform(6.0, 8.0)
-    return Acquisition(float(thickness), axis, float(rng.uniform(0.01, 0.07)))
+    thickness = rng.uniform(1.5, 6.0) if rng.random() < 0.9 else rng.uniform(6.0, 8.0)
+    return Acquisition(draw_slices(float(thickness), axis, rng), noise)
 
 
 def scan(image: FloatArray, acquisition: Acquisition, rng: np.random.Generator) -> FloatArray:
@@ -184,8 +227,8 @@ def scan(image: FloatArray, acquisition: Acquisition, rng: np.random.Generator) 
         out = gamma(out, rng)
     if rng.random() < 0.15:
         out = ghosting(out, int(rng.integers(1, 3)), int(rng.integers(2, 6)), rng.uniform(0.1, 0.5))
-    if acquisition.thickness_mm > 1.2 * SPACING_MM:
-        return thick_slices(out, acquisition.thickness_mm, acquisition.axis, acquisition.noise, rng)
+    if acquisition.slices is not None:
+        return thick_slices(out, acquisition.slices, acquisition.noise, rng)
     out = rician(out, acquisition.noise, rng)
     if rng.random() < 0.6:
         out = ndimage.gaussian_filter(out, rng.uniform(0.2, 0.6))

@@ -18,12 +18,15 @@ from pipelines.training.synthetic.anatomy import mni_extents
 from pipelines.training.synthetic.artefacts import (
     bent_coordinates,
     bias_field,
+    draw_slices,
+    drawn_on_slices,
     gamma,
     ghosting,
     jittered_mask,
     remaining_skull,
     rician,
     sample_at,
+    scalp_plate,
     smooth_field,
     thick_slices,
 )
@@ -39,6 +42,10 @@ PAINT_SHARE = 0.35
 """Share of real cases that get another patient's lesion mask painted in, where there are masks."""
 THICK_SHARE = 0.6
 """Share of real cases that are made thicker than they are."""
+VISIBLE_SHARE = 0.45
+"""Share of a thick slice that a lesion fills where an expert draws it."""
+THICK_STEPS = 0.5
+"""Median step between neighbours across thick slices over that within them, at most."""
 PAINTED_RATIO = (1.40, 0.06)
 """Mean and SD over patients of a painted lesion's core over its local white matter: real masks show 1.37 to 1.43."""
 
@@ -190,20 +197,25 @@ def bend(sample: Sample, rng: np.random.Generator) -> Sample:
 def rescan(sample: Sample, rng: np.random.Generator) -> Sample:
     """Degrade a scan as other scanners would take it, and its brain mask as other extractions would.
 
-    Slices of 3 to 6 mm, mostly axial, in `THICK_SHARE` of the cases; bias, gamma, ghosts, noise; remains of the skull; a
-    border of the mask that is too tight here and there. Gain is no transform of its own: `normalise` takes it out again, and
-    `batches.vary` varies what it leaves.
+    Slices of 3 to 6 mm, or of some 5 mm with gaps, 5.5 to 8.5 mm apart, mostly axial, in `THICK_SHARE` of the cases that are
+    not thick already; bias, gamma, ghosts, noise; remains of the skull; a border of the mask that is too tight here and there.
+    Gain is no transform of its own: `normalise` takes it out again, and `batches.vary` varies what it leaves.
     """
-    brain, image = brain_of(sample), signal(sample)
+    brain, image, lesions = brain_of(sample), signal(sample), sample.lesions
     image = bias_field(image, rng.uniform(0, 0.1), rng)
     if rng.random() < 0.5:
         image = gamma(image, rng)
     if rng.random() < 0.1:
         image = ghosting(image, int(rng.integers(1, 3)), int(rng.integers(2, 6)), rng.uniform(0.1, 0.4))
     noise = float(rng.uniform(0, 0.06))
-    if rng.random() < THICK_SHARE:
-        axis = 0 if rng.random() < 0.8 else int(rng.integers(1, 3))
-        image = thick_slices(image, float(rng.uniform(3, 6)), axis, noise, rng)
+    if rng.random() < THICK_SHARE and not is_thick(image, brain):
+        if rng.random() < 0.4:
+            slices = draw_slices(float(rng.uniform(5.5, 8.5)), 0, rng, float(rng.uniform(4.5, 6)))
+        else:
+            axis = 0 if rng.random() < 0.8 else int(rng.integers(1, 3))
+            slices = draw_slices(float(rng.uniform(3, 6)), axis, rng)
+        image = thick_slices(image, slices, noise, rng)
+        lesions = drawn_on_slices(lesions.astype(np.float32), slices, VISIBLE_SHARE)
     elif rng.random() < 0.5:
         image = rician(image, noise, rng)
     mask = brain
@@ -211,7 +223,16 @@ def rescan(sample: Sample, rng: np.random.Generator) -> Sample:
         mask = mask & jittered_mask(brain, rng)
     if rng.random() < 0.2:
         image, mask = remaining_skull(image, mask, rng)
-    return Sample(normalise(image, mask), sample.lesions & mask, sample.target, sample.ignore)
+    if rng.random() < 0.1:
+        image, mask = scalp_plate(image, mask, rng)
+    return Sample(normalise(image, mask), lesions & mask, sample.target, sample.ignore)
+
+
+def is_thick(image: FloatArray, brain: BoolArray) -> bool:
+    """Return whether an image is that of thick slices: along one axis neighbours differ far less than along another."""
+    inner = ndimage.binary_erosion(brain, iterations=3)
+    steps = [float(np.median(np.abs(np.diff(image, axis=a))[np.delete(inner, 0, axis=a)])) for a in range(3)]
+    return min(steps) < THICK_STEPS * max(steps)
 
 
 def real_cases(cases: Sequence[Sample], masks: Masks, seed: int) -> Iterator[Sample]:

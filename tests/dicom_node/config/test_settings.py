@@ -1,14 +1,21 @@
+import contextlib
+import math
 import re
 from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
 
-from dicom_node.config.settings import load_settings
+from dicom_node.commands.console import settings_of
+from dicom_node.config.hosts import fault_of_host
+from dicom_node.config.schema import is_list, model_of
+from dicom_node.config.settings import Settings, load_settings
 from dicom_node.errors import ConfigError
 from pipelines.fatsat.settings import default_settings as fatsat_defaults
 from pipelines.flair.settings import default_settings
 from pipelines.types import PipelineInfo
+
+PACS = "[[destination]]\nname = 'pacs'\nae_title = 'A'\nhost = 'h'\nport = 1\n"
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -124,25 +131,178 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("[broker]\nurl = 'amqp://x'\n", r"\[broker\] url = 'amqp://x': \"embedded\", redis://"),
         (
             "[accept]\ncallers = [{ ae_title = 'A', address = 'ten' }]\n",
-            r"\[accept\] callers.0.address = 'ten': an IP address",
+            r"\[accept\] callers 'A' address = 'ten': an IP address",
         ),
-        ("[accept]\nmax_object_mb = 0\n", r"\[accept\] max_object_mb = 0: input should be greater than 0"),
+        (
+            "[accept]\nmax_object_mb = 0\n",
+            r"\[accept\] max_object_mb = 0: a number, above 0, at most 1000000",
+        ),
         ("[accept]\nidle_timeout_s = -1\n", r"\[accept\] idle_timeout_s = -1: "),
         ("[accept]\nprocesses = 65\n", r"\[accept\] processes = 65: "),
         ("[accept]\nmax_per_caller = -1\n", r"\[accept\] max_per_caller = -1: "),
         ("[accept]\ntls = { key = 'k.pem' }\n", r"\[accept\] tls.certificate is missing"),
-        ("[[destination]]\nname = 'a'\n", r"\[destination\] 0.ae_title is missing"),
+        ("[[destination]]\nname = 'a'\n", r"\[\[destination\]\] 'a' ae_title is missing"),
         ("node = 5\n", r"\[node\] = 5: a table, with a line for each key below it"),
-        ("[destination]\nname = 'a'\n", r"\[destination\]: tables, each below a line \[\[destination\]\]"),
+        (
+            "[destination]\nname = 'a'\n",
+            r"\[\[destination\]\]: tables, each below a line \[\[destination\]\]",
+        ),
         ("[accept]\ncallers = 'A'\n", r"\[accept\] callers = 'A': a list, in brackets"),
         ("[node]\nae_title = 'KLINIK ÄRZTE'\n", r"\[node\] ae_title = 'KLINIK ÄRZTE': .*DICOM forbids"),
         ("[node\n", "not valid TOML"),
+        ("[node]\nport = true\n", r"\[node\] port = true: a whole number from 0 to 65535"),
+        ("[series]\nquiet_s = false\n", r"\[series\] quiet_s = false: a number from 0 to 3600"),
+        ("[storage]\nkeep_days = inf\n", r"\[storage\] keep_days = inf: a number, at least 0"),
+        ("[node]\ndata = ''\n", r"\[node\] data = '': empty: give a path"),
+        ("[node]\ndata = ' '\n", r"\[node\] data = ' ': empty: give a path"),
+        ("[accept]\ntls = { certificate = '' }\n", r"\[accept\] tls.certificate = '': empty: give a path"),
+        ("[node]\nhost = '999.1.1.1'\n", r"\[node\] host = '999.1.1.1': no IP address: it has four numbers"),
+        ("[node]\nmetrics_host = '10.1'\n", r"\[node\] metrics_host = '10.1': no IP address"),
+        (
+            PACS.replace("'h'", "'127.0.0.1:104'"),
+            r"\[\[destination\]\] 'pacs' host = '127.0.0.1:104': the port does not belong to the host",
+        ),
+        (
+            PACS + PACS.replace("pacs", "two").replace("port = 1", "port = 0"),
+            r"\[\[destination\]\] 'two' port = 0: a whole number from 1 to 65535",
+        ),
+        (PACS + "[[destination]]\nport = 1\n", r"\[\[destination\]\] number 2 name is missing"),
+        (PACS + "objects = ['seg', 'pdf']\n", r"\[\[destination\]\] 'pacs' objects = 'pdf': allowed: 'seg'"),
+        (PACS.replace("pacs", "a b"), r"\[\[destination\]\] 'a b' name = 'a b': a name of letters, digits"),
+        ("[accept]\ncallers = [{ address = 'x' }]\n", r"\[accept\] callers number 1 ae_title is missing"),
+        ("[[route]]\npipeline = 'flair'\n", r"\[\[route\]\] number 1: rule without a name: name is missing"),
+        (
+            "[[route]]\nname = 'x'\npipeline = 'flair'\nall.EchoTime.min = true\n",
+            r": \[\[route\]\]: rule 'x': all.EchoTime.min: a number, not true or false",
+        ),
     ],
 )
 def test_mistake_is_named_with_what_is_allowed(tmp_path: Path, text: str, named: str) -> None:
     with pytest.raises(ConfigError, match=named) as caught:
         load_settings(write(tmp_path, text))
     assert "\n" not in str(caught.value)
+
+
+WRONG = (True, "?", "", 5, -7, 1e300, math.nan, ["?"], {"?": 1}, [5], None)
+
+
+@pytest.mark.parametrize("section", Settings.model_fields)
+def test_no_value_is_answered_in_the_words_of_a_library(
+    section: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def load(value: object) -> None:
+        with contextlib.suppress(ConfigError):
+            try:
+                load_settings(overrides={section: value})
+            except ConfigError as error:
+                said.append(str(error))
+                raise
+
+    field = Settings.model_fields[section]
+    model = model_of([section], Settings)
+    assert model is not None
+    for wrong in WRONG:
+        load(wrong)
+        for key in model.model_fields:
+            load([{key: wrong}] if is_list(field.annotation) else {key: wrong})
+    assert said
+    for line in said:
+        assert not re.search("input|pydantic|valid |should|class|Unable|unable|parse", line), line
+        assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("NODE__PORT", "abc", "[node] port = 'abc': a whole number from 0 to 65535"),
+        ("NODE__PORT", "", "[node] port = '': a whole number from 0 to 65535"),
+        ("NODE", "abc", "a list or a table is written as JSON there, and this is none"),
+        ("NODE", '{"port": "x"}', "[node] port = 'x': a whole number from 0 to 65535"),
+        ("ACCEPT__CALLERS", "PACS1", "a list or a table is written as JSON there, and this is none"),
+        (
+            "ACCEPT__CALLERS",
+            '[{"ae_title": "P", "address": "x"}]',
+            "[accept] callers 'P' address = 'x': an IP address or network such as 10.1.2.3 or 10.1.0.0/16",
+        ),
+        (
+            "DESTINATION__0__PORT",
+            "1",
+            "nothing stands below DICOM_NODE__DESTINATION; a list is written there as JSON",
+        ),
+        (
+            "NODE__DATA__X",
+            "1",
+            "nothing stands below DICOM_NODE__NODE__DATA; a list is written there as JSON",
+        ),
+        ("NODE__DATA", "", "[node] data = '': empty: give a path, or leave the key out"),
+    ],
+)
+def test_wrong_value_of_the_environment_names_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"DICOM_NODE__{variable}", value)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(write(tmp_path, "[node]\nport = 5\n"))
+    assert str(caught.value) == f"environment DICOM_NODE__{variable}: {said}"
+
+
+def test_byte_order_mark_of_an_editor_is_no_matter(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_bytes("\ufeff[node]\nport = 4711\n".encode())
+    assert load_settings(path).node.port == 4711
+    path.write_bytes("[node]\nport = 4711\n".encode("utf-16"))
+    with pytest.raises(ConfigError, match=r"node.toml: not text in UTF-8: save it so"):
+        load_settings(path)
+
+
+def test_route_to_a_pipeline_that_there_is_none_of(tmp_path: Path) -> None:
+    rule = "[[route]]\nname = 'mine'\npipeline = 'flare'\nall.EchoTime.min = 70\n"
+    path = write(tmp_path, rule)
+    with pytest.raises(
+        ConfigError, match=re.escape("rule 'mine': pipeline = 'flare': there is none; allowed: flair, fatsat")
+    ):
+        settings_of(path)
+    assert settings_of(write(tmp_path, rule.replace("flare", "fatsat"))).route[0].pipeline == "fatsat"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "pacs",
+        "pacs.example.org",
+        "pacs.example.org.",
+        "10.1.2.3",
+        "::1",
+        "fe80::1%eth0",
+        "a_b-c",
+        "bücher.example",
+    ],
+)
+def test_host_that_may_be_one(host: str) -> None:
+    assert fault_of_host(host) == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("", "empty"),
+        ("10.1.2.256", "four numbers"),
+        ("104", "four numbers"),
+        ("pacs:104", "the port does not belong"),
+        ("[::1]:104", "the port does not belong"),
+        ("[::1]", "without brackets"),
+        ("::g", "no IPv6 address"),
+        ("http://pacs", "alone"),
+        ("A@pacs", "alone"),
+        ("two words", "no host name"),
+        ("a..b", "no host name"),
+        ("a" * 64, "no host name"),
+    ],
+)
+def test_host_that_is_none(host: str, said: str) -> None:
+    assert said in fault_of_host(host)
 
 
 def test_two_destinations_with_one_name_are_refused(tmp_path: Path) -> None:
@@ -159,7 +319,7 @@ def test_unknown_key_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPat
 
 def test_list_in_the_environment_that_is_no_json_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DICOM_NODE__ACCEPT__CALLERS", "[{")
-    with pytest.raises(ConfigError, match=r"written as JSON, and one of .*DICOM_NODE__ACCEPT__CALLERS"):
+    with pytest.raises(ConfigError, match=r"environment DICOM_NODE__ACCEPT__CALLERS: .* as JSON there"):
         load_settings()
 
 

@@ -30,6 +30,7 @@ def test_reads_title_host_and_port(text, parts):
         ("PACS@localhost", "no port after a colon"),
         ("PACS@:4242", "is no host name"),
         ("PACS@::1:4242", "IPv6 in brackets"),
+        ("PACS@999.1.1.1:104", "no IP address"),
         ("PACS@localhost:", "a port is a number from 1 to 65535, not ''"),
         ("PACS@localhost:dicom", "not 'dicom'"),
         ("PACS@localhost:0", "not 0"),

@@ -11,6 +11,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
+from rig import ReadHere
 
 from dicom_node.errors import StateError
 from dicom_node.intake import filing, received_file
@@ -49,6 +50,7 @@ def start_filer(spool, told):
             on_filed or told.put_all,
             lambda *rejected: told.put(rejected),
             told.put,
+            ReadHere(spool),
         )
         filer.start()
         started.append(filer)
@@ -401,7 +403,7 @@ def test_corrected_copy_takes_the_place_of_the_first_and_a_crash_makes_it_come_a
             raise StateError("locked")
 
     def filer_with(on_filed):
-        return Filer(spool, on_filed, told.put, told.put, is_correction=lambda header: True)
+        return Filer(spool, on_filed, told.put, told.put, ReadHere(spool), is_correction=lambda header: True)
 
     filer = filer_with(told_and_then_killed)
     filer.start()
@@ -430,7 +432,7 @@ def test_corrected_copy_is_kept_on_a_file_system_without_hard_links(
         raise OSError(1, "Operation not permitted")
 
     monkeypatch.setattr(series_folder.os, "link", no_links)
-    filer = Filer(spool, told.put_all, told.put, told.put, is_correction=lambda header: True)
+    filer = Filer(spool, told.put_all, told.put, told.put, ReadHere(spool), is_correction=lambda header: True)
     filer.start()
     for patient in ("first", "corrected"):
         filer.put(A, receive(make_image(1, PatientID=patient)))

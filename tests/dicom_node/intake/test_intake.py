@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from factories import mr_series
 from pydicom import dcmread
-from rig import JobsRig, message_of
+from rig import JobsRig, ReadHere, message_of
 
 from dicom_node.config.settings import load_settings
 from dicom_node.errors import StateError
@@ -48,7 +48,15 @@ class Bench:
         series = {"quiet_s": 0, "incomplete_after_s": 0, "incomplete": incomplete}
         settings = load_settings(None, {"node": {"data": str(root)}, "series": series})
         self.reconciler = JobsRig(root, Queues()).reconciler
-        self.intake = Intake(settings, self.spool, self.store, Worklog(root), INSTALLED, self.reconciler)
+        self.intake = Intake(
+            settings,
+            self.spool,
+            self.store,
+            Worklog(root),
+            INSTALLED,
+            self.reconciler,
+            reader=ReadHere(self.spool),
+        )
 
     def file(self, path: Path) -> None:
         header = read_header(path)

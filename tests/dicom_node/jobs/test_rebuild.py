@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from factories import mr_series
-from rig import manifest
+from rig import manifest, read_here
 
 from dicom_node.jobs.rebuild import Recovered, rebuild
 from dicom_node.jobs.states import JobState, SeriesState
@@ -86,13 +86,13 @@ def check(path: Path) -> None:
 
 def test_lost_database_is_made_again(spool: Spool, path: Path) -> None:
     path.unlink()
-    assert rebuild(path, spool.root) == Recovered(images=5, jobs=5)
+    assert rebuild(path, spool.root, read_here) == Recovered(images=5, jobs=5)
     check(path)
 
 
 def test_damaged_database_is_kept_and_made_again(spool: Spool, path: Path) -> None:
     path.write_bytes(b"damaged")
-    assert rebuild(path, spool.root) == Recovered(images=5, jobs=5)
+    assert rebuild(path, spool.root, read_here) == Recovered(images=5, jobs=5)
     check(path)
     assert [file.read_bytes() for file in spool.root.glob("state.sqlite.damaged-*")] == [b"damaged"]
 
@@ -101,7 +101,7 @@ def test_whole_database_is_left_as_it_is(spool: Spool, path: Path) -> None:
     store = Store(path)
     store.move_job(JOBS["new"], JobState.HELD)
     store.close()
-    assert rebuild(path, spool.root) == Recovered(images=0, jobs=0)
+    assert rebuild(path, spool.root, read_here) == Recovered(images=0, jobs=0)
     store = Store(path)
     job = store.job(JOBS["new"])
     assert job is not None
@@ -111,14 +111,14 @@ def test_whole_database_is_left_as_it_is(spool: Spool, path: Path) -> None:
 
 def test_what_a_power_cut_took_is_added(spool: Spool, path: Path) -> None:
     mr_series(spool.series / "t", shape=(5, 8, 8), seed="another")
-    assert rebuild(path, spool.root) == Recovered(images=5, jobs=0)
+    assert rebuild(path, spool.root, read_here) == Recovered(images=5, jobs=0)
 
 
 def test_unreadable_files_are_passed_over(spool: Spool, path: Path) -> None:
     path.unlink()
     (spool.series / "s" / "x.dcm").write_bytes(b"nothing")
     (spool.jobs / "x.json").write_text("{}")
-    assert rebuild(path, spool.root) == Recovered(images=5, jobs=5)
+    assert rebuild(path, spool.root, read_here) == Recovered(images=5, jobs=5)
 
 
 def test_job_that_was_replaced_stays_so_although_its_run_ended(spool: Spool, path: Path) -> None:
@@ -127,7 +127,7 @@ def test_job_that_was_replaced_stays_so_although_its_run_ended(spool: Spool, pat
     store.close()
     finish(spool, JOBS["new"], 1)
     path.unlink()
-    rebuild(path, spool.root)
+    rebuild(path, spool.root, read_here)
     store = Store(path, spool.jobs)
     job = store.job(JOBS["new"])
     assert job is not None and job.state == JobState.ABANDONED
@@ -143,7 +143,7 @@ def test_image_found_for_an_ignored_series_has_it_judged_again(spool: Spool, pat
     place = spool.series / "s" / "late.dcm"
     late.rename(place)
     store.close()
-    assert rebuild(path, spool.root).images == 1
+    assert rebuild(path, spool.root, read_here).images == 1
     store = Store(path, spool.jobs)
     assert [row.reason for row in store.series_in(SeriesState.RECEIVING)] == [
         "an image was found in the spool"
@@ -159,7 +159,7 @@ def test_series_whose_job_was_taken_back_is_judged_again(spool: Spool, path: Pat
     path.unlink()
     for name in ("done", "other"):
         (spool.jobs / f"{JOBS[name]}.json").unlink()
-    rebuild(path, spool.root)
+    rebuild(path, spool.root, read_here)
     store = Store(path, spool.jobs)
     assert [row.state for row in store.series_in(*SeriesState)] == [SeriesState.RECEIVING]
     store.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import header
+from rig import header, read_here
 
 from dicom_node.errors import SpoolError
 from dicom_node.jobs.rebuild import rebuild
@@ -222,7 +222,7 @@ def test_crash_in_a_removal_leaves_all_or_nothing_to_analyse_and_the_next_sweep_
         else:
             assert len(calls) < nth, "the crash did not happen"
     kept.store.close()
-    found = rebuild(tmp_path / "state.sqlite", tmp_path)
+    found = rebuild(tmp_path / "state.sqlite", tmp_path, read_here)
     assert (found.images, found.jobs) == (0, 0)
     kept.store = Store(tmp_path / "state.sqlite", kept.spool.jobs)
     kept.sweep()

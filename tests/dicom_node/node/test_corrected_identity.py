@@ -15,10 +15,11 @@ from pynetdicom import evt
 from pynetdicom.sop_class import BasicTextSRStorage
 
 from dicom_node.errors import StateError
+from dicom_node.jobs import ways_out
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import series_identity
-from dicom_node.jobs.why import SENDS_ANEW, why
+from dicom_node.jobs.why import why
 from dicom_node.node.node import FORMER
 from pipelines.types import Findings, Pipeline, PipelineInfo, Progress, Volume
 from tests.dicom_node.deliver.conftest import Pacs
@@ -198,7 +199,7 @@ def test_delivered_results_are_named_and_retry_sends_them_under_the_corrected_id
     assert way_out in line["reason"]
     until(lambda: site.series(uid)[0] == SeriesState.ROUTED, site.log)
     assert job.state == JobState.DELIVERED
-    assert any(text == f"  {SENDS_ANEW.format(id=job.id[:8])}" for text, _ in why(site.data, job.id[:8]))
+    assert any(text == f"  {ways_out.of_former_identity(job.id)}" for text, _ in why(site.data, job.id[:8]))
     site.node.steering.steer("retry", job.id)
     later = site.deliver(uid, 4)[2:]
     assert {(ds.PatientID, str(ds.StudyInstanceUID)) for ds in later} == {(TWO["PatientID"], study)}

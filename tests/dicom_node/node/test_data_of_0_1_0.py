@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pynetdicom import evt
 from pynetdicom.sop_class import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
+from rig import read_here
 
 from dicom_node import __version__
 from dicom_node.deliver.address import Address
@@ -447,7 +448,7 @@ def test_promise_of_then_is_kept_when_the_rest_goes(site: Site) -> None:
 def test_database_of_then_is_made_again_from_the_files(site: Site) -> None:
     folder, path = site.folder, site.data / "state.sqlite"
     path.unlink()
-    found = rebuild(path, site.data)
+    found = rebuild(path, site.data, read_here)
     assert (found.images, found.jobs) == (len(folder.before["images"]), len(folder.before["jobs"]))
     after = folder.tables()["jobs"]
     for column in ("series_uid", "pipeline", "settings", "images", "created_at", "run"):

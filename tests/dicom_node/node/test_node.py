@@ -323,6 +323,32 @@ def test_worker_that_cannot_read_messages_stands_in_worklog_and_why(
         rig.stop()
 
 
+@pytest.mark.slow
+def test_job_that_no_worker_takes_makes_the_node_unwell_and_stands_in_worklog_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("FIRST_LOOK_S", 0.05), ("LOOK_S", 0.1)):
+        monkeypatch.setattr(f"dicom_node.jobs.worker_watch.{name}", seconds)
+    monkeypatch.setattr("dicom_node.jobs.known_workers.UNSERVED_S", 0.5)
+    rig = Rig(tmp_path)
+    try:
+        assert list(rig.node.troubles()) == []
+        rig.send(mr_series(tmp_path / "a", **FLAIR))
+        told = rig.wait_for("no-worker")
+        assert (told["pipeline"], told["count"]) == ("flair", 1)
+        assert "dicom-node worker --queues flair" in told["reason"]
+        (trouble,) = rig.node.troubles()
+        assert trouble.startswith("1 job waits for a flair worker and none answers")
+        job = rig.node.store.jobs_in(JobState.QUEUED)[0]
+        assert any("no flair worker answers" in line for line, _ in why(rig.data, job.id[:8]))
+        ask(rig.data, "hold", job.id)
+        rig.wait_for("worker-back")
+        assert list(rig.node.troubles()) == []
+        assert len(rig.events("no-worker")) == 1
+    finally:
+        rig.stop()
+
+
 def test_patient_stands_in_no_log(rig: Rig, tmp_path: Path) -> None:
     patient = {"PatientName": "GREPME^NOBODY", "PatientID": "GREPME-4711"}
     rig.send(mr_series(tmp_path / "a", **FLAIR, **patient))

@@ -58,19 +58,53 @@ def data(tmp_path: Path) -> Path:
     return spool.root
 
 
+@pytest.mark.parametrize("place", ["/proc/dicom-node", "/sys/a/b"])
+def test_data_folder_where_nothing_can_be_made_is_wrong_whatever_the_rights_say(place: str) -> None:
+    ok, text = verdict(Path(place), "data folder")
+    assert not ok
+    assert text.startswith(f"{place.rpartition('/')[0].removesuffix('/a')} can't be written by this user")
+    assert text.endswith("choose another [node] data or [worker] spool")
+
+
+def test_looking_at_the_data_folder_leaves_nothing_in_it(tmp_path: Path) -> None:
+    assert verdict(tmp_path / "data", "data folder")[0]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_kept_and_why(data: Path) -> None:
     ok, text = verdict(data, "kept", destination=[DESTINATION])
     assert ok
     lines = text.splitlines()
     assert lines[0].startswith("5 series, 5 images, 2.5 MB with their results, since 20")
     assert [line.partition(":")[0] for line in lines[1:]] == [
-        "1 held by a gap or a person",
+        "1 held",
         "1 refused by a destination",
         "2 younger than keep_days (14)",
         "1 promised to somebody who asked for storage commitment",
     ]
     assert "dicom-node release " in lines[1]
     assert "dicom-node why " in lines[2]
+
+
+def test_every_held_series_is_named_and_of_a_held_job_the_job(data: Path) -> None:
+    store = Store(data / "state.sqlite")
+    store.move_job("a" * 32, JobState.QUEUED)
+    store.move_job("a" * 32, JobState.HELD, "held by a person")
+    names = [series.id[:8] for series in store.series_in(SeriesState.HELD)]
+    for number in range(9):
+        store.add_image(
+            header(1, series=f"1.3.{number}"), f"series/x/{number}.dcm", "SCANNER", time.time() + number
+        )
+        store.move_series(f"1.3.{number}", SeriesState.HELD)
+        names += [series.id[:8] for series in [store.series(f"1.3.{number}")] if series]
+    store.close()
+    lines = verdict(data, "kept", destination=[DESTINATION])[1].splitlines()
+    first, *others = names
+    assert (
+        f"10 held: dicom-node release {first}; as well {', '.join(others[:7])} and 2 more, see dicom-node status"
+        in lines
+    )
+    assert "1 with a job that a person holds: dicom-node release aaaaaaaa" in lines
 
 
 def test_what_may_go_is_told(data: Path) -> None:
@@ -124,6 +158,21 @@ def test_workers_are_told_and_those_of_another_version_are_wrong(
 ) -> None:
     monkeypatch.setattr("dicom_node.node.probes.Dispatcher", Broker(workers))
     assert verdict(tmp_path, "workers", broker={"url": "redis://127.0.0.1:1"}) == (ok, text)
+
+
+def test_jobs_that_wait_for_a_queue_without_a_worker_are_wrong(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(data / "state.sqlite")
+    store.move_job("a" * 32, JobState.QUEUED)
+    store.close()
+    fatsat = LiveWorker("gpu1:7", "0.2.0", 1, ("fatsat",), "cpu")
+    for found in ([], [fatsat]):
+        monkeypatch.setattr("dicom_node.node.probes.Dispatcher", Broker(found))
+        assert verdict(data, "workers", broker={"url": "redis://127.0.0.1:1"}) == (
+            False,
+            "1 job waits for a flair worker and none answers: start one, dicom-node worker --queues flair",
+        )
 
 
 def test_workers_are_not_looked_for_where_the_embedded_broker_is_not_running(tmp_path: Path) -> None:

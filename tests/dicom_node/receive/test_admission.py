@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from dicom_node.config.sections import AcceptSection
 from dicom_node.errors import ConfigError
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.association import Association
@@ -96,6 +97,33 @@ def test_one_address_gets_no_more_than_its_share_whatever_it_calls_itself():
     assert gate.admit(association(4, "A", address="10.1.2.4")) is None
     gate.leave(association(1, "A"))
     assert gate.admit(association(5, "C")) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "most"),
+    [
+        ({}, 24),
+        ({"max_associations": 10}, 7),
+        ({"max_associations": 1}, 1),
+        ({"max_per_caller": 5}, 5),
+        ({"max_per_caller": 0}, 0),
+    ],
+)
+def test_one_caller_gets_three_quarters_unless_it_is_said_otherwise(given, most):
+    assert AcceptSection(**given).most_per_caller == most
+
+
+def test_caller_that_takes_all_it_gets_leaves_room_for_another():
+    accept = AcceptSection(max_associations=8)
+    gate = Gate(
+        Admission(),
+        "NODE",
+        max_associations=accept.max_associations,
+        max_per_caller=accept.most_per_caller,
+    )
+    refused = [gate.admit(association(number)) for number in range(9)]
+    assert [numbers(refusal) for refusal in refused] == [None] * 6 + [LIMIT] * 3
+    assert gate.admit(association(9, address="10.1.2.4")) is None
 
 
 def test_address_that_is_none_is_an_error_of_the_configuration():

@@ -15,8 +15,12 @@ from dicom_node.routing.rules import built_in_rules
 RULES = built_in_rules()
 
 
-def test_all_real_headers_go_where_they_belong(shared_data: Path, real_series):
-    lines = (shared_data / "mr_headers" / "series.jsonl").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("series.jsonl", {None: 74, "flair": 2}), ("openneuro.jsonl", {None: 106, "flair": 129})],
+)
+def test_all_real_headers_go_where_they_belong(shared_data: Path, real_series, name, expected):
+    lines = (shared_data / "mr_headers" / name).read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     decisions = [decide(real_series(record), RULES) for record in records]
     wrong = [
@@ -25,7 +29,7 @@ def test_all_real_headers_go_where_they_belong(shared_data: Path, real_series):
         if (decision.pipeline or "none") != record["_expected"]
     ]
     assert wrong == []
-    assert Counter(decision.pipeline for decision in decisions) == {None: 74, "flair": 2}
+    assert Counter(decision.pipeline for decision in decisions) == expected
 
 
 def test_vendor_header_goes_where_it_belongs(vendor_entry, vendor_series):
@@ -103,6 +107,30 @@ FLAIR_2D = {
 )
 def test_each_condition_for_flair_by_physics_counts(make_header, change, pipeline):
     assert decide([make_header(**{**FLAIR_2D, **change})], RULES).pipeline == pipeline
+
+
+@pytest.mark.parametrize(
+    ("names", "pipeline"),
+    [
+        ({}, None),
+        ({"StudyDescription": "MRI BRAIN WITHOUT CONTRAST"}, "flair"),
+        ({"StudyDescription": "MRT_Schädel"}, "flair"),
+        ({"StudyDescription": "SCHAEDEL MRT"}, "flair"),
+        ({"StudyDescription": "Head^Routine"}, "flair"),
+        ({"ProtocolName": "BRAIN MS"}, "flair"),
+        ({"SeriesDescription": "FLAIR brain"}, "flair"),
+        ({"StudyDescription": "MRI CERVICAL SPINE WO CONTRAST"}, None),
+        ({"StudyDescription": "MRI BRAIN", "SeriesDescription": "SAG FLAIR C-SPINE"}, None),
+    ],
+)
+@pytest.mark.parametrize("spine", ["TSPINE", "CSPINE", "SPINE", "CSPINAL"])
+def test_body_part_of_the_spine_counts_only_where_no_name_speaks_of_the_head(
+    make_header, names, pipeline, spine
+):
+    by_physics = {**FLAIR_2D, "SeriesDescription": "SAG FLAIR", "BodyPartExamined": spine, **names}
+    by_name = {**by_physics, "InversionTime": None}
+    assert decide([make_header(**by_physics)], RULES).pipeline == pipeline
+    assert decide([make_header(**by_name)], RULES).pipeline == pipeline
 
 
 NAMED_FLAIR = {"EchoTime": 120.0, "RepetitionTime": 9000.0, "SeriesDescription": "T2_FLAIR"}

@@ -1,16 +1,19 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from pipelines.training.synthetic.artefacts import (
     bent_coordinates,
     bias_field,
-    flow,
+    draw_slices,
+    drawn_on_slices,
     gamma,
     ghosting,
     jittered_mask,
     remaining_skull,
     rician,
     sample_at,
+    scalp_plate,
     thick_slices,
 )
 
@@ -59,7 +62,7 @@ def test_thick_slices_keep_the_mean_and_blur_one_axis() -> None:
     rng = np.random.default_rng(0)
     image = np.ones((N, N, N), np.float32)
     image[:, :, 20] = 3
-    thick = thick_slices(image, 4.8, 2, 0.0, rng)
+    thick = thick_slices(image, draw_slices(4.8, 2, rng), 0.0, rng)
     assert thick.mean() == pytest.approx(image.mean(), rel=0.15)
     assert np.ptp(thick[20, 20]) < 1.2
     assert np.ptp(thick[:, 20, 20]) < 1e-5
@@ -85,11 +88,43 @@ def test_border_of_the_mask_is_jittered_by_little() -> None:
     assert 2 * (jittered & BALL).sum() / (jittered.sum() + BALL.sum()) > 0.85
 
 
-def test_flow_brightens_fluid_only() -> None:
-    image = np.full((N, N, N), 0.2, np.float32)
-    changed = flow(image, BALL, np.random.default_rng(4))
-    assert (changed[~BALL] == image[~BALL]).all()
-    assert changed[BALL].max() > 0.3
+def test_plate_of_scalp_lies_beyond_a_dark_gap_and_within_the_mask() -> None:
+    image = BALL.astype(np.float32)
+    beside = ndimage.binary_dilation(BALL)
+    for seed in range(6):
+        changed, mask = scalp_plate(image, BALL, np.random.default_rng(seed))
+        assert (changed[BALL] == 1).all()
+        added = mask & ~BALL
+        assert added.sum() > 50
+        assert (changed[~mask] == image[~mask]).all()
+        bright = added & (changed > 0.41)
+        assert not (bright & beside).any()
+        assert changed[bright].mean() > 2 * changed[added & ~bright].mean()
+
+
+def test_slices_with_gaps_see_their_profile_alone() -> None:
+    image = np.zeros((N, N, N), np.float32)
+    image[::6] = 1  # a plane of 1.2 mm each 7.2 mm
+    seen = [
+        draw_slices(7.2, 0, np.random.default_rng(n), profile).take(image)
+        for n in range(40)
+        for profile in (2.4, None)
+    ]
+    # a profile of two planes holds one of them in one third of the cases; without gaps each slice sees it all
+    assert [part[2, 0, 0] for part in seen[1::2]] == pytest.approx([1 / 6] * 40, abs=1e-5)
+    assert 5 < sum(part[2, 0, 0] < 0.01 for part in seen[::2]) < 36
+    assert max(part[2, 0, 0] for part in seen[::2]) == pytest.approx(0.5)
+
+
+def test_expert_draws_on_a_slice_what_fills_half_of_it() -> None:
+    share = np.zeros((N, N, N), np.float32)
+    share[18:22, 10:14, 10:14] = 1
+    share[20, 24:28, 24:28] = 1
+    drawn = drawn_on_slices(share, draw_slices(4.8, 0, np.random.default_rng(3)), 0.45)
+    assert drawn[:, 10:14, 10:14].any()
+    assert drawn[:, 12, 12].sum() in {4, 5, 8}
+    assert not drawn[:, 24:28, 24:28].any()
+    assert not drawn[:, :8].any()
 
 
 def test_sampling_at_its_own_places_changes_nothing() -> None:
@@ -119,9 +154,10 @@ def test_thick_slices_lie_where_the_truth_is(thickness_mm: float) -> None:
     k = np.arange(80, dtype=np.float32)
     shifts = []
     for seed in range(20):
+        rng = np.random.default_rng(seed)
         bump = np.exp(-((k - 30 - seed) ** 2) / 72)
         image = np.broadcast_to(bump[:, None, None], (80, 2, 2))
-        thick = thick_slices(image, thickness_mm, 0, 0.0, np.random.default_rng(seed))[:, 0, 0]
+        thick = thick_slices(image, draw_slices(thickness_mm, 0, rng), 0.0, rng)[:, 0, 0]
         assert thick.sum() == pytest.approx(bump.sum(), rel=0.01)
         shifts.append(float((thick * k).sum() / thick.sum()) - 30 - seed)
     assert max(map(abs, shifts)) < 0.1

@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from pipelines.training.synthetic.anatomy import Tissue, from_template
+from pipelines.training.synthetic.artefacts import draw_slices
 from pipelines.training.synthetic.contrast import (
     NORMAL_KNEE,
     NORMAL_LIMIT,
@@ -45,7 +46,7 @@ def scan_24() -> np.ndarray:
         for take in range(8):
             rng = np.random.default_rng((patient, take))
             # 3 mm slices and a noise of 4 %: the middle of what is drawn, and near the real images.
-            image = scan(paint(labels, lesions, rng), Acquisition(3.0, 0, 0.04), rng)
+            image = scan(paint(labels, lesions, rng).image, Acquisition(draw_slices(3.0, 0, rng), 0.04), rng)
             level = np.median(image[away])
             ratio = image[lesions > 0] / level
             low, high = np.percentile(ratio, [5, 95])
@@ -118,9 +119,9 @@ def test_normal_tissue_is_never_as_bright_as_a_bright_lesion() -> None:
     assert (bounded(below, labels) == below).all()
     anatomy, none = kept(from_template).labels[BOX], np.zeros((80, 80, 80), np.int16)
     tissue = (anatomy >= Tissue.CORTEX) & (anatomy != Tissue.CHOROID)
-    brightest = [paint(anatomy, none, np.random.default_rng(n))[tissue].max() for n in range(8)]
+    brightest = [paint(anatomy, none, np.random.default_rng(n)).image[tissue].max() for n in range(8)]
     assert max(brightest) < NORMAL_LIMIT * (1 + TEXTURE_LIMIT)
-    assert min(brightest) < 1.4
+    assert min(brightest) < NORMAL_LIMIT
 
 
 def test_shading_left_by_the_correction_is_that_of_real_scans() -> None:
@@ -128,16 +129,20 @@ def test_shading_left_by_the_correction_is_that_of_real_scans() -> None:
     flat = np.ones((64, 64, 64), np.float32)
     spread = []
     for n in range(24):
-        image = scan(flat, Acquisition(1.2, 0, 0.01), np.random.default_rng(n))
+        image = scan(flat, Acquisition(None, 0.01), np.random.default_rng(n))
         blocks = image.reshape(4, 16, 4, 16, 4, 16).transpose(0, 2, 4, 1, 3, 5).reshape(64, -1)
         spread.append(np.log(np.median(blocks, axis=1)).std())
     assert np.median(spread) < 0.061
     assert max(spread) > 0.061
 
 
-def test_slices_reach_eight_millimetres_and_are_mostly_axial() -> None:
+def test_slices_reach_eight_and_a_half_millimetres_and_are_mostly_axial() -> None:
     drawn = [draw_acquisition(np.random.default_rng(n)) for n in range(400)]
-    thick = [one.thickness_mm for one in drawn]
-    assert 7 < max(thick) <= 8
-    assert 0.05 < np.mean(np.array(thick) > 6) < 0.15
-    assert np.mean([one.axis == 0 for one in drawn]) > 0.75
+    slices = [one.slices for one in drawn if one.slices is not None]
+    assert 0.74 < len(slices) / len(drawn) < 0.86
+    distance, profile = np.array([(one.distance_mm, one.profile_mm) for one in slices]).T
+    assert 8 < distance.max() <= 8.5
+    assert 0.2 < np.mean(distance > 6) < 0.45
+    assert profile[distance > 8].max() <= 6
+    assert (profile <= distance).all()
+    assert np.mean([one.axis == 0 for one in slices]) > 0.75

@@ -8,9 +8,9 @@ from pipelines.flair.intensity import BACKGROUND
 from pipelines.training.data_sets.cases import write_cube
 from pipelines.training.data_sets.cube import CUBE, SPACING_MM
 from pipelines.training.synthetic.anatomy import CAP_MM, Anatomy, Tissue, from_label_map, from_template
-from pipelines.training.synthetic.artefacts import jittered_mask, smooth_field
-from pipelines.training.synthetic.contrast import Acquisition, scan, tissue_means
-from pipelines.training.synthetic.generator import Generator, outline
+from pipelines.training.synthetic.artefacts import draw_slices, jittered_mask, smooth_field
+from pipelines.training.synthetic.contrast import Acquisition, drawn, scan, tissue_means
+from pipelines.training.synthetic.generator import Generator, deform
 from pipelines.training.synthetic.lesion_masks import transplant
 from pipelines.training.synthetic.lesions import draw_lesions, places
 from pipelines.training.synthetic.priors import REGIONS
@@ -105,7 +105,7 @@ def test_thick_slices_blur_along_their_axis_only() -> None:
     image = np.ones((60, 60, 60), np.float32)
     image[30] = 3
     quiet = np.random.default_rng(0)
-    thick = scan(image, Acquisition(6.0, 0, 0.0), quiet)
+    thick = scan(image, Acquisition(draw_slices(6.0, 0, quiet), 0.0), quiet)
     assert thick.shape == image.shape
     assert np.ptp(thick[:, 30, 30]) < 0.8 * np.ptp(image[:, 30, 30])
     assert thick.mean() == pytest.approx(image.mean(), rel=0.3)
@@ -116,12 +116,24 @@ def test_smooth_field_has_about_unit_spread() -> None:
     assert np.mean(spreads) == pytest.approx(1, abs=0.25)
 
 
-def test_outline_takes_in_bright_neighbours_only() -> None:
-    lesions = np.zeros((5, 5, 5), bool)
-    lesions[2, 2, 2] = True
-    image = np.zeros((5, 5, 5), np.float32)
-    image[2, 2, 3] = image[2, 2, 4] = 1.0
-    assert np.argwhere(outline(lesions, image)).tolist() == [[2, 2, 2], [2, 2, 3]]
+def test_expert_draws_from_half_of_a_lesions_contrast_on() -> None:
+    share = np.zeros((40, 40, 40), np.float32)
+    share[20, 20, 18:22] = (0.3, 0.49, 0.5, 1.0)
+    assert np.argwhere(drawn(share, None)).tolist() == [[20, 20, 20], [20, 20, 21]]
+    thick = drawn(share, draw_slices(4.8, 0, np.random.default_rng(0)))
+    assert not thick.any()  # a quarter of a slice at most
+
+
+@pytest.mark.slow
+def test_ventricles_are_widened_in_some_heads() -> None:
+    anatomy, none = head(), np.zeros(head().labels.shape, np.int16)
+    own = (anatomy.labels == Tissue.VENTRICLE).sum()
+    volumes = [
+        (deform(anatomy, none, np.random.default_rng(n)).labels == Tissue.VENTRICLE).sum() / own
+        for n in range(8)
+    ]
+    assert max(volumes) > 1.7
+    assert min(volumes) < 1.2
 
 
 def test_extraction_errs_by_little() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from pipelines.flair.intensity import BACKGROUND, normalise
 from pipelines.training.data_sets.cube import lps_affine
@@ -151,8 +152,9 @@ def test_rescanned_case_keeps_its_truth_within_its_mask() -> None:
     sample = flair((33, 28, 28), radius=5)
     changed = [rescan(sample, np.random.default_rng(n)) for n in range(8)]
     for one in changed:
-        assert not (one.lesions & ~sample.lesions).any()
-        assert one.lesions.sum() > 0.8 * sample.lesions.sum()
+        # on slices of up to 8.5 mm the truth is what was drawn on them
+        assert not (one.lesions & ~ndimage.binary_dilation(sample.lesions, iterations=4)).any()
+        assert 0.7 < one.lesions.sum() / sample.lesions.sum() < 1.4
         assert (one.image[~brain_of(one)] == BACKGROUND).all()
     spreads = [np.ptp(one.image[28:38, 28, 28]) for one in changed]
     assert max(spreads) > 1.2 * min(spreads)
