@@ -12,6 +12,7 @@ from dicom_node.errors import NotFoundError
 from dicom_node.jobs.schema import CommitmentRow, JobRow, ObjectRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
+from dicom_node.standard.uids import uid_name
 from dicom_node.worklog.follow import records
 
 Line = tuple[str, str]
@@ -72,7 +73,7 @@ def _series(store: Store, series: SeriesRow) -> Iterator[Line]:
         f"  {count} images from {series.calling_ae or 'the spool'}, {_at(series.first_at)} to {_at(series.last_at)}",
         "",
     )
-    yield f"  Series Instance UID {series.series_uid}", "dim"
+    yield f"  Series Instance UID {uid_name(series.series_uid)}", "dim"
     yield from _way_out(SERIES_WAY_OUT.get(SeriesState(series.state)), series.id)
     for row in store.history(series.series_uid):
         yield (
