@@ -22,6 +22,7 @@ from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
 from dicom_node.jobs.ways_out import WayOut
 from dicom_node.spool.spool import Spool
+from dicom_node.standard.uids import uid_name
 from dicom_node.worklog.follow import records
 
 Line = tuple[str, str]
@@ -145,7 +146,7 @@ def _of_series(store: Store, series: SeriesRow) -> History:
         series.state,
         reasons=[series.reason] if series.reason else [],
         facts=[f"{images} images from {sender}, {at(series.first_at)} to {at(series.last_at)}"],
-        uid=series.series_uid,
+        uid=uid_name(series.series_uid),
         way_out=ways_out.of_series(series.id, series.state, series.reason),
         steps=store.history(series.series_uid),
     )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from dicom_node.routing.values import angle_deg, normals
 from dicom_node.series.headers import ImageHeader
+from dicom_node.standard.defined_terms import term
 from dicom_node.standard.uids import uid_name
 
 ANALYSED_SOP_CLASSES = {
@@ -61,7 +62,8 @@ def _not_mr_class(header: ImageHeader) -> str | None:
 
 def _not_mr_modality(header: ImageHeader) -> str | None:
     modality = [text for text in _texts(header, "Modality") if text]
-    return None if modality in ([], ["MR"]) else f"modality {', '.join(modality)}: only MR is analysed"
+    named = ", ".join(term("Modality", text) for text in modality)
+    return None if modality in ([], ["MR"]) else f"modality {named}: only MR is analysed"
 
 
 def _no_pixels(header: ImageHeader) -> str | None:
@@ -78,7 +80,8 @@ def _not_original(header: ImageHeader) -> str | None:
     image_type = _texts(header, "ImageType")
     pixels, examination = [*image_type, "", ""][:2]
     if pixels not in ("", "ORIGINAL") or examination not in ("", "PRIMARY"):
-        return f"image type {'/'.join(image_type)}: only original, primary images are analysed"
+        named = "/".join(term("ImageType", text) for text in image_type)
+        return f"image type {named}: only original, primary images are analysed"
     return None
 
 

@@ -19,6 +19,7 @@ from dicom_node.routing.values import (
     plane_holds,
     show,
     show_number,
+    show_terms,
     value_of,
 )
 from dicom_node.series.headers import ImageHeader
@@ -44,6 +45,8 @@ class Check:
         ``all``, ``none``, or ``any.<group>``.
     key, wanted, value : str
         The key, what the condition wants in words, and what the images have.
+    said : str
+        What the images have, without free text and terms that nobody has defined.
     met : bool
         For ``all`` and ``any``: the condition holds on every image. For ``none``: it holds on no image.
     against : int
@@ -58,6 +61,7 @@ class Check:
     key: str
     wanted: str
     value: str
+    said: str
     met: bool
     against: int
     images: int
@@ -167,11 +171,13 @@ def _check(section: str, key: str, condition: Condition, counts: _Counts) -> Che
     wrong = section == "none"  # there, an image on which the condition holds speaks against the series
     against = {value: n for value, n in counts.items() if _holds(condition, value) == wrong}
     shown = against if 0 < sum(against.values()) < images else counts
+    ordered = sorted(shown, key=repr)
     return Check(
         section=section,
         key=key,
         wanted=("not " if wrong else "") + wanted(key, condition),
-        value=_distinct(sorted(shown, key=repr), key),
+        value=_distinct(ordered, lambda value: show(value, key)),
+        said=_distinct(ordered, lambda value: show_terms(value, key, condition.has)),
         met=not against,
         against=sum(against.values()),
         images=images,
@@ -263,8 +269,8 @@ def _few(items: Sequence[str], separator: str) -> str:
     return separator.join(shown) + (f", and {more} more" if more > 0 else "")
 
 
-def _distinct(values: Sequence[tuple[object, ...]], key: str) -> str:
-    texts = list(dict.fromkeys(show(value, key) if value else "missing" for value in values))
+def _distinct(values: Sequence[tuple[object, ...]], show_one: Callable[[tuple[object, ...]], str]) -> str:
+    texts = list(dict.fromkeys(show_one(value) if value else "missing" for value in values))
     more = len(texts) - _VALUES_SHOWN
     return " | ".join(texts[:_VALUES_SHOWN]) + (f" | and {more} more" if more > 0 else "")
 
@@ -277,7 +283,7 @@ def _failures(trial: Trial) -> str:
 
 
 def _failure(checks: tuple[Check, ...]) -> str:
-    """One failure for the worklog: no free text of the header, no long lists of words."""
+    """One failure for the worklog: no free text or undefined term of the header, no long lists of words."""
     check = checks[0]
     if check.section.startswith("any."):
         return f"{check.section.removeprefix('any.')} (nothing shows it)"
@@ -287,5 +293,5 @@ def _failure(checks: tuple[Check, ...]) -> str:
         return f"{check.key} ({'missing' if check.value == 'missing' else what})"
     share = f" on {check.against} of {check.images} images" if check.against < check.images else ""
     if check.section == "none":
-        return f"{check.key} ({check.value}{share})"
-    return f"{check.key} ({check.value}{share}, wanted {check.wanted})"
+        return f"{check.key} ({check.said}{share})"
+    return f"{check.key} ({check.said}{share}, wanted {check.wanted})"

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from dicom_node.routing.rules import PLANES, Condition
 from dicom_node.series.headers import ImageHeader
+from dicom_node.standard.defined_terms import DEFINED_TERMS, term
+from dicom_node.standard.uids import uid_name
 
 SEQUENCE_NAMES = ("SequenceName", "PulseSequenceName", "InternalPulseSequenceName")
 FREE_TEXT_KEYS = frozenset(
-    {"Names", "SeriesDescription", "ProtocolName", "StudyDescription", *SEQUENCE_NAMES}
+    {
+        "ContrastBolusAgent",
+        "DerivationDescription",
+        "Manufacturer",
+        "ManufacturerModelName",
+        "Names",
+        "ProtocolName",
+        "SeriesDescription",
+        "StudyDescription",
+        *SEQUENCE_NAMES,
+    }
 )
 """Typed by people, so it may hold anything: shown at the console, never in the one line for the worklog."""
 
@@ -103,6 +115,27 @@ def show(values: Sequence[object], key: str) -> str:
     """Values for people: whole numbers without a fraction, with the unit of the key."""
     unit = f" {UNITS[key]}" if key in UNITS else ""
     return ", ".join(show_number(v) if isinstance(v, float) else str(v) for v in values) + unit
+
+
+def show_terms(values: Sequence[object], key: str, allowed: Collection[str]) -> str:
+    """Values for the worklog: numbers, defined terms, what a rule itself names; of other texts only that they are there.
+
+    Parameters
+    ----------
+    allowed : collection of str
+        What the rule names, in any case.
+    """
+    named = {text.casefold() for text in allowed}
+    return show([_term_of(value, key, named) for value in values], key)
+
+
+def _term_of(value: object, key: str, named: Collection[str]) -> object:
+    if not isinstance(value, str) or value.casefold() in named:
+        return value
+    if key == "SOPClassUID":
+        return uid_name(value)
+    figure = None if key in DEFINED_TERMS else number(value)
+    return term(key, value) if figure is None else figure
 
 
 def show_number(value: float) -> str:

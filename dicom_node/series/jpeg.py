@@ -25,6 +25,15 @@ DECODER_DEPENDENCIES = {
 }
 """Transfer syntaxes that this module decodes, in the form in which pydicom asks for them."""
 
+FRAME_FAULTS = (
+    r"the compressed frame is cut off: it has no end of image marker",
+    r"the compressed frame has \d+ x \d+ x \d+ samples, the image \d+ x \d+ x \d+",
+    r"the compressed frame is no JPEG stream",
+    r"the compressed frame has no frame header",
+    r"the compressed frame is cut off in its headers",
+)
+"""All that this module says of a frame, as patterns: pydicom puts it into a text of its own, and it is taken out again."""
+
 _PLUGINS = ("gdcm", "pillow", "pyjpegls", "pylibjpeg")
 _END_OF_IMAGE = b"\xff\xd9"
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.pixels.utils import pixel_array
 
 from dicom_node.errors import GeometryError, UnreadableError
 from dicom_node.series.completeness import assess
+from dicom_node.series.decoding import decode_pixels, image_name
 from dicom_node.series.functional_groups import frame_items, group_item
 from dicom_node.series.headers import ImageHeader, header_of
 from dicom_node.series.limits import check_decoded, frame_and_all_bytes
@@ -22,7 +22,6 @@ from dicom_node.series.reading import (
     json_value,
     read_whole,
     read_without_pixels,
-    tolerant,
     why,
 )
 from dicom_node.standard.geometry import Gap, affine_of, stack_slices
@@ -197,15 +196,9 @@ def _pixels(datasets: Sequence[Dataset], ordered: Sequence[tuple[int, int]]) -> 
 
 def _decode(ds: Dataset) -> npt.NDArray[Any]:
     """Return stored values, shape (frame, j, i), with MONOCHROME1 turned into MONOCHROME2; GeometryError for colour."""
-    name = str(ds.get("SOPInstanceUID"))[-12:]
     if ds.get("SamplesPerPixel", 1) != 1:
-        raise GeometryError(f"image ...{name} is in colour: only grey values are analysed")
-    try:
-        with tolerant():
-            stored = np.asarray(pixel_array(ds))
-    except (*BAD_FILE_ERRORS, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise UnreadableError(f"the pixels of image ...{name} can't be decoded: {reason}") from error
+        raise GeometryError(f"{image_name(ds)} is in colour: only grey values are analysed")
+    stored = decode_pixels(ds)
     stored = stored.reshape(-1, *stored.shape[-2:])
     if ds.get("PhotometricInterpretation") == "MONOCHROME1":
         bits = int(ds.BitsStored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 
 from pydicom.config import IGNORE
@@ -10,6 +11,8 @@ from pydicom.uid import UID
 
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED_MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4.1"
+
+_UID = re.compile(r"[\d.]{1,64}", re.ASCII)
 
 KEY_LENGTH = 32
 """Hex digits of a SHA-256 that name a series or an image: 128 bits, so that two UIDs never meet."""
@@ -21,8 +24,12 @@ def uid_key(uid: str) -> str:
 
 
 def uid_name(uid: str) -> str:
-    """Return what the standard calls a UID, or the UID itself; it may be any text that came over the network."""
-    return str(UID(uid, IGNORE).name)
+    """Return what the standard calls a UID, or the UID itself where it is none of the standard's.
+
+    It may be any text that came over the network: one that is no UID is not shown.
+    """
+    name = str(UID(uid, IGNORE).name)
+    return name if name != uid or _UID.fullmatch(uid) else "what is no UID"
 
 
 def derived_uid(*sources: object) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,34 @@ def interpolated(value: str, **variables: str) -> str:
     """A value as Compose reads it: variables of ours, and $$ for a dollar."""
     text = re.sub(r"\$\{(\w+)[^}]*\}", lambda match: variables[match[1]], value)
     return text.replace("$$", "$")
+
+
+def validated(path: Path) -> subprocess.CompletedProcess[str]:
+    """Hold a file against the schema of the Compose specification, which the package carries: no network is asked."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.skipif(
+    find_spec("check_jsonschema") is None and "CI" not in os.environ,
+    reason="check-jsonschema is not installed",
+)
+def test_file_follows_the_schema_of_compose(tmp_path: Path) -> None:
+    done = validated(DEPLOY / "compose.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text((DEPLOY / "compose.yaml").read_text().replace("stop_grace_period", "stop_grace"))
+    assert "'stop_grace' was unexpected" in validated(wrong).stdout
+
+
+def test_image_that_is_not_pinned_by_digest_is_said_not_to_be(compose: dict[str, Any]) -> None:
+    built = compose["services"]["node"]["build"]["dockerfile_inline"]
+    images = [*re.findall(r"^FROM (\S+)", built, re.MULTILINE), compose["services"]["broker"]["image"]]
+    assert len(images) == 2
+    text = (DEPLOY / "compose.yaml").read_text()
+    (said,) = re.findall(r"^# The images (.*) are NOT pinned by digest", text, re.MULTILINE) or [""]
+    for image in images:
+        assert ("@sha256:" in image) != (image in said.split(" and "))
 
 
 def test_services_are_the_two_halves_and_a_broker(compose: dict[str, Any]) -> None:

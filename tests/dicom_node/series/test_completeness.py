@@ -174,5 +174,15 @@ def test_few_slices_are_no_volume(count: int) -> None:
     assert assess(stack(count)).state == "not-a-volume"
 
 
-def test_sop_class_that_is_no_uid_is_named_as_it_is() -> None:
-    assert "1.2.\0evil" in assess([header(1, None, is_image=False, sop_class_uid="1.2.\0evil")]).reason
+@pytest.mark.parametrize(
+    ("uid", "named"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.66", "Raw Data Storage"),
+        ("1.2.3.4", "1.2.3.4"),
+        ("1.2.\0evil", "what is no UID"),
+    ],
+)
+def test_sop_class_is_named_as_the_standard_does_and_text_in_its_place_is_not_quoted(
+    uid: str, named: str
+) -> None:
+    assert assess([header(1, None, is_image=False, sop_class_uid=uid)]).reason == f"no image: 1 x {named}"
