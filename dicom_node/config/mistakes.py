@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 
 LISTS_OF_TABLES = ("destination", "route")
+SECRETS = {"web_password"}
+"""Keys whose values are not said again."""
 
 
 def explain(item: Any, settings: type[BaseModel]) -> str:
@@ -27,6 +29,8 @@ def explain(item: Any, settings: type[BaseModel]) -> str:
     if item["type"] == "missing":
         return f"{key} is missing"
     value = "" if isinstance(item["input"], (dict, list, tuple, BaseModel)) else f" = {item['input']!r}"
+    if location and location[-1] in SECRETS:
+        value = ""
     value = re.sub(r"//.*@", "//***@", value)  # a password in a URL
     return f"{key}{value}: {_reason(item, location)}"
 

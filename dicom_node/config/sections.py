@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlencode, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from dicom_node.standard.titles import fault_of_title
 from dicom_node.tls import check_files
@@ -26,6 +26,17 @@ AETitle = Annotated[str, AfterValidator(_is_title)]
 Role = Literal["seg", "sr", "text-sr", "heatmap"]
 
 
+SHORTEST_PASSWORD = 12
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address to listen on is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class Section(BaseModel):
     """A table of the file: unknown keys are errors, strings are stripped (AE titles are padded on the wire)."""
 
@@ -41,6 +52,27 @@ class NodeSection(Section):
     data: Path = Path("node-data")
     metrics_port: Port = 0
     metrics_host: str = "127.0.0.1"
+    web_password: SecretStr = SecretStr("")
+
+    @field_validator("web_password")
+    @classmethod
+    def _is_long(cls, value: SecretStr) -> SecretStr:
+        if 0 < len(value.get_secret_value()) < SHORTEST_PASSWORD:
+            raise ValueError(f"{SHORTEST_PASSWORD} characters or more")
+        return value
+
+    @model_validator(mode="after")
+    def _web_is_guarded(self) -> Self:
+        if (
+            self.metrics_port
+            and not is_loopback(self.metrics_host)
+            and not self.web_password.get_secret_value()
+        ):
+            raise ValueError(
+                f"metrics_host = {self.metrics_host!r} can be reached from other machines: set web_password "
+                f"({SHORTEST_PASSWORD} characters or more; Prometheus gives it as basic_auth), or leave metrics_host out"
+            )
+        return self
 
 
 class Caller(Section):
