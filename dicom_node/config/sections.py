@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -51,6 +52,17 @@ GivenPath = Annotated[Path, BeforeValidator(_is_given)]
 Role = Literal["seg", "sr", "text-sr", "heatmap"]
 
 
+SHORTEST_PASSWORD = 12
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address to listen on is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class Section(BaseModel):
     """A table of the file: unknown keys are errors, strings are stripped (AE titles are padded on the wire)."""
 
@@ -74,6 +86,27 @@ class NodeSection(Section):
     data: GivenPath = Path("node-data")
     metrics_port: Port = 0
     metrics_host: Host = "127.0.0.1"
+    web_password: SecretStr = SecretStr("")
+
+    @field_validator("web_password")
+    @classmethod
+    def _is_long(cls, value: SecretStr) -> SecretStr:
+        if 0 < len(value.get_secret_value()) < SHORTEST_PASSWORD:
+            raise ValueError(f"{SHORTEST_PASSWORD} characters or more")
+        return value
+
+    @model_validator(mode="after")
+    def _web_is_guarded(self) -> Self:
+        if (
+            self.metrics_port
+            and not is_loopback(self.metrics_host)
+            and not self.web_password.get_secret_value()
+        ):
+            raise ValueError(
+                f"metrics_host = {self.metrics_host!r} can be reached from other machines: set web_password "
+                f"({SHORTEST_PASSWORD} characters or more; Prometheus gives it as basic_auth), or leave metrics_host out"
+            )
+        return self
 
 
 class Caller(Section):

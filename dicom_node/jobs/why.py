@@ -145,7 +145,9 @@ def _of_series(store: Store, series: SeriesRow) -> History:
         f"series {series.id[:8]}{number}",
         series.state,
         reasons=[series.reason] if series.reason else [],
-        facts=[f"{images} images from {sender}, {at(series.first_at)} to {at(series.last_at)}"],
+        facts=[
+            f"{images} image{'' if images == 1 else 's'} from {sender}, {at(series.first_at)} to {at(series.last_at)}"
+        ],
         uid=uid_name(series.series_uid),
         way_out=ways_out.of_series(series.id, series.state, series.reason),
         steps=store.history(series.series_uid),

@@ -39,6 +39,8 @@ from dicom_node.jobs.why import STATE_NAME
 from dicom_node.jobs.worker_watch import WorkerWatch
 from dicom_node.node.control_socket import ControlServer
 from dicom_node.node.steering import Steering
+from dicom_node.overview.pages import Pages
+from dicom_node.overview.web import WebServer
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.commitment_scp import CommitmentPolicy
 from dicom_node.receive.limits import Limits
@@ -162,13 +164,26 @@ class Node:
             processes=accept.processes,
             commitment=CommitmentPolicy(keep_s, self.commitments.known),
         )
-        self.metrics = Metrics(health=self.troubles)
+        self.metrics = Metrics()
         self.worklog.subscribe(self.metrics.count)
         self.metrics.gauge(
             "inbox_files", "Files received and not yet filed", lambda: len(self.spool.waiting())
         )
         for state in (JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.HELD):
             self.metrics.gauge(f"jobs_{state}", f"Jobs that are {state}", partial(self._count_jobs, state))
+        self.pages = Pages(
+            self.store,
+            self.spool,
+            settings,
+            workers=lambda: self.worker_watch.known,
+            troubles=self.own_troubles,
+        )
+        self.web = WebServer(
+            self.pages.answer,
+            self.metrics.app,
+            self.troubles,
+            password=settings.node.web_password.get_secret_value(),
+        )
         self.steering = Steering(self.store, self.worklog, self.intake, self.reconciler, self.outbox)
         self.control = ControlServer(self.spool.root, self._answer)
 
@@ -190,7 +205,7 @@ class Node:
         self.scp.start()
         self.retention.start()
         if self.settings.node.metrics_port:
-            self.metrics.start(self.settings.node.metrics_port, self.settings.node.metrics_host)
+            self.web.start(self.settings.node.metrics_port, self.settings.node.metrics_host)
         self.control.start()
         # The first job need not wait for it, nor need the first caller.
         threading.Thread(target=load_celery, name="load-celery", daemon=True).start()
@@ -213,7 +228,7 @@ class Node:
         """Stop everything, the listening socket first; nothing acknowledged is lost by it."""
         self.scp.stop()
         self.control.stop()
-        self.metrics.stop()
+        self.web.stop()
         self.intake.stop()
         self.commitments.stop()
         self.retention.stop()

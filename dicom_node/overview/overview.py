@@ -201,7 +201,7 @@ class Overview:
     is_running : bool
         Whether the node answers.
     stuck : tuple of Stuck
-        Errors first, the oldest of each first.
+        Errors first; what concerns many before single jobs and series; then the oldest first.
     stages : tuple of Stage
         The way of a series, in its order.
     """
@@ -223,6 +223,11 @@ class Overview:
     def errors(self) -> list[Stuck]:
         """What keeps results from those who wait for them."""
         return [one for one in self.stuck if one.level == "error"]
+
+    @property
+    def oldest_waiting(self) -> Stage | None:
+        """The stage of the jobs in a queue, where there are any."""
+        return next((stage for stage in self.stages if stage.name == "waiting" and stage.oldest_at), None)
 
 
 def plain(value: Any, name: str = "") -> Any:

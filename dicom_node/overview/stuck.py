@@ -37,7 +37,7 @@ def find_stuck(
     troubles: Iterable[str],
     now: float,
 ) -> tuple[Stuck, ...]:
-    """Return what is stuck: errors first, the oldest of each first.
+    """Return what is stuck: errors first; what concerns many before single jobs and series; then the oldest first.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def find_stuck(
         *_of_series(store),
         *_unproven(store, proofs),
     ]
-    return tuple(sorted(found, key=lambda one: (one.level != "error", one.since or 0.0)))
+    return tuple(sorted(found, key=lambda one: (one.level != "error", bool(one.id), one.since or 0.0)))
 
 
 def _of_the_node(workers: Workers, troubles: Iterable[str], *, is_running: bool) -> Iterator[Stuck]:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dicom_node.errors import NotFoundError
@@ -17,6 +17,8 @@ from dicom_node.worklog.writer import JSON_NAME
 LOOK_AGAIN_S = 0.2
 BLOCK_BYTES = 1 << 16
 MARK_BYTES = 64
+REACH_BYTES = 4 << 20
+"""So far back `last_records` looks; some 20,000 lines."""
 SHORTEST_PREFIX = 4  # characters of an ID that a person may leave at
 
 
@@ -86,6 +88,41 @@ def records(
     tail.close()
 
 
+def last_records(
+    folder: Path, count: int, wanted: Callable[[Record], bool] = lambda _: True, reach: int = REACH_BYTES
+) -> list[Record]:
+    """Return the last records, newest first, without reading the whole worklog.
+
+    Parameters
+    ----------
+    folder : Path
+        The data folder; there need not be a worklog in it.
+    count : int
+        As many at most.
+    wanted : callable, optional
+        Chooses among the records.
+    reach : int
+        So many bytes are read back from the end, into rotated files too (packed ones are left out).
+    """
+    found: list[Record] = []
+    for path in [folder / JSON_NAME, *reversed(_rotated(folder))]:
+        if path.suffix == ".gz" or reach <= 0 or len(found) >= count:
+            break
+        try:
+            with path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - reach))
+                lines = file.read().decode(errors="replace").splitlines()
+        except FileNotFoundError:
+            continue
+        reach -= size
+        for line in reversed(lines):
+            if len(found) >= count:
+                break
+            found += [record for record in _parsed([line]) if wanted(record)]
+    return found
+
+
 class _Choice:
     """Choice of records; a series brings its jobs with it, since their records name each other."""
 
@@ -139,11 +176,16 @@ def _chain(*parts: Iterable[str]) -> Iterator[str]:
 
 def _rotated_lines(folder: Path) -> Iterator[str]:
     """Lines of ``worklog.jsonl.2.gz``, ``worklog.jsonl.1`` and their like, oldest file first."""
-    rotated = [path for path in folder.glob(f"{JSON_NAME}?*") if path.is_file()]
-    for path in sorted(rotated, key=lambda path: path.stat().st_mtime_ns):
+    for path in _rotated(folder):
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for line in file:
                 yield line.decode(errors="replace")
+
+
+def _rotated(folder: Path) -> list[Path]:
+    """Return the rotated files, oldest first."""
+    files = [path for path in folder.glob(f"{JSON_NAME}?*") if path.is_file()]
+    return sorted(files, key=lambda path: path.stat().st_mtime_ns)
 
 
 class _Tail:

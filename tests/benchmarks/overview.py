@@ -23,7 +23,10 @@ from dicom_node.jobs.schema import ImageRow, JobRow, ObjectRow, SeriesRow, Trans
 from dicom_node.jobs.states import JobState, ObjectState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.overview.collect import collect
+from dicom_node.overview.page import overview_page
+from dicom_node.overview.pages import RECENT_LINES
 from dicom_node.spool.spool import Spool
+from dicom_node.worklog.follow import last_records
 
 IMAGES, OBJECTS = 48, 6
 DAYS = 14
@@ -167,15 +170,23 @@ def main() -> None:
         store = Store(data / "state.sqlite")
         now = time.time()
         fill(store, settings, given.jobs, now)
-        collected = []
+        collected, rendered, busy = [], [], []
         for _ in range(given.looks):
-            began = time.perf_counter()
-            collect(store, spool, settings, Workers(), now=now)
+            began, used = time.perf_counter(), time.process_time()
+            overview = collect(store, spool, settings, Workers(), now=now)
             collected.append(time.perf_counter() - began)
+            overview_page(overview, last_records(data, RECENT_LINES))
+            rendered.append(time.perf_counter() - began)
+            busy.append(time.process_time() - used)
         store.close()
-    median, longest = statistics.median(collected) * 1e3, max(collected) * 1e3
-    print(f"{given.jobs} jobs, {given.looks} looks")  # noqa: T201
-    print(f"collected   {median:6.0f} ms   longest {longest:6.0f} ms")  # noqa: T201
+    print(f"{given.jobs} jobs, {given.looks} looks, {len(overview.stuck)} things stuck")  # noqa: T201
+    for name, seconds in (
+        ("collected", collected),
+        ("and made a page", rendered),
+        ("of the processor", busy),
+    ):
+        median, longest = statistics.median(seconds) * 1e3, max(seconds) * 1e3
+        print(f"{name:18}{median:6.0f} ms   longest {longest:6.0f} ms")  # noqa: T201
 
 
 if __name__ == "__main__":

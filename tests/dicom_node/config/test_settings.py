@@ -305,6 +305,28 @@ def test_host_that_is_none(host: str, said: str) -> None:
     assert said in fault_of_host(host)
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "node.example.org"])
+def test_web_pages_that_other_machines_reach_need_a_password(tmp_path: Path, host: str) -> None:
+    reached = f'[node]\nmetrics_port = 9112\nmetrics_host = "{host}"\n'
+    with pytest.raises(ConfigError, match=r"other machines: set web_password \(12 characters or more"):
+        load_settings(write(tmp_path, reached))
+    load_settings(write(tmp_path, reached.replace("9112", "0")))  # nothing listens there
+    settings = load_settings(write(tmp_path, f'{reached}web_password = "correct horse"'))
+    assert "correct horse" not in repr(settings)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.0.0.9"])
+def test_web_pages_on_this_machine_need_no_password(tmp_path: Path, host: str) -> None:
+    load_settings(write(tmp_path, f'[node]\nmetrics_port = 9112\nmetrics_host = "{host}"\n'))
+
+
+def test_password_that_is_too_short_is_not_said_again(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_settings(write(tmp_path, '[node]\nweb_password = "hunter2"'))
+    assert "[node] web_password: 12 characters or more" in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
 def test_two_destinations_with_one_name_are_refused(tmp_path: Path) -> None:
     table = "[[destination]]\nname = 'a'\nae_title = 'A'\nhost = 'h'\nport = 1\n"
     with pytest.raises(ConfigError, match=re.escape("[[destination]] name 'a' is used twice")):
