@@ -41,17 +41,9 @@ finish() {
 
 "$VENV/bin/ruff" check .
 "$VENV/bin/ruff" format --check .
-start types "$VENV/bin/mypy"
-start layers "$VENV/bin/lint-imports"
-finish
 
 # Tests that compute: one core for each process, and one that has done its own takes tests from another.
 compute() { OMP_NUM_THREADS=1 nice "$VENV/bin/python" -m pytest -n auto --maxprocesses 4 --dist worksteal --durations 10 --durations-min 1 "$@"; }
-
-if [ "$mode" = --fast ]; then
-  compute tests -m "not slow and not integration"
-  exit
-fi
 
 # Whole systems mostly wait: they run beside the tests that compute, which leave them the cores that they ask for (nice).
 # Those that kill processes at a moment are one lane, one after the other; the rest is another. The long ones are alone.
@@ -59,6 +51,13 @@ killing="tests/integration/faults/test_processes.py tests/integration/test_fault
 ignore() { printf -- '--ignore %s ' "$@"; }
 systems=("$VENV/bin/python" -m pytest --durations 10)
 failed=0
+start types "$VENV/bin/mypy"
+start layers "$VENV/bin/lint-imports"
+if [ "$mode" = --fast ]; then
+  compute tests -m "not slow and not integration" || failed=1
+  finish || failed=1
+  exit "$failed"
+fi
 if [ "$mode" != --long ]; then
   start killing "${systems[@]}" $killing
   start systems "${systems[@]}" tests/integration $(ignore $killing)

@@ -189,7 +189,6 @@ class Site:
         destination = [{"host": "127.0.0.1", **table} for table in tables]
         self.rig = Rig(
             self.parent,
-            accept={"processes": 0},  # all in this process
             destination=destination,
             storage={"keep_days": 0},
         )

@@ -46,7 +46,7 @@ INSTALLED = {"flair": PipelineInfo("flair", "FLAIR lesions", "1", "0" * 64, {"th
 
 
 class Rig:
-    """A node with an embedded broker and no worker."""
+    """A node with an embedded broker and no worker, which receives in this process unless a table says otherwise."""
 
     def __init__(
         self, folder: Path, installed: Mapping[str, PipelineInfo] = INSTALLED, **tables: Any
@@ -54,7 +54,8 @@ class Rig:
         self.installed = installed
         self.data = folder / "data"
         node = {"host": "127.0.0.1", "port": 0, "data": str(self.data)}
-        self.settings = load_settings(None, {"node": node, "series": {"quiet_s": 0.2}, **tables})
+        tables = {"series": {"quiet_s": 0.2}, "accept": {"processes": 0}, **tables}
+        self.settings = load_settings(None, {"node": node, **tables})
         self.broker = EmbeddedBroker(folder / "broker")
         self.broker.start()
         try:
@@ -102,7 +103,15 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     running.stop()
 
 
-def test_flair_becomes_a_queued_job(rig: Rig, tmp_path: Path) -> None:
+@pytest.fixture
+def rig_of_two_processes(tmp_path: Path) -> Iterator[Rig]:
+    running = Rig(tmp_path, accept={"processes": 1})
+    yield running
+    running.stop()
+
+
+def test_flair_becomes_a_queued_job(rig_of_two_processes: Rig, tmp_path: Path) -> None:
+    rig = rig_of_two_processes
     rig.send(mr_series(tmp_path / "a", **FLAIR))
     rig.wait_for("queued")
     assert rig.events("received")[0]["images"] == 12

@@ -55,6 +55,7 @@ def test_events_come_from_another_process_as_from_this_one(start_scp, associate,
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_limits_count_over_all_processes(start_scp, associate, recorder):
     scp = start_scp(processes=3, max_associations=4)
     opened = [associate(scp.port) for _ in range(6)]
@@ -65,6 +66,7 @@ def test_limits_count_over_all_processes(start_scp, associate, recorder):
     until(lambda: associate(scp.port).is_established)  # the place is free a moment after the end is told
 
 
+@pytest.mark.slow
 def test_process_that_is_killed_is_replaced_and_its_associations_are_accounted_for(
     start_scp, associate, make_image, recorder, spool
 ):
@@ -125,6 +127,7 @@ def test_process_that_says_what_nobody_understands_is_replaced(start_scp, associ
     assert associate(scp.port).is_established
 
 
+@pytest.mark.slow
 def test_image_that_a_killed_process_told_nobody_of_is_found(
     start_scp, associate, make_image, recorder, spool, monkeypatch
 ):
@@ -145,6 +148,7 @@ def test_image_that_a_killed_process_told_nobody_of_is_found(
     assert recorder.of("association_ended")[0][0] == 2
 
 
+@pytest.mark.slow
 def test_killed_process_frees_its_places_where_the_inbox_cannot_be_sorted_out(
     start_scp, associate, recorder, spool, monkeypatch, caplog
 ):
@@ -198,6 +202,7 @@ def test_ctrl_c_for_the_group_leaves_the_end_to_the_node(start_scp, associate, m
     assert assoc.send_c_store(make_image(1)).Status == 0x0000
 
 
+@pytest.mark.slow
 def test_many_associations_at_once_over_two_processes(start_scp, associate, make_image, recorder, spool):
     scp = start_scp(processes=2)
 

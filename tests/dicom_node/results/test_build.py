@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from factories import mr_series
 from pydicom import Dataset, dcmread
 from result_factories import CONTEXT, REAL, SYNTHETIC, Case, findings_on, tool
 
@@ -21,24 +22,23 @@ ALLOWED = "Error - Missing attribute Type 2C Conditional Element=<Laterality> Mo
 
 
 def without_volume(tmp_path: Path, status: str, **context: object) -> Case:
-    case = Case.make(tmp_path / "whole")
-    series = load_sources(case.sources)
+    sources = mr_series(tmp_path / "source")
+    series = load_sources(sources)
     findings = Findings(status, reason="the brain is cut off", models=(SYNTHETIC,))  # type: ignore[arg-type]
     out = tmp_path / "none"
     out.mkdir()
     objects = build_results(findings, series, replace(CONTEXT, **context), out)  # type: ignore[arg-type]
-    return Case(case.sources, series, findings, out, objects)
+    return Case(sources, series, findings, out, objects)
 
 
 def roles(case: Case) -> list[str]:
     return sorted(item.role for item in case.objects)
 
 
-def test_findings_give_mask_both_reports_and_heatmaps(tmp_path: Path) -> None:
-    case = Case.make(tmp_path)
-    assert roles(case) == ["heatmap", "heatmap", "seg", "sr", "sr-enhanced", "text-sr"]
-    for item in case.objects:
-        ds = dcmread(case.out / item.path)
+def test_findings_give_mask_both_reports_and_heatmaps(plain: Case) -> None:
+    assert roles(plain) == ["heatmap", "heatmap", "seg", "sr", "sr-enhanced", "text-sr"]
+    for item in plain.objects:
+        ds = dcmread(plain.out / item.path)
         assert (ds.SOPClassUID, ds.SOPInstanceUID) == (item.sop_class_uid, item.sop_instance_uid)
         assert (ds.SeriesInstanceUID, ds.StudyInstanceUID) == (item.series_uid, item.study_uid)
 
@@ -54,8 +54,8 @@ def test_nothing_found_gives_reports_and_no_mask(tmp_path: Path) -> None:
     assert roles(case) == ["sr", "sr-enhanced", "text-sr"]
 
 
-def test_empty_segment_gives_no_mask(tmp_path: Path) -> None:
-    volume = Case.make(tmp_path / "shape").series.volume
+def test_empty_segment_gives_no_mask(plain: Case, tmp_path: Path) -> None:
+    volume = plain.series.volume
     assert volume is not None
     empty = Segment("Lesion", "lesion_of_brain", volume.array > 1e9)
     assert "seg" not in roles(
@@ -73,31 +73,27 @@ def test_unsuitable_is_silent_when_so_configured_but_a_failure_never_is(tmp_path
     assert roles(without_volume(tmp_path / "b", "failed", when_unsuitable="silent")) != []
 
 
-def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
-    first = Case.make(tmp_path / "1")
-    again = Case.make(tmp_path / "2")
-    assert [item.sha256 for item in first.objects] == [item.sha256 for item in again.objects]
+def test_the_same_run_gives_the_same_bytes(plain: Case, tmp_path: Path) -> None:
+    again = Case.make(tmp_path)
+    assert [item.sha256 for item in plain.objects] == [item.sha256 for item in again.objects]
 
 
-def test_another_run_gives_other_uids(tmp_path: Path) -> None:
-    first = Case.make(tmp_path / "1")
+def test_another_run_gives_other_uids(plain: Case, tmp_path: Path) -> None:
     second = Case.make(tmp_path / "2", context=replace(CONTEXT, run=2))
-    uids = [{item.sop_instance_uid for item in case.objects} for case in (first, second)]
+    uids = [{item.sop_instance_uid for item in case.objects} for case in (plain, second)]
     assert not uids[0] & uids[1]
-    assert {item.study_uid for item in first.objects} == {item.study_uid for item in second.objects}
+    assert {item.study_uid for item in plain.objects} == {item.study_uid for item in second.objects}
 
 
-def test_unknown_code_key_is_one_clear_line(tmp_path: Path) -> None:
-    case = Case.make(tmp_path)
-    wrong = replace(case.findings.segments[0], code="spleen")
+def test_unknown_code_key_is_one_clear_line(plain: Case, tmp_path: Path) -> None:
+    wrong = replace(plain.findings.segments[0], code="spleen")
     with pytest.raises(ResultError, match="no finding has the code key 'spleen'; known: lesion"):
-        build_results(replace(case.findings, segments=(wrong,)), case.series, CONTEXT, case.out)
+        build_results(replace(plain.findings, segments=(wrong,)), plain.series, CONTEXT, tmp_path)
 
 
-def test_a_series_without_images_is_refused(tmp_path: Path) -> None:
-    case = Case.make(tmp_path)
+def test_a_series_without_images_is_refused(plain: Case, tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="at least one source image"):
-        build_results(case.findings, replace(case.series, datasets=()), CONTEXT, case.out)
+        build_results(plain.findings, replace(plain.series, datasets=()), CONTEXT, tmp_path)
 
 
 def test_source_that_breaks_its_class_is_an_error_that_quotes_no_value(tmp_path: Path) -> None:
@@ -108,10 +104,9 @@ def test_source_that_breaks_its_class_is_an_error_that_quotes_no_value(tmp_path:
     assert "4711" not in str(caught.value)
 
 
-def test_folder_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
-    case = Case.make(tmp_path)
+def test_folder_that_is_not_there_is_one_clear_error(plain: Case, tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="No such file or directory"):
-        build_results(case.findings, case.series, CONTEXT, tmp_path / "nowhere")
+        build_results(plain.findings, plain.series, CONTEXT, tmp_path / "nowhere")
 
 
 SOURCES = {
@@ -122,6 +117,7 @@ SOURCES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("series", SOURCES.values(), ids=SOURCES.keys())
 def test_dciodvfy_and_dcentvfy_find_no_error(tmp_path: Path, series: dict[str, object]) -> None:
     context = replace(CONTEXT, differential="coded", note="A slice came late.")
@@ -137,9 +133,9 @@ def test_objects_without_findings_are_valid_too(tmp_path: Path, status: str) -> 
         check(without_volume(tmp_path, status))
 
 
-def test_regions_changes_and_sides_are_valid(tmp_path: Path) -> None:
-    case = Case.make(tmp_path)
-    first, second = case.findings.lesions
+@pytest.mark.slow
+def test_regions_changes_and_sides_are_valid(plain: Case, tmp_path: Path) -> None:
+    first, second = plain.findings.lesions
     lesions = (
         replace(first, region="periventricular", change="new"),
         replace(second, region="infratentorial", change="stable"),
@@ -148,8 +144,9 @@ def test_regions_changes_and_sides_are_valid(tmp_path: Path) -> None:
     check(changed)
 
 
-def test_intervals_two_models_and_three_maps_are_valid(tmp_path: Path) -> None:
-    first = Case.make(tmp_path / "1").findings
+@pytest.mark.slow
+def test_intervals_two_models_and_three_maps_are_valid(plain: Case, tmp_path: Path) -> None:
+    first = plain.findings
     volume = replace(first.measurements[1], interval=Interval(300.0, 410.0, "over 4 predictions"))
     lesions = tuple(
         replace(item, probability_interval=Interval(0.1, 0.9, "over 4 predictions")) for item in first.lesions
@@ -203,16 +200,15 @@ def referenced(path: Path) -> set[str]:
     return {str(item.value) for item in dcmread(path).iterall() if item.keyword == "ReferencedSOPInstanceUID"}
 
 
-def test_findings_on_a_series_are_those_of_the_brief(tmp_path: Path) -> None:
-    series = Case.make(tmp_path).series
+def test_findings_on_a_series_are_those_of_the_brief(plain: Case) -> None:
+    series = plain.series
     assert series.volume is not None
     assert [round(item.volume_mm3, 1) for item in findings_on(series).lesions] == [349.9, 14.6]
 
 
 def test_object_of_another_patient_than_its_sources_is_not_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case = Case.make(tmp_path / "whole")
     (out := tmp_path / "out").mkdir()
     make = build.build_text_report
 
@@ -223,5 +219,5 @@ def test_object_of_another_patient_than_its_sources_is_not_written(
 
     monkeypatch.setattr(build, "build_text_report", mistaken)
     with pytest.raises(ResultError, match="more than one patient"):
-        build_results(case.findings, case.series, CONTEXT, out)
+        build_results(plain.findings, plain.series, CONTEXT, out)
     assert "text-sr.dcm" not in {path.name for path in out.iterdir()}

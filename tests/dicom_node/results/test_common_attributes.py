@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from factories import mr_series
 from pydicom import dcmread
 from result_factories import CONTEXT, REAL, Case, texts, tool
 
@@ -83,7 +84,7 @@ def test_every_date_is_the_runs(case: Case, role: str) -> None:
 
 
 def test_dates_are_in_the_zone_that_the_source_names(tmp_path: Path) -> None:
-    case = rewritten(tmp_path, Case.make(tmp_path / "first").sources, TimezoneOffsetFromUTC="-0930")
+    case = rewritten(tmp_path, mr_series(tmp_path / "source"), TimezoneOffsetFromUTC="-0930")
     for role in ROLES:
         ds = case.read(role)
         assert (ds.TimezoneOffsetFromUTC, ds.ContentDate, ds.ContentTime) == ("-0930", "20261120", "224203")
@@ -91,7 +92,7 @@ def test_dates_are_in_the_zone_that_the_source_names(tmp_path: Path) -> None:
 
 
 def test_broken_zone_of_the_source_is_harmless(tmp_path: Path) -> None:
-    case = rewritten(tmp_path, Case.make(tmp_path / "first").sources, TimezoneOffsetFromUTC="9")
+    case = rewritten(tmp_path, mr_series(tmp_path / "source"), TimezoneOffsetFromUTC="9")
     assert case.read("sr").ContentTime == "081203"
 
 
@@ -118,7 +119,7 @@ def test_encoding_is_utf_8_explicit_little_endian(case: Case, role: str) -> None
     ],
 )
 def test_missing_attribute_does_not_stop_the_result(tmp_path: Path, missing: str) -> None:
-    sources = Case.make(tmp_path / "first").sources
+    sources = mr_series(tmp_path / "source")
     case = rewritten(tmp_path, sources, **{missing: None})
     assert [item.role for item in case.objects].count("heatmap") == 2
     if missing not in ("SliceThickness", "InstanceNumber", "SeriesDescription"):
@@ -126,13 +127,13 @@ def test_missing_attribute_does_not_stop_the_result(tmp_path: Path, missing: str
 
 
 def test_missing_study_date_does_not_stop_the_result(tmp_path: Path) -> None:
-    case = rewritten(tmp_path, Case.make(tmp_path / "first").sources, StudyDate=None, StudyTime=None)
+    case = rewritten(tmp_path, mr_series(tmp_path / "source"), StudyDate=None, StudyTime=None)
     assert case.read("sr").StudyDate == ""
 
 
 @pytest.mark.slow
 def test_unknown_patient_sex_becomes_empty(tmp_path: Path) -> None:
-    case = rewritten(tmp_path, Case.make(tmp_path / "first").sources, PatientSex="X")
+    case = rewritten(tmp_path, mr_series(tmp_path / "source"), PatientSex="X")
     assert case.read("seg").PatientSex == ""
 
 
@@ -148,7 +149,7 @@ def test_unknown_patient_sex_becomes_empty(tmp_path: Path) -> None:
 def test_names_in_other_character_sets_become_utf_8(
     tmp_path: Path, character_set: str | list[str], name: str
 ) -> None:
-    sources = Case.make(tmp_path / "first").sources
+    sources = mr_series(tmp_path / "source")
     case = rewritten(tmp_path, sources, SpecificCharacterSet=character_set, PatientName=name)
     for role in ROLES:
         ds = case.read(role)

@@ -61,8 +61,8 @@ def test_heatmap_of_an_enhanced_source_names_the_frame(tmp_path: Path) -> None:
         )
 
 
-def test_heatmap_says_what_it_is(tmp_path: Path) -> None:
-    heatmap = heatmaps(Case.make(tmp_path))[0]
+def test_heatmap_says_what_it_is(plain: Case) -> None:
+    heatmap = heatmaps(plain)[0]
     assert (heatmap.BurnedInAnnotation, heatmap.ConversionType) == ("YES", "WSD")
     assert (heatmap.PhotometricInterpretation, heatmap.SamplesPerPixel, heatmap.BitsStored) == ("RGB", 3, 8)
     assert heatmap.DerivationDescription == "localisation map over the source image: Paper, equation 9."
@@ -71,31 +71,29 @@ def test_heatmap_says_what_it_is(tmp_path: Path) -> None:
     assert heatmap.ImageComments.startswith("RESEARCH")
 
 
-def test_key_slices_only_or_all_that_show_something(tmp_path: Path) -> None:
-    key = Case.make(tmp_path / "1")
-    assert sorted(int(ds.InstanceNumber) for ds in heatmaps(key)) == [4, 6]
+def test_key_slices_only_or_all_that_show_something(plain: Case, tmp_path: Path) -> None:
+    assert sorted(int(ds.InstanceNumber) for ds in heatmaps(plain)) == [4, 6]
     every = Case.make(tmp_path / "2", context=replace(CONTEXT, heatmap_slices="all"))
     assert sorted(int(ds.InstanceNumber) for ds in heatmaps(every)) == [3, 4, 5, 6, 7, 8, 9]
 
 
 @pytest.mark.parametrize("class_name", ["MS", "NMOSD", "Multiple sclerosis"])
-def test_differential_off_shows_no_map_of_a_disease(tmp_path: Path, class_name: str) -> None:
-    disease = replace(Case.make(tmp_path / "1").findings.heatmaps[0], class_name=class_name)
+def test_differential_off_shows_no_map_of_a_disease(plain: Case, tmp_path: Path, class_name: str) -> None:
+    disease = replace(plain.findings.heatmaps[0], class_name=class_name)
     lesion = replace(disease, name="saliency", class_name="lesion")
     changes = {"heatmaps": (disease, lesion), "hypotheses": ()}
     case = Case.make(tmp_path / "2", context=replace(CONTEXT, differential="off"), findings=changes)
     assert {str(ds.SeriesDescription) for ds in heatmaps(case)} == {"RESEARCH saliency lesion: FLAIR lesions"}
 
 
-def test_caption_names_class_probability_map_and_model(tmp_path: Path) -> None:
-    case = Case.make(tmp_path)
-    place = slice_of(case.series, sources_of(case.series), 3)
-    (heatmap,) = case.findings.heatmaps
-    caption = caption_of(heatmap, SYNTHETIC, place, case.findings, 3)
+def test_caption_names_class_probability_map_and_model(plain: Case) -> None:
+    place = slice_of(plain.series, sources_of(plain.series), 3)
+    (heatmap,) = plain.findings.heatmaps
+    caption = caption_of(heatmap, SYNTHETIC, place, plain.findings, 3)
     assert caption.top == ("MS: 0.83", "localisation map", "joint 1.2.0")
     assert caption.bottom == ("RESEARCH USE", "trained on synthetic data")
     assert caption.sides == ("R", "L", "A", "P")
-    negative = replace(case.findings, status="none")
+    negative = replace(plain.findings, status="none")
     unsure = replace(heatmap, probability=None)
     assert caption_of(unsure, REAL, place, negative, 3).top[0] == "MS  (nothing found)"
     assert caption_of(unsure, REAL, place, negative, 3).bottom == ("RESEARCH USE",)
@@ -106,23 +104,21 @@ def test_caption_names_class_probability_map_and_model(tmp_path: Path) -> None:
     assert caption_of(unsure, told, place, negative, 3).bottom[1] == "trained on synthetic data"
 
 
-def test_slice_without_colour_says_that_it_has_none(tmp_path: Path) -> None:
-    case = Case.make(tmp_path)
-    place = slice_of(case.series, sources_of(case.series), 3)
-    (heatmap,) = case.findings.heatmaps
+def test_slice_without_colour_says_that_it_has_none(plain: Case) -> None:
+    place = slice_of(plain.series, sources_of(plain.series), 3)
+    (heatmap,) = plain.findings.heatmaps
     values = heatmap.values.copy()
     values[3] *= 0.199 / values[3].max()
     dim = replace(heatmap, values=values)
-    caption = caption_of(dim, SYNTHETIC, place, case.findings, 3)
+    caption = caption_of(dim, SYNTHETIC, place, plain.findings, 3)
     assert caption.top == ("MS: 0.83", "localisation map", "joint 1.2.0", "below 0.2 on this slice")
     values[3] *= 0.201 / 0.199
-    assert len(caption_of(dim, SYNTHETIC, place, case.findings, 3).top) == 3
+    assert len(caption_of(dim, SYNTHETIC, place, plain.findings, 3).top) == 3
 
 
-def test_two_maps_are_two_series(tmp_path: Path) -> None:
-    case = Case.make(tmp_path / "1")
-    second = replace(case.findings.heatmaps[0], name="Grad-CAM", class_name="NMOSD", probability=None)
-    both = Case.make(tmp_path / "2", findings={"heatmaps": (*case.findings.heatmaps, second)})
+def test_two_maps_are_two_series(plain: Case, tmp_path: Path) -> None:
+    second = replace(plain.findings.heatmaps[0], name="Grad-CAM", class_name="NMOSD", probability=None)
+    both = Case.make(tmp_path / "2", findings={"heatmaps": (*plain.findings.heatmaps, second)})
     found = heatmaps(both)
     assert sorted({(int(ds.SeriesNumber), str(ds.SeriesDescription)) for ds in found}) == [
         (9004, "RESEARCH localisation map MS: FLAIR lesions"),
@@ -131,8 +127,8 @@ def test_two_maps_are_two_series(tmp_path: Path) -> None:
     assert len({ds.SeriesInstanceUID for ds in found}) == 2
 
 
-def test_map_on_another_grid_is_refused(tmp_path: Path) -> None:
-    wrong = replace(Case.make(tmp_path / "1").findings.heatmaps[0], values=np.zeros((2, 3, 4), np.float32))
+def test_map_on_another_grid_is_refused(plain: Case, tmp_path: Path) -> None:
+    wrong = replace(plain.findings.heatmaps[0], values=np.zeros((2, 3, 4), np.float32))
     with pytest.raises(ResultError, match="heatmap 'localisation map' has shape"):
         Case.make(tmp_path / "2", findings={"heatmaps": (wrong,)})
 

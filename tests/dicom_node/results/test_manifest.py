@@ -59,9 +59,8 @@ def test_two_models_keep_their_probabilities_apart_and_the_volume_its_interval()
     }
 
 
-def test_differential_that_is_off_leaves_no_probability_of_a_disease(tmp_path: Path) -> None:
-    case = Case.make(tmp_path)
-    off = manifest_of(case.findings, replace(CONTEXT, differential="off"), case.objects)
+def test_differential_that_is_off_leaves_no_probability_of_a_disease(plain: Case) -> None:
+    off = manifest_of(plain.findings, replace(CONTEXT, differential="off"), plain.objects)
     assert off.figures == {"lesions": 2, "volume_ml": 0.36}
 
 

@@ -54,8 +54,8 @@ def test_volumes_come_from_voxels_and_positions(tmp_path: Path) -> None:
     assert segment_volumes_ml(mask_frames(seg), (0.9, 0.9)) == {1: pytest.approx(0.3645)}
 
 
-def test_colour_survives_the_way_through_cielab(tmp_path: Path) -> None:
-    colour = segment_colours(Case.make(tmp_path).read("seg"))[1]
+def test_colour_survives_the_way_through_cielab(plain: Case) -> None:
+    colour = segment_colours(plain.read("seg"))[1]
     assert np.abs(np.array(colour) - [255, 64, 64]).max() <= 5
 
 

@@ -61,10 +61,15 @@ def test_dcmqi_gives_back_the_mask_at_its_place(tmp_path: Path, geometry: dict[s
     assert int(sitk.GetArrayFromImage(image).astype(bool).sum()) == 150
 
 
-def test_axial_mask_has_the_sources_axes_and_origin(tmp_path: Path) -> None:
-    case = Case.make(tmp_path)
+def test_axial_mask_has_the_sources_axes_and_origin(plain: Case, tmp_path: Path) -> None:
     tool(
-        "segimage2itkimage", "--inputDICOM", case.paths("seg")[0], "--outputDirectory", tmp_path, "-t", "nrrd"
+        "segimage2itkimage",
+        "--inputDICOM",
+        plain.paths("seg")[0],
+        "--outputDirectory",
+        tmp_path,
+        "-t",
+        "nrrd",
     )
     image = sitk.ReadImage(str(tmp_path / "1.nrrd"))
     assert image.GetSize() == (64, 64, 12)
@@ -94,8 +99,8 @@ def test_frames_of_an_enhanced_source_are_named(tmp_path: Path) -> None:
     assert sorted(references) == list(range(1, 13))
 
 
-def test_segment_says_what_it_is_and_who_made_it(tmp_path: Path) -> None:
-    seg = Case.make(tmp_path).read("seg")
+def test_segment_says_what_it_is_and_who_made_it(plain: Case) -> None:
+    seg = plain.read("seg")
     (item,) = seg.SegmentSequence
     assert seg.SegmentationType == "BINARY"
     assert item.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "49755003"
@@ -107,15 +112,14 @@ def test_segment_says_what_it_is_and_who_made_it(tmp_path: Path) -> None:
     assert len(item.RecommendedDisplayCIELabValue) == 3
 
 
-def test_optic_nerve_segment_has_its_side(tmp_path: Path) -> None:
-    case = Case.make(tmp_path)
-    assert case.series.volume is not None
-    mask = mask_of(case.series.volume.array.shape)
+def test_optic_nerve_segment_has_its_side(plain: Case, tmp_path: Path) -> None:
+    assert plain.series.volume is not None
+    mask = mask_of(plain.series.volume.array.shape)
     nerve = Segment("Optic nerve", "optic_nerve", mask, laterality="left")
     seg = build_segmentation(
         Case.make(tmp_path / "2", findings={"segments": (nerve,)}).findings,
-        case.series,
-        sources_of(case.series),
+        plain.series,
+        sources_of(plain.series),
         CONTEXT,
     )
     (item,) = seg.SegmentSequence

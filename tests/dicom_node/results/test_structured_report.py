@@ -137,8 +137,10 @@ def reach(group: Dataset, code: str) -> dict[str, tuple[float, str]]:
     }
 
 
-def test_interval_is_stated_as_the_distances_below_and_above_in_the_unit_of_the_value(tmp_path: Path) -> None:
-    first = Case.make(tmp_path / "1").findings
+def test_interval_is_stated_as_the_distances_below_and_above_in_the_unit_of_the_value(
+    plain: Case, tmp_path: Path
+) -> None:
+    first = plain.findings
     volume = Measurement("volume", 364.5, "mm3", derivation="total", interval=Interval(300.0, 410.25, "x"))
     lesion = replace(first.lesions[0], probability_interval=Interval(0.58, 0.71, "over 4 predictions"))
     changes = {"measurements": (first.measurements[0], volume), "lesions": (lesion, first.lesions[1])}
@@ -224,9 +226,8 @@ def test_each_eye_has_its_own_group_with_its_side(tmp_path: Path) -> None:
     assert site.ContentSequence[0].ConceptCodeSequence[0].CodeValue == "24028007"
 
 
-def test_region_and_change_of_a_lesion_are_coded(tmp_path: Path) -> None:
-    case = Case.make(tmp_path / "1")
-    first, second = case.findings.lesions
+def test_region_and_change_of_a_lesion_are_coded(plain: Case, tmp_path: Path) -> None:
+    first, second = plain.findings.lesions
     changed = (replace(first, region="periventricular", change="enlarging"), second)
     report = Case.make(tmp_path / "2", findings={"lesions": changed}).read("sr")
     group = measurement_groups(report)["Lesion 1"]
@@ -246,17 +247,16 @@ def test_algorithm_is_named_as_in_the_contributing_equipment(case: Case) -> None
     assert equipment.SoftwareVersions[1] in said["111002"]
 
 
-def test_replaced_reports_are_predecessors(tmp_path: Path) -> None:
-    first = Case.make(tmp_path)
-    replaced = tuple((o.sop_class_uid, o.sop_instance_uid, o.series_uid, o.study_uid) for o in first.objects)
+def test_replaced_reports_are_predecessors(plain: Case, tmp_path: Path) -> None:
+    replaced = tuple((o.sop_class_uid, o.sop_instance_uid, o.series_uid, o.study_uid) for o in plain.objects)
     out = tmp_path / "again"
     out.mkdir()
-    objects = build_results(first.findings, first.series, replace(CONTEXT, run=2, replaces=replaced), out)
-    second = Case(first.sources, first.series, first.findings, out, objects)
+    objects = build_results(plain.findings, plain.series, replace(CONTEXT, run=2, replaces=replaced), out)
+    second = Case(plain.sources, plain.series, plain.findings, out, objects)
     for role in ("sr", "text-sr"):
         (study,) = second.read(role).PredecessorDocumentsSequence
         (reference,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
-        assert reference.ReferencedSOPInstanceUID == first.read(role).SOPInstanceUID
+        assert reference.ReferencedSOPInstanceUID == plain.read(role).SOPInstanceUID
 
 
 def test_procedure_is_the_sources_when_it_is_coded(case: Case) -> None:

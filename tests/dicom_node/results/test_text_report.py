@@ -78,9 +78,11 @@ def test_root_is_a_diagnostic_imaging_report(case: Case) -> None:
     assert (root.CodeValue, root.CodingSchemeDesignator) == ("18748-4", "LN")
 
 
-def test_findings_stand_in_lines_that_a_viewer_without_wrapping_shows_whole(tmp_path: Path) -> None:
+def test_findings_stand_in_lines_that_a_viewer_without_wrapping_shows_whole(
+    plain: Case, tmp_path: Path
+) -> None:
     volume = Measurement("volume", 360.0, "mm3", interval=Interval(300.0, 410.0, "over 4 predictions"))
-    first = Case.make(tmp_path / "1").findings
+    first = plain.findings
     reason = "Slices are 5 mm thick, which hides small lesions, and two of them were interpolated; look there yourself"
     changes = {"measurements": (first.measurements[0], volume), "reason": reason}
     found = texts(Case.make(tmp_path / "2", findings=changes).read("text-sr"))[2]
@@ -136,15 +138,16 @@ def with_intervals(findings: Findings) -> dict[str, Any]:
     return {"measurements": (findings.measurements[0], volume), "lesions": (lesion, second)}
 
 
-def test_intervals_stand_behind_volume_and_probability_and_say_what_they_are(tmp_path: Path) -> None:
-    first = Case.make(tmp_path / "1")
-    case = Case.make(tmp_path / "2", findings=with_intervals(first.findings))
+def test_intervals_stand_behind_volume_and_probability_and_say_what_they_are(
+    plain: Case, tmp_path: Path
+) -> None:
+    case = Case.make(tmp_path / "2", findings=with_intervals(plain.findings))
     text = whole(case)
     assert "with a total volume of 0.36 mL (interval 0.30 to 0.41 mL over 4 predictions)." in text
     assert "probability 0.65 (0.58 to 0.71 over 4 predictions), images 4 to 6" in text
     assert "probability 0.40, image 9" in text
     assert "it is no confidence interval" in text
-    assert "confidence" not in whole(first)
+    assert "confidence" not in whole(plain)
 
 
 def test_interval_of_a_negative_case_is_said_too(tmp_path: Path) -> None:
