@@ -23,7 +23,6 @@ from typing import Protocol
 
 from dicom_node.errors import NodeError, UnreadableError
 from dicom_node.intake.parser_process import (
-    OUT_OF_MEMORY,
     Answer,
     Begin,
     Request,
@@ -32,6 +31,7 @@ from dicom_node.intake.parser_process import (
     encode_requests,
 )
 from dicom_node.series.headers import ImageHeader
+from dicom_node.series.process_limits import OUT_OF_MEMORY
 from dicom_node.spool.durable import write_all
 from dicom_node.spool.in_hand import InHand
 from dicom_node.spool.spool import Spool
@@ -76,6 +76,9 @@ class Reader(Protocol):
 
     def ask(self, requests: Sequence[Request], on_late: OnLate | None = None) -> dict[Request, Answer]:
         """Return what comes of requests; `on_late` is told, on another thread, what comes of those that are left out."""
+
+    def warm_up(self) -> None:
+        """Get ready, so that the first file need not wait."""
 
     def stop(self) -> None:
         """End, also while it is asked."""

@@ -169,7 +169,6 @@ class Node:
         self._resume_deliveries()
         self.outbox.start()
         self.reconciler.start()
-        self.parser.warm_up()
         self.intake.start()
         self.commitments.start()
         self.scp.start()
