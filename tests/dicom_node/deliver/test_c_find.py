@@ -116,19 +116,6 @@ def test_answer_of_too_many_items_ends_the_association(quick, monkeypatch):
     server.shutdown()
 
 
-def test_answer_that_is_nested_beyond_reason_is_no_answer(quick):
-    ds = Dataset()
-    for _ in range(400):
-        outer = Dataset()
-        outer.ReferencedStudySequence = [ds]
-        ds = outer
-    ds.SOPInstanceUID = "1.1"
-    server, address = answering(ds)
-    with pytest.raises((FindBrokenError, FindRefusedError)):
-        c_find_missing(address, "NODE", [Instance("1", "1.0", "1.1")], timeouts=quick)
-    server.shutdown()
-
-
 def test_pdu_that_is_too_long_is_not_read(quick):
     with socket.socket() as peer:
         peer.bind(("127.0.0.1", 0))

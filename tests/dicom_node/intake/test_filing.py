@@ -483,3 +483,17 @@ def test_copy_whose_first_image_is_removed_meanwhile_is_filed(spool, start_filer
     on_late(request, UnreadableError("x.dcm: can't be read: FileNotFoundError"))
     assert told.next().outcome == "new"
     assert first.path.exists()
+
+
+def test_copy_whose_pixels_would_take_too_much_memory_is_set_aside_undecoded(start_filer, receive, told):
+    filer = start_filer()
+    for value in (1, 2):
+        ds = dcmread(get_testdata_file("MR_small_jp2klossless.dcm"))
+        ds.Rows = ds.Columns = 10_000
+        ds.PixelData = bytes(ds.PixelData).replace(b"\xff\x4f", b"\xff\x4e") if value == 2 else ds.PixelData
+        filer.put(A, receive(ds))
+    assert told.next().outcome == "new"
+    conflict = told.next()
+    assert conflict.outcome == "conflict"
+    reason = conflict.path.with_suffix(".txt").read_text()
+    assert reason.endswith("a frame would take 200 MB when decoded, 128 MB are allowed\n")

@@ -35,3 +35,25 @@ def test_sequence_items_are_counted_however_they_are_cut(
         else:
             for fragment in fragments:
                 bounds.add(fragment)
+
+
+DOWN, UP = b"\xfe\xff\x00\xe0\xff\xff\xff\xff", b"\xfe\xff\x0d\xe0\x00\x00\x00\x00"
+
+
+@pytest.mark.parametrize("length", [1, 5, 8, 1000])
+def test_depth_is_counted_however_the_message_is_cut(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(message_bounds, "MESSAGE_DEPTH", 3)
+    for message, is_refused in (
+        (DOWN * 3 + UP * 3 + DOWN * 3, False),
+        ((DOWN + UP) * 9, False),
+        (DOWN * 4, True),
+    ):
+        bounds = MessageBounds()
+        fragments = [message[at : at + length] for at in range(0, len(message), length)]
+        if is_refused:
+            with pytest.raises(ProtocolError, match="nested more than 3 deep"):
+                for fragment in fragments:
+                    bounds.add(fragment)
+        else:
+            for fragment in fragments:
+                bounds.add(fragment)
