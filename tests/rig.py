@@ -74,6 +74,9 @@ class ReadHere:
     def ask(self, requests: Sequence[Request], on_late: OnLate | None = None) -> dict[Request, Answer]:
         return {request: answer_of(request, self._key) for request in requests}
 
+    def warm_up(self) -> None:
+        """Be ready."""
+
     def stop(self) -> None:
         """Have nothing to end."""
 

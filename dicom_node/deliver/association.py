@@ -18,6 +18,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicom_node.deliver.address import Address
+from dicom_node.deliver.bounded_association import BoundedMessages, check_pdu
 from dicom_node.deliver.reactor_pause import ReactorPause
 from dicom_node.errors import ConfigError, DeliveryError
 from dicom_node.standard.contexts import IMPLEMENTATION_CLASS_UID
@@ -75,7 +76,11 @@ class _Socket(AssociationSocket):  # type: ignore[misc]
             self.socket.close()
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """Keep what TLS says: in TLS 1.3 a peer refuses our certificate after the handshake."""
+        """Read bytes of a PDU that is not too long, and keep what TLS says.
+
+        In TLS 1.3 a peer refuses our certificate after the handshake.
+        """
+        check_pdu(nr_bytes)
         try:
             return bytearray(super().recv(nr_bytes))
         except ssl.SSLError as error:
@@ -84,7 +89,7 @@ class _Socket(AssociationSocket):  # type: ignore[misc]
 
 
 class Requestor(AE):  # type: ignore[misc]
-    """An application entity whose associations have a :class:`_Socket` and a :class:`ReactorPause`."""
+    """An application entity whose associations have a :class:`_Socket`, a :class:`ReactorPause` and bounded messages."""
 
     def associate(self, *args: Any, **options: Any) -> Association:
         """Ask for an association, and take a rejection for one however fast it came.
@@ -102,6 +107,7 @@ class Requestor(AE):  # type: ignore[misc]
 
     def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> _Socket:
         assoc._reactor_checkpoint = ReactorPause(assoc)
+        assoc.dimse = BoundedMessages(assoc)
         sock = _Socket(assoc, address=address)
         sock.tls_args = tls_args
         return sock

@@ -13,10 +13,15 @@ import numpy.typing as npt
 from pydicom import Dataset
 
 from dicom_node.errors import UnreadableError
+from dicom_node.series.limits import check_decoded, frame_and_all_bytes
 from dicom_node.series.reading import read_whole, tolerant
 
 IMAGE_GROUP = 0x0028
 """Groups from here on say what an object holds; those below whom, where and when, which archives coerce."""
+
+FRAME_MB = 128
+COMPARED_MB = 400
+"""Decoded pixels that are compared: MB of one frame and of an object, at most. Larger ones are compared as they are encoded."""
 
 _SHAPE = (
     "Rows",
@@ -79,7 +84,10 @@ def _encoded_alike(a: Dataset, b: Dataset) -> bool:
 def _pixels(dataset: Dataset, path: Path) -> npt.NDArray[np.generic]:
     try:
         with tolerant():
+            check_decoded(*frame_and_all_bytes(dataset), frame_mb=FRAME_MB, together_mb=COMPARED_MB)
             return dataset.pixel_array
+    except UnreadableError as error:
+        raise UnreadableError(f"{path.name}: {error}") from error
     except MemoryError:
         raise
     # The decoders are third-party code fed by strangers, each with errors of its own.

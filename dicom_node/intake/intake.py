@@ -114,6 +114,7 @@ class Intake:
 
     def start(self) -> None:
         """Take up what an earlier process left: series without a verdict, and the inbox."""
+        self.reader.warm_up()
         for row in self.store.routed_without_job():
             self.store.move_series(row.series_uid, SeriesState.RECEIVING, "an image is in no job")
         for row in self.store.series_in(SeriesState.RECEIVING, SeriesState.HELD):

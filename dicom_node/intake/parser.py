@@ -5,11 +5,9 @@ No byte that was received is parsed in the node itself. A file that two processe
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import os
-import queue
 import select
 import signal
 import subprocess
@@ -23,7 +21,6 @@ from typing import Protocol
 
 from dicom_node.errors import NodeError, UnreadableError
 from dicom_node.intake.parser_process import (
-    OUT_OF_MEMORY,
     Answer,
     Begin,
     Request,
@@ -32,6 +29,7 @@ from dicom_node.intake.parser_process import (
     encode_requests,
 )
 from dicom_node.series.headers import ImageHeader
+from dicom_node.series.process_limits import OUT_OF_MEMORY
 from dicom_node.spool.durable import write_all
 from dicom_node.spool.in_hand import InHand
 from dicom_node.spool.spool import Spool
@@ -56,6 +54,8 @@ REQUESTS = 20_000
 GROWN_MB = 300
 """... or when it has grown to this."""
 STOP_WAIT_S = 0.2
+START_PAUSE_S = 30.0
+"""Time after the first process at which the second is started, unless it is needed before."""
 STARTS = 3
 """So many processes that die one after the other with nothing in hand can't be started."""
 
@@ -76,6 +76,9 @@ class Reader(Protocol):
 
     def ask(self, requests: Sequence[Request], on_late: OnLate | None = None) -> dict[Request, Answer]:
         """Return what comes of requests; `on_late` is told, on another thread, what comes of those that are left out."""
+
+    def warm_up(self) -> None:
+        """Get ready, so that the first file need not wait."""
 
     def stop(self) -> None:
         """End, also while it is asked."""
@@ -113,13 +116,12 @@ class Parser:
         self._in_hand = InHand(spool)
         self._stopping = threading.Event()
         self._processes = [_Process(self._begin(number)) for number in range(1, PROCESSES + 1)]
-        self._free: queue.LifoQueue[_Process] = queue.LifoQueue()  # the one that is warm is taken first
-        for process in reversed(self._processes):
-            self._free.put(process)
+        self._free = list(self._processes)
+        self._given_back = threading.Condition()
 
     def warm_up(self) -> None:
-        """Start a process, so that the first file need not wait for it."""
-        threading.Thread(target=self._start_one, name="start-parser", daemon=True).start()
+        """Start a process, so that the first file need not wait for it, and a while later the others."""
+        threading.Thread(target=self._start_all, name="start-parsers", daemon=True).start()
 
     def ask(self, requests: Sequence[Request], on_late: OnLate | None = None) -> dict[Request, Answer]:
         """Return what comes of requests.
@@ -153,21 +155,20 @@ class Parser:
                     ).start()
             finally:
                 if late is None:
-                    self._free.put(process)
+                    self._give_back(process)
         return answers
 
     def stop(self) -> None:
         """End the processes, whatever they are at."""
-        self._stopping.set()
-        ended: list[_Process] = []
-        while len(ended) < PROCESSES:
+        with self._given_back:
+            self._stopping.set()
+            self._given_back.notify_all()
+            while len(self._free) < PROCESSES:
+                for process in self._processes:
+                    process.signal()  # who uses it gives it back
+                self._given_back.wait(STOP_WAIT_S)
             for process in self._processes:
-                process.signal()  # who uses it gives it back
-            with contextlib.suppress(queue.Empty):
-                ended.append(self._free.get(timeout=STOP_WAIT_S))
-        for process in ended:
-            process.kill()
-            self._free.put(process)
+                process.kill()
 
     def _begin(self, number: int) -> Begin:
         return Begin(
@@ -178,24 +179,33 @@ class Parser:
             processor_s=PROCESSOR_S,
         )
 
-    def _take(self) -> _Process:
-        process = self._free.get()
-        if self._stopping.is_set():
-            self._free.put(process)
-            raise ParserStoppedError("the node stops")
-        return process
+    def _take(self, *, cold: bool = False) -> _Process:
+        """Wait for a process that nobody uses: the one that was given back last, or one that was never started."""
+        with self._given_back:
+            self._given_back.wait_for(lambda: self._free or self._stopping.is_set())
+            if self._stopping.is_set():
+                raise ParserStoppedError("the node stops")
+            return self._free.pop(0 if cold else -1)
 
-    def _start_one(self) -> None:
-        try:
-            process = self._take()
-        except ParserStoppedError:
-            return
-        try:
-            process.start()
-        except (OSError, _DiedError) as error:  # who asks for something is told
-            LOGGER.warning("a parser process can't be started: %s", error)
-        finally:
-            self._free.put(process)
+    def _give_back(self, process: _Process) -> None:
+        with self._given_back:
+            self._free.append(process)
+            self._given_back.notify_all()
+
+    def _start_all(self) -> None:
+        for number in range(PROCESSES):
+            if self._stopping.wait(number * START_PAUSE_S):
+                return
+            try:
+                process = self._take(cold=number > 0)
+            except ParserStoppedError:
+                return
+            try:
+                process.start()
+            except (OSError, _DiedError) as error:  # who asks for something is told
+                LOGGER.warning("a parser process can't be started: %s", error)
+            finally:
+                self._give_back(process)
 
     def _see_through(self, process: _Process, request: Request, on_late: OnLate) -> None:
         """Wait for a request that takes long, then give its process back."""
@@ -208,7 +218,7 @@ class Parser:
             answers[request] = OSError(None, str(error))
         finally:
             process.kill()  # it may have more to do that another has done meanwhile, and it may have grown
-            self._free.put(process)
+            self._give_back(process)
         on_late(request, answers[request])
 
     def _work(

@@ -13,10 +13,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import signal
 import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,15 +23,10 @@ from dicom_node.errors import UnreadableError
 from dicom_node.intake.duplicates import same_content
 from dicom_node.intake.received_file import read_received
 from dicom_node.series.headers import ImageHeader
+from dicom_node.series.process_limits import OUT_OF_MEMORY, limit_memory, limit_processor_time
 from dicom_node.spool.in_hand import Note
 
-OUT_OF_MEMORY = 9
-"""Exit status: a file took more memory than there is for it."""
-
 READY = b"[]\n"
-
-KILLED_FIRST = 900
-"""Kernel's score by which it kills this process before the node, when the host has no memory left (proc(5))."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +141,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
     begin = Begin(**json.loads(sys.stdin.buffer.readline()))
-    _limit(begin.memory_mb)
+    limit_memory(begin.memory_mb)
     note = Note(Path(begin.note))
     with contextlib.suppress(BrokenPipeError):  # the node is gone
         answers.write(READY)
@@ -162,24 +155,13 @@ def main() -> None:
 
 
 def _answer(request: Request, begin: Begin, answers: BinaryIO) -> None:
-    most_s = int(time.process_time()) + begin.processor_s + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (most_s, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    limit_processor_time(begin.processor_s)
     try:
         line = encode_answer(answer_of(request, bytes.fromhex(begin.key)))
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
     answers.write(line)
     answers.flush()
-
-
-def _limit(memory_mb: int) -> None:
-    """Limit the memory of this process, and leave no core dump, which would hold a patient's data."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    most = pages * os.sysconf("SC_PAGE_SIZE") + memory_mb * 1_000_000
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(KILLED_FIRST))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,31 @@
-"""The report that the node itself writes for a job whose workers died: no run of it left anything behind."""
+"""The report that the node itself has made for a job whose workers died: no run of it left anything behind."""
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from dicom_node.errors import NodeError
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import ResultObject, manifest_of
+from dicom_node.series.process_limits import OUT_OF_MEMORY
 from dicom_node.spool.run_folder import RunFolder
 from pipelines.types import Findings
+
+BUILDER = "dicom_node.jobs.failure_objects"
+TIMEOUT_S = 900.0
+"""For a process that waits for the disk; its processor time is limited by itself."""
 
 
 def publish_failure(results: Path, paths: Sequence[Path], context: ResultContext, reason: str) -> bool:
     """Publish a failed result as the run that `context` names; return False when a run of a worker was faster.
+
+    The images are read, and the objects made, by a process of its own.
 
     Parameters
     ----------
@@ -27,18 +39,59 @@ def publish_failure(results: Path, paths: Sequence[Path], context: ResultContext
     SpoolError
         The folder can't be written.
     """
-    # Loads highdicom: in the node only where it is needed.
-    from dicom_node.results.build import build_results  # noqa: PLC0415
-    from dicom_node.series.volume import load_sources  # noqa: PLC0415
-
     folder = RunFolder.claim(results, context.job_id, context.run)
     if folder is None:
         return False
     findings = Findings(status="failed", reason=reason)
     objects: list[ResultObject] = []
     try:
-        objects = build_results(findings, load_sources(paths), context, folder.path)
+        objects = _build_apart(paths, context, reason, folder.path)
     except NodeError as error:
+        for path in folder.path.glob("*.dcm"):
+            path.unlink()
         findings = Findings(status="failed", reason=f"{reason}; no report can be made: {error}")
     manifest_of(findings, context, objects).write(folder.path)
     return folder.publish()
+
+
+def _build_apart(
+    paths: Sequence[Path], context: ResultContext, reason: str, folder: Path
+) -> list[ResultObject]:
+    """Have the objects made by a process of its own.
+
+    Raises
+    ------
+    NodeError
+        It can't make them, or has died over them.
+    """
+    plain = {**asdict(context), "created_at": context.created_at.isoformat()}
+    order = {"paths": list(map(str, paths)), "context": plain, "reason": reason, "folder": str(folder)}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", BUILDER],
+            input=json.dumps(order).encode(),
+            stdout=subprocess.PIPE,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise NodeError(f"its process did not end in {TIMEOUT_S:g} s") from None
+    except OSError as error:
+        raise NodeError(f"its process can't be started: {error.strerror}") from error
+    if done.returncode:
+        raise NodeError(f"its process ended: {_end_of(done.returncode)}")
+    try:
+        found = json.loads(done.stdout)
+        if "error" in found:
+            raise NodeError(str(found["error"]))
+        return [ResultObject(**one) for one in found["objects"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise NodeError(f"its process answered what nobody understands: {type(error).__name__}") from error
+
+
+def _end_of(status: int) -> str:
+    if status == -signal.SIGXCPU:
+        return "it took too much processor time"
+    if status == OUT_OF_MEMORY:
+        return "it took too much memory"
+    return f"signal {-status}" if status < 0 else f"status {status}"

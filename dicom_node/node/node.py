@@ -199,7 +199,6 @@ class Node:
         self.outbox.start()
         self.reconciler.start()
         self.worker_watch.start()
-        self.parser.warm_up()
         self.intake.start()
         self.commitments.start()
         self.scp.start()

@@ -10,10 +10,8 @@ from pynetdicom.pdu_primitives import P_DATA
 from dicom_node.receive import dimse
 from dicom_node.receive.dimse import ProtocolError, StoreRequest
 from dicom_node.receive.limits import Limits
+from dicom_node.receive.message_bounds import MessageBounds
 from dicom_node.receive.timed_socket import LateError
-
-OTHER_MESSAGE_LIMIT = 16 << 20
-"""Bytes that a message other than a C-STORE may have; it is held in memory."""
 
 COMMAND_LIMIT = 1 << 16
 """Bytes that a command set may have."""
@@ -53,7 +51,9 @@ class Messages:
         self._command = bytearray()
         self._request: StoreRequest | None = None
         self._deadline = 0.0
-        self._others = -1  # bytes of the message that pynetdicom is given; -1: none has begun
+        self._other: MessageBounds | None = (
+            None  # of the message that pynetdicom is given, when one has begun
+        )
 
     def take(self, pdu: memoryview) -> bool:
         """Take the content of a P-DATA-TF PDU, and tell whether all of it was the handler's.
@@ -71,10 +71,10 @@ class Messages:
             else:
                 self._pass_on(context_id, control, fragment)
         assoc = self._assoc
-        return self._others < 0 and assoc.dimse.msg_queue.empty() and assoc.dul.event_queue.empty()
+        return self._other is None and assoc.dimse.msg_queue.empty() and assoc.dul.event_queue.empty()
 
     def _take_command(self, context_id: int, control: int, fragment: memoryview) -> None:
-        if self._request is not None or self._others > 0:
+        if self._request is not None or self._other is not None:
             raise ProtocolError("a command in the middle of a data set")
         if not self._command:
             self._deadline = time.monotonic() + self._assoc.limits.object_s
@@ -90,7 +90,7 @@ class Messages:
         elements = dimse.read_command(command)
         handler = self._assoc.store_handler
         if handler is None or dimse.command_field(elements) != dimse.C_STORE_RQ:
-            self._others = 0
+            self._other = MessageBounds()
             self._pass_on(context_id, control, memoryview(command))
             return
         request = dimse.store_request(context_id, elements)
@@ -113,17 +113,15 @@ class Messages:
             self._check_time("an object")
 
     def _pass_on(self, context_id: int, control: int, fragment: memoryview) -> None:
-        if self._others < 0:
+        if self._other is None:
             raise ProtocolError("a data set without a command")
-        self._others += len(fragment)
-        if self._others > OTHER_MESSAGE_LIMIT:
-            raise ProtocolError(f"a message of more than {OTHER_MESSAGE_LIMIT} bytes that is no C-STORE")
+        self._other.add(fragment)
         primitive = P_DATA()
         primitive.presentation_data_value_list.append((context_id, bytes((control,)) + fragment))
         provider = self._assoc.dimse
         provider.receive_primitive(primitive)
         if provider.message is None:
-            self._others = -1
+            self._other = None
         else:
             self._check_time("a message")
 

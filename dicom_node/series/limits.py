@@ -24,9 +24,10 @@ DECODED_MB = 4096
 
 _MB = 1_000_000
 _CHUNK = 1 << 20
+_LOOKED_AT = 32 << 20
 _ITEM = b"\xfe\xff\x00\xe0"
 """The tag that begins an item (PS3.5 7.5)."""
-_PIXELS = (b"\xe0\x7f\x10\x00OW\0\0", b"\xe0\x7f\x10\x00OB\0\0")
+_PIXELS = (b"\xe0\x7f\x10\x00OW", b"\xe0\x7f\x10\x00OB")
 """Beginning of pixel data, (7FE0,0010), in Explicit VR Little Endian."""
 
 
@@ -42,13 +43,13 @@ def check_items(file: BinaryIO) -> None:
     """Raise UnreadableError when a file has too many sequence items: a parser takes minutes for millions.
 
     The file is left where it is. One that is too short for so many is not looked at, nor is what follows the first bytes that
-    look like the beginning of pixel data: who puts these in front of the items meets the limit on a parser's time.
+    look like the beginning of pixel data, or the first 32 MB: items behind these meet the limit on a parser's time.
     """
     if file_length(file) < 8 * SEQUENCE_ITEMS:
         return
     place, items, last = file.tell(), 0, b""
     file.seek(0)
-    while piece := file.read(_CHUNK):
+    while file.tell() < _LOOKED_AT and (piece := file.read(_CHUNK)):
         window = last + piece
         pixels = min((at for head in _PIXELS if (at := window.find(head)) >= 0), default=None)
         items += window.count(_ITEM, 0, pixels)

@@ -1,3 +1,6 @@
+import socket
+import threading
+
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
@@ -6,6 +9,7 @@ from pynetdicom.sop_class import SegmentationStorage, StudyRootQueryRetrieveInfo
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import UnreachableError
 from dicom_node.deliver.c_find import FindBrokenError, FindRefusedError, Instance, c_find_missing
+from dicom_node.receive import message_bounds
 
 
 def ask(pacs, *objects, **options):
@@ -77,3 +81,56 @@ def test_dead_peer_is_not_one_without_c_find(closed_port, quick):
         c_find_missing(
             Address("PACS", "127.0.0.1", closed_port), "NODE", [Instance("1", "1.0", "1.1")], timeouts=quick
         )
+
+
+def answering(identifier):
+    """Start a peer that answers every question with one identifier."""
+
+    def answer(event):
+        yield 0xFF00, identifier
+
+    ae = AE("PACS")
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, answer)])
+    return server, Address("PACS", "127.0.0.1", server.socket.getsockname()[1])
+
+
+def test_answer_that_is_too_long_ends_the_association(quick, monkeypatch, caplog):
+    monkeypatch.setattr(message_bounds, "MESSAGE_BYTES", 100_000)
+    ds = Dataset()
+    ds.add_new(0x00091010, "UN", bytes(200_000))
+    server, address = answering(ds)
+    with pytest.raises(FindBrokenError, match="it broke off"):
+        c_find_missing(address, "NODE", [Instance("1", "1.0", "1.1")], timeouts=quick)
+    server.shutdown()
+    assert "the peer answered with a message of more than 100000 bytes" in caplog.text
+
+
+def test_answer_of_too_many_items_ends_the_association(quick, monkeypatch):
+    monkeypatch.setattr(message_bounds, "MESSAGE_ITEMS", 10)
+    ds = Dataset()
+    ds.ReferencedStudySequence = [Dataset() for _ in range(11)]
+    server, address = answering(ds)
+    with pytest.raises(FindBrokenError, match="it broke off"):
+        c_find_missing(address, "NODE", [Instance("1", "1.0", "1.1")], timeouts=quick)
+    server.shutdown()
+
+
+def test_pdu_that_is_too_long_is_not_read(quick):
+    with socket.socket() as peer:
+        peer.bind(("127.0.0.1", 0))
+        peer.listen()
+
+        def answer():
+            connection, _ = peer.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"\x02\x00" + (1 << 31).to_bytes(4, "big") + bytes(1000))
+                connection.recv(1 << 16)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = Address("PACS", "127.0.0.1", peer.getsockname()[1])
+        with pytest.raises(UnreachableError):
+            c_find_missing(address, "NODE", [Instance("1", "1.0", "1.1")], timeouts=quick)
+        thread.join(30)

@@ -13,9 +13,10 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 from rig import ReadHere
 
-from dicom_node.errors import StateError
+from dicom_node.errors import StateError, UnreadableError
 from dicom_node.intake import filing, received_file
 from dicom_node.intake.filing import Filer
+from dicom_node.intake.parser import DeadlyError
 from dicom_node.receive.association import Association
 from dicom_node.spool import series_folder
 
@@ -44,13 +45,13 @@ def told():
 def start_filer(spool, told):
     started = []
 
-    def start(on_filed=None):
+    def start(on_filed=None, reader=None):
         filer = Filer(
             spool,
             on_filed or told.put_all,
             lambda *rejected: told.put(rejected),
             told.put,
-            ReadHere(spool),
+            reader or ReadHere(spool),
         )
         filer.start()
         started.append(filer)
@@ -441,3 +442,107 @@ def test_corrected_copy_is_kept_on_a_file_system_without_hard_links(
     assert (first.outcome, corrected.outcome) == ("new", "corrected")
     assert dcmread(corrected.path).PatientID == "corrected"
     assert [path.name for path in corrected.path.parent.iterdir()] == [corrected.path.name]
+
+
+class LateReader(ReadHere):
+    """A reader that takes long over some questions, and answers them when it is told to."""
+
+    def __init__(self, spool, is_late):
+        super().__init__(spool)
+        self.is_late = is_late
+        self.asked = queue.Queue()
+
+    def ask(self, requests, on_late=None):
+        late = [request for request in requests if self.is_late(request)]
+        for request in late:
+            self.asked.put((request, on_late))
+        return super().ask([request for request in requests if request not in late])
+
+    def answer_late(self, answer=None):
+        request, on_late = self.asked.get(timeout=WAIT_S)
+        self.is_late = lambda _: False
+        on_late(request, super().ask([request])[request] if answer is None else answer)
+
+
+def test_file_that_takes_long_is_filed_after_the_others_and_its_association_ends_after_it(
+    spool, start_filer, receive, make_image, told
+):
+    reader = LateReader(spool, lambda request: request.path.name.startswith(A.id))
+    filer = start_filer(reader=reader)
+    filer.put(A, receive(make_image(1), A))
+    filer.association_ended(A)
+    filer.put(B, receive(make_image(2), B))
+    filer.association_ended(B)
+    assert told.next().header.instance_number == 2
+    assert told.next() == B
+    reader.answer_late()
+    assert told.next().header.instance_number == 1
+    assert told.next() == A
+    assert spool.waiting() == []
+
+
+def test_copy_that_takes_long_to_compare_holds_up_nothing(spool, start_filer, receive, make_image, told):
+    reader = LateReader(spool, lambda request: request.first is not None)
+    filer = start_filer(reader=reader)
+    filer.put(A, receive(make_image(1)))
+    filer.put(A, receive(make_image(1)))
+    filer.put(A, receive(make_image(2)))
+    assert [told.next().header.instance_number for _ in range(2)] == [1, 2]
+    reader.answer_late()
+    assert (copy := told.next()).outcome == "duplicate"
+    assert copy.header.instance_number == 1
+    filer.association_ended(A)
+    told.next()
+    assert spool.waiting() == []
+
+
+def test_copy_that_processes_died_over_is_set_aside_and_named(spool, start_filer, receive, make_image, told):
+    reader = LateReader(spool, lambda request: request.first is not None)
+    filer = start_filer(reader=reader)
+    filer.put(A, receive(make_image(1)))
+    assert told.next().outcome == "new"
+    copy = receive(make_image(1))
+    filer.put(A, copy)
+    reader.answer_late(DeadlyError(f"{copy.name}: 2 processes ended that had it in hand: signal 11"))
+    association_id, reason, aside = told.next()
+    assert association_id == A.id
+    assert reason.endswith(
+        "can't be compared: " + f"{copy.name}: 2 processes ended that had it in hand: signal 11"
+    )
+    assert aside.parent == spool.quarantine
+    assert told.next().outcome == "conflict"
+
+
+def test_late_file_that_the_disk_refuses_is_read_again(spool, start_filer, receive, make_image, told):
+    reader = LateReader(spool, lambda _: True)
+    filer = start_filer(reader=reader)
+    filer.put(A, receive(make_image(1)))
+    reader.answer_late(OSError(110, "the disk does not answer"))
+    assert told.next().outcome == "new"
+
+
+def test_copy_whose_first_image_is_removed_meanwhile_is_filed(spool, start_filer, receive, make_image, told):
+    reader = LateReader(spool, lambda request: request.first is not None)
+    filer = start_filer(reader=reader)
+    filer.put(A, receive(make_image(1)))
+    first = told.next()
+    filer.put(A, receive(make_image(1)))
+    request, on_late = reader.asked.get(timeout=WAIT_S)
+    first.path.unlink()
+    on_late(request, UnreadableError("x.dcm: can't be read: FileNotFoundError"))
+    assert told.next().outcome == "new"
+    assert first.path.exists()
+
+
+def test_copy_whose_pixels_would_take_too_much_memory_is_set_aside_undecoded(start_filer, receive, told):
+    filer = start_filer()
+    for value in (1, 2):
+        ds = dcmread(get_testdata_file("MR_small_jp2klossless.dcm"))
+        ds.Rows = ds.Columns = 10_000
+        ds.PixelData = bytes(ds.PixelData).replace(b"\xff\x4f", b"\xff\x4e") if value == 2 else ds.PixelData
+        filer.put(A, receive(ds))
+    assert told.next().outcome == "new"
+    conflict = told.next()
+    assert conflict.outcome == "conflict"
+    reason = conflict.path.with_suffix(".txt").read_text()
+    assert reason.endswith("a frame would take 200 MB when decoded, 128 MB are allowed\n")

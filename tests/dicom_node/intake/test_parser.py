@@ -13,7 +13,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node.errors import NodeError, UnreadableError
-from dicom_node.intake import parser, parser_process
+from dicom_node.intake import parser
 from dicom_node.intake.parser import DeadlyError, Parser, ParserStoppedError, headers_of
 from dicom_node.intake.parser_process import Answer, Request, decode_answer, encode_answer
 from dicom_node.receive.file_meta import encode_file_meta
@@ -217,15 +217,3 @@ def test_parser_process_gets_by_without_what_the_workers_need() -> None:
     heavy = ["torch", "highdicom", "pynetdicom", "sqlalchemy", "celery", "typer"]
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_process_limits_itself_within_those_of_its_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parser_process.resource, "getrlimit", lambda _: (10, 20))
-    set_to: list[tuple[int, tuple[int, int]]] = []
-    monkeypatch.setattr(parser_process.resource, "setrlimit", lambda *limit: set_to.append(limit))
-    monkeypatch.setattr(parser_process, "answer_of", lambda *_: True)
-    begin = parser_process.Begin("00", "/", "/", memory_mb=1, processor_s=5)
-    out = BytesIO()
-    parser_process._answer(Request(Path("x")), begin, out)
-    assert set_to[0][1][1] == 20
-    assert decode_answer(out.getvalue().strip()) is True
