@@ -107,7 +107,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Lesion:
-    """A 26-connected component of a segment on the native grid, of at least 3 mm3.
+    """A 26-connected component of a segment on the native grid that counts as a lesion (`Counting`).
 
     ``probability`` is the mean over its voxels; ``probability_interval`` the lowest and highest that single predictions
     give it, None where there is but one.
@@ -122,6 +122,31 @@ class Lesion:
     region: str | None = None
     change: str | None = None
     probability_interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Rule by which a connected region counted as a lesion, in the figures of one volume, and what it left out.
+
+    Parameters
+    ----------
+    long_axis_mm : float
+        Least long axis in the plane of the slices.
+    volume_mm3 : float
+        Least volume.
+    probability : float
+        Least mean probability.
+    left_out : int
+        Number of regions that did not count.
+    left_out_mm3 : float
+        Their total volume.
+    """
+
+    long_axis_mm: float
+    volume_mm3: float
+    probability: float
+    left_out: int
+    left_out_mm3: float
 
 
 @dataclass(frozen=True)
@@ -285,13 +310,14 @@ class Findings:
     analysis broke; ``reason`` then says why, in one line. ``no_differential`` says why there are no hypotheses although
     there are lesions; ``rules`` stand beside the hypotheses, or in their place. ``sites`` hold one answer for each side, where
     a pipeline classifies sides instead of counting lesions. ``models`` are all that were asked, the one that drew the masks
-    first.
+    first. ``counting`` says what counted as a lesion, where lesions are counted.
     """
 
     status: Status
     reason: str = ""
     segments: tuple[Segment, ...] = ()
     lesions: tuple[Lesion, ...] = ()
+    counting: Counting | None = None
     measurements: tuple[Measurement, ...] = ()
     sites: tuple[SiteFinding, ...] = ()
     hypotheses: tuple[Hypothesis, ...] = ()

@@ -187,6 +187,22 @@ def not_listed_sentence(findings: Findings) -> str:
     return f"The {LESIONS_LISTED} largest lesions are listed; {more} smaller ones are counted and in the mask only."
 
 
+def counting_sentence(findings: Findings) -> str:
+    """Return what counts as a lesion, and how much was left out for it; nothing where no lesions are counted."""
+    rule = findings.counting
+    if rule is None:
+        return ""
+    counts = (
+        f"A region counts as a lesion from {rule.long_axis_mm:g} mm on in its long axis in the plane of the images, "
+        f"{rule.volume_mm3:.0f} mm3 and a mean probability of {probability_text(rule.probability)}"
+    )
+    if rule.left_out == 0:
+        return f"{counts}; nothing was left out."
+    regions = "1 region that does not" if rule.left_out == 1 else f"{rule.left_out} regions that do not"
+    verb = "is" if rule.left_out == 1 else "are"
+    return f"{counts}; {regions}, {volume_text(rule.left_out_mm3)} in all, {verb} neither drawn nor listed."
+
+
 def hypothesis_paragraphs(findings: Findings, context: ResultContext) -> list[str]:
     """Return what each model says of the diseases, or why nothing is said, what is to be thought of it, and the rules."""
     if context.differential == "off":
@@ -239,6 +255,7 @@ def model_line(model: ModelCard) -> str:
 def remark_sentences(findings: Findings, context: ResultContext) -> list[str]:
     """Return the warnings on quality, the job's note, and which result this one replaces."""
     sentences = [text for site in findings.sites if (text := site_remark(site))]
+    sentences += filter(None, [counting_sentence(findings)])
     sentences += [_sentence(text) for text in (*findings.warnings, context.note) if text]
     sentences += dict.fromkeys(text for item in findings.segments if (text := segment_remark(item)))
     intervals = [item.probability_interval for item in findings.lesions]

@@ -9,11 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.brain.grid import Grid
-from pipelines.types import BoolArray, FloatArray, Lesion
+from pipelines.flair.lesion_rule import (
+    LONG_AXIS_MM,
+    is_large_enough,
+    is_lesion,
+    least_probability,
+    least_volume_mm3,
+)
+from pipelines.types import BoolArray, Counting, FloatArray, Lesion
 
 LabelArray = npt.NDArray[np.int32]
 
-MIN_VOLUME_MM3 = 3.0
 THRESHOLD = 0.5
 KEY_SLICES = 8
 KEY_SLICES_WITHOUT_LESION = 3
@@ -22,10 +28,10 @@ KEY_SLICE_DISTANCE_MM = 6.0
 
 def find_lesions(
     probability: FloatArray, grid: Grid, segment: str, threshold: float = THRESHOLD
-) -> tuple[LabelArray, tuple[Lesion, ...]]:
-    """Return the lesions of a probability map and where they lie.
+) -> tuple[LabelArray, tuple[Lesion, ...], Counting]:
+    """Return the lesions of a probability map, where they lie, and what was left out.
 
-    A lesion is a 26-connected component of at least 3 mm3; smaller ones are left out.
+    A lesion is a 26-connected component that counts as one by `pipelines.flair.lesion_rule`; the others are left out.
 
     Parameters
     ----------
@@ -43,20 +49,27 @@ def find_lesions(
         The lesion's ID in its voxels, 0 elsewhere.
     tuple of Lesion
         The largest first, numbered from 1; the probability of each is the mean over its voxels.
+    Counting
+        The rule in the figures of this grid and threshold, with what it left out.
     """
     labels, count = cc3d.connected_components(probability >= threshold, connectivity=26, return_N=True)
     if count == 0:
-        return np.zeros(probability.shape, dtype=np.int32), ()
+        return np.zeros(probability.shape, dtype=np.int32), (), _counting(grid, threshold, ())
     statistics = cc3d.statistics(labels)
     voxels = statistics["voxel_counts"].astype(np.float64)
     volumes = voxels * grid.voxel_volume_mm3
-    kept = [n for n in range(1, count + 1) if is_lesion(volumes[n])]
-    kept.sort(key=lambda n: (-volumes[n], tuple(statistics["centroids"][n])))
     sums = np.bincount(labels.ravel(), weights=probability.ravel(), minlength=count + 1)
+    boxes = statistics["bounding_boxes"]
+    kept = [
+        n
+        for n in range(1, count + 1)
+        if is_lesion(labels[boxes[n]] == n, sums[n] / voxels[n], grid.spacing_mm, threshold)
+    ]
+    kept.sort(key=lambda n: (-volumes[n], tuple(statistics["centroids"][n])))
     centres = grid.positions_lps(statistics["centroids"])
     lesions = []
     for number, label in enumerate(kept, start=1):
-        across_k = statistics["bounding_boxes"][label][0]
+        across_k = boxes[label][0]
         x, y, z = (float(c) for c in centres[label])
         lesions.append(
             Lesion(
@@ -70,19 +83,27 @@ def find_lesions(
         )
     numbers = np.zeros(count + 1, dtype=np.int32)
     numbers[kept] = np.arange(1, len(kept) + 1)
-    return numbers[labels], tuple(lesions)
+    left_out = volumes[sorted({*range(1, count + 1)} - {*kept})]
+    return numbers[labels], tuple(lesions), _counting(grid, threshold, left_out)
 
 
-def is_lesion(volume_mm3: float) -> bool:
-    """Tell whether a component is large enough to be one."""
-    return volume_mm3 >= MIN_VOLUME_MM3 * (1.0 - 1e-6)
+def _counting(grid: Grid, threshold: float, left_out_mm3: npt.ArrayLike) -> Counting:
+    """Return the rule on a grid, with the volumes that it left out, mm3."""
+    volumes = np.asarray(left_out_mm3, dtype=np.float64)
+    return Counting(
+        long_axis_mm=LONG_AXIS_MM,
+        volume_mm3=least_volume_mm3(grid.voxel_volume_mm3),
+        probability=least_probability(threshold),
+        left_out=len(volumes),
+        left_out_mm3=float(volumes.sum()),
+    )
 
 
 def lesion_volume_mm3(mask: BoolArray, voxel_mm3: float) -> float:
     """Return the total volume of the lesions in a mask, components that are too small left out."""
     labels, count = cc3d.connected_components(mask, connectivity=26, return_N=True)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:] * voxel_mm3
-    return float(sum(size for size in sizes if is_lesion(size)))
+    return float(sum(size for size in sizes if is_large_enough(size, voxel_mm3)))
 
 
 def _spread(scores: npt.NDArray[np.float64], count: int, apart: int) -> list[int]:

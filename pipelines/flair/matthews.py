@@ -9,6 +9,9 @@ no measures. [ours] Every number below is our reading of it in mm, on two kinds 
   template's ventricles, up to `WIDENING_MM` from them, belongs to them too;
 - shapes, in the patient's own mm: the ellipsoid that has the second moments of the lesion's voxels.
 
+A lesion counts for any of them from 10 mm3, four voxels and a mean probability of 0.7 on: place and shape of a speck say
+nothing.
+
 What this cannot see: S shapes and fingers within confluent lesions (one component has one shape), and thin lesions on
 thick slices. So a rule that is not met says little; each criterion names its lesions for a reader to look at.
 In the two MS patients with images at hand the first two criteria are met; no scans of NMOSD were at hand, so how often
@@ -75,7 +78,12 @@ FINGER_LENGTH_MM = (6.0, 30.0)
 FINGER_FULLNESS = 0.6
 """that fills this much of its ellipsoid (no bent or branching thing),"""
 FINGER_ANGLE_DEGREES = 35.0
-"""and whose long axis is this near to the normal of the ventricle's wall, as the medullary veins run."""
+"""and whose long axis is this near to the normal of the ventricle's wall, as the medullary veins run. It spans two slices, or
+is longer than wide within its one slice: how far it reaches through that is not known."""
+LEAST_VOLUME_MM3 = 10.0
+LEAST_VOXELS = 4
+LEAST_PROBABILITY = 0.7
+"""Of a lesion that a criterion may rest on, the mean over its voxels."""
 WIDENING_MM = 10.0
 FLUID = -2.5
 """Darker than this on the scale of `pipelines.flair.intensity` (half of the brain's mode) is fluid on FLAIR."""
@@ -123,7 +131,11 @@ class Shape:
 
 
 def matthews_rule(
-    labels: LabelArray, grid: Grid, alignment: Alignment, fluid: BoolArray | None = None
+    labels: LabelArray,
+    probability: FloatArray,
+    grid: Grid,
+    alignment: Alignment,
+    fluid: BoolArray | None = None,
 ) -> Rule:
     """Return which criteria are met, and by which lesions.
 
@@ -131,6 +143,8 @@ def matthews_rule(
     ----------
     labels : int32 array, shape (k, j, i)
         IDs of the lesions on the native grid, 0 elsewhere.
+    probability : float32 array, shape (k, j, i)
+        In [0, 1], that they were drawn from.
     grid : Grid
         Of the labels.
     alignment : Alignment
@@ -143,7 +157,10 @@ def matthews_rule(
     for lesion_id, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
-        points, volume_mm3 = lesion_points(labels[box] == lesion_id, grid.crop(box))
+        mask = labels[box] == lesion_id
+        points, volume_mm3 = lesion_points(mask, grid.crop(box))
+        if not _is_more_than_a_speck(mask, volume_mm3, probability[box]):
+            continue
         mni = to_mni(points, alignment)
         shape = shape_of(points, volume_mm3, grid)
         if values_at(places.body_mm, mni).min() <= ADJACENT_MM:
@@ -152,9 +169,11 @@ def matthews_rule(
             temporal.append(lesion_id)
         if _is_u_fibre(shape, mni, places):
             u_fibre.append(lesion_id)
-        if _is_finger(shape, mni, places, alignment):
+        own = shape if mask.shape[0] > 1 else shape_in_plane(mask, grid)
+        if _is_finger(own, mni, places, alignment):
             finger.append(lesion_id)
-    both = sorted({*body, *temporal}) if body and temporal else []
+    # one lesion that reaches from the one place to the other is not two lesions
+    both = sorted({*body, *temporal}) if body and temporal and len({*body, *temporal}) > 1 else []
     return Rule(
         NAME,
         SOURCE,
@@ -194,6 +213,39 @@ def shape_of(points: Points, volume_mm3: float, grid: Grid) -> Shape:
     # the variance along an axis of a solid ellipsoid is the square of its half axis over 5
     long, middle, short = (float(2.0 * np.sqrt(5.0 * value)) for value in values[::-1])
     return Shape((long, middle, short), vectors[:, 2], volume_mm3 / (np.pi / 6.0 * long * middle * short))
+
+
+def shape_in_plane(mask: BoolArray, grid: Grid) -> Shape:
+    """Return the ellipse of a lesion of one slice; the slice's thickness is never its longest axis.
+
+    Parameters
+    ----------
+    mask : bool array, shape (1, j, i)
+    grid : Grid
+        Of the spacing and the axes of the mask's voxels.
+    """
+    thickness_mm, *pixel_mm = grid.spacing_mm
+    across = np.array(pixel_mm)  # along j and i
+    at = np.argwhere(mask[0]) * across
+    centred = at - at.mean(axis=0)
+    values, vectors = np.linalg.eigh(centred.T @ centred / len(at) + np.diag(across**2 / 12.0))
+    # the variance along an axis of a solid ellipse is the square of its half axis over 4
+    middle, long = (float(4.0 * np.sqrt(value)) for value in values)
+    j, i = vectors[:, 1]
+    unit = grid.affine[:3, :3] / np.array(grid.spacing_mm[::-1])
+    direction = j * unit[:, 1] + i * unit[:, 0]
+    area_mm2 = len(at) * float(np.prod(across))
+    return Shape(
+        (long, middle, min(thickness_mm, middle)), direction, area_mm2 / (np.pi / 4.0 * long * middle)
+    )
+
+
+def _is_more_than_a_speck(mask: BoolArray, volume_mm3: float, probability: FloatArray) -> bool:
+    return bool(
+        volume_mm3 >= LEAST_VOLUME_MM3
+        and np.count_nonzero(mask) >= LEAST_VOXELS
+        and probability[mask].mean() >= LEAST_PROBABILITY
+    )
 
 
 def _is_u_fibre(shape: Shape, mni: Points, places: Places) -> bool:

@@ -45,6 +45,7 @@ from pipelines.flair.suitability import (
     check_contrast,
     check_geometry,
     check_protocol,
+    protocol_fits,
 )
 from pipelines.flair.uncertainty import lesions_with_intervals, volume_interval
 from pipelines.flair.volume_calibration import VolumeCalibration
@@ -52,6 +53,7 @@ from pipelines.memory import keep_freed_memory
 from pipelines.stages import Run, Verdict
 from pipelines.types import (
     BoolArray,
+    Counting,
     Findings,
     FloatArray,
     Heatmap,
@@ -105,6 +107,7 @@ class _Found:
     labels: LabelArray
     probability: FloatArray
     lesions: tuple[Lesion, ...]
+    counting: Counting
     volume: Measurement
     cards: tuple[ModelCard, ...]
     joint: JointReading | None
@@ -163,7 +166,13 @@ class FlairPipeline:
             alignment = align_to_mni(corrected, brain.mask, brain.grid)
             suits = run.suits(
                 check_brain(brain.mask, brain.grid, alignment),
-                check_contrast(corrected, brain.mask, brain.grid, alignment),
+                check_contrast(
+                    corrected,
+                    brain.mask,
+                    brain.grid,
+                    alignment,
+                    protocol=protocol_fits(volume.attributes),
+                ),
             )
             cube = to_cube(corrected, brain, alignment) if suits else None
         if cube is None:
@@ -195,7 +204,7 @@ class FlairPipeline:
             samples, mean, cards = joint.lesion[None], joint.lesion, (self.models.joint.card,)
         drawn_by = {card.name: card.digest for card in cards}
         probability = lesion_probability(mean, cube, brain, settings.threshold)
-        labels, lesions = find_lesions(probability, brain.whole, SEGMENT_NAME, settings.threshold)
+        labels, lesions, counting = find_lesions(probability, brain.whole, SEGMENT_NAME, settings.threshold)
         if lesions and joint is None:
             # Asked for the differential anyway, and trained apart from the ensemble.
             joint = self.models.joint(cube)
@@ -214,6 +223,7 @@ class FlairPipeline:
             labels=labels,
             probability=probability,
             lesions=lesions_with_intervals(lesions, labels, said),
+            counting=counting,
             volume=Measurement("volume", total_mm3, "mm3", derivation="total", interval=interval),
             cards=cards,
             joint=joint,
@@ -224,7 +234,7 @@ class FlairPipeline:
     ) -> _Differential:
         """Tell MS from NMOSD, where there is enough to tell from; the rule stands beside it in any case."""
         fluid = fluid_in_mni(cube, alignment)
-        rules = (matthews_rule(found.labels, brain.whole, alignment, fluid),)
+        rules = (matthews_rule(found.labels, found.probability, brain.whole, alignment, fluid),)
         reason = not_applicable(found.lesions)
         if reason:
             return _Differential(not_applicable=reason, rules=rules)
@@ -268,6 +278,7 @@ def _findings(found: _Found, told: _Differential, brain: Brain) -> Findings:
         status="findings" if found.lesions else "none",
         segments=(segment,) if found.lesions else (),
         lesions=found.lesions,
+        counting=found.counting,
         measurements=(found.volume, Measurement("lesion_count", float(len(found.lesions)), "{lesions}")),
         hypotheses=told.hypotheses,
         no_differential=told.not_applicable,

@@ -21,7 +21,8 @@ from scipy import ndimage
 from pipelines.brain.grid import resample
 from pipelines.brain.mni_space import Alignment, coarse_grid
 from pipelines.flair.intensity import BACKGROUND
-from pipelines.flair.lesions import LabelArray, is_lesion
+from pipelines.flair.lesion_rule import is_large_enough
+from pipelines.flair.lesions import LabelArray
 from pipelines.flair.matthews import fluid_in_mni
 from pipelines.flair.pattern.features import pattern_features
 from pipelines.flair.preprocess import Cube
@@ -81,7 +82,7 @@ def numbered(mask: BoolArray) -> LabelArray:
     """Return the lesions of a mask on the cube, numbered; components that are too small are left out."""
     labels = cc3d.connected_components(mask, connectivity=26)
     sizes = np.bincount(labels.ravel()) * VOXEL_MM3
-    small = [number for number, size in enumerate(sizes) if number and not is_lesion(size)]
+    small = [number for number, size in enumerate(sizes) if number and not is_large_enough(size, VOXEL_MM3)]
     labels[np.isin(labels, small)] = 0
     return np.asarray(labels, dtype=np.int32)
 

@@ -21,7 +21,8 @@ from result_factories import (
     tool,
 )
 
-from pipelines.types import Criterion, Findings, Hypothesis, Interval, Measurement, Rule
+from dicom_node.results.wording import counting_sentence
+from pipelines.types import Counting, Criterion, Findings, Hypothesis, Interval, Measurement, Rule
 
 SYNTHETIC_REMARK = "trained on synthetic data; its clinical accuracy is not known"
 
@@ -32,7 +33,7 @@ def whole(case: Case) -> str:
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    findings = {"warnings": ("Slices are 3 mm thick",)}
+    findings = {"warnings": ("Slices are 3 mm thick",), "counting": Counting(3.0, 9.7, 2 / 3, 12, 140.0)}
     context = replace(CONTEXT, note="One slice came late")
     return Case.make(tmp_path_factory.mktemp("text"), series_number=5, findings=findings, context=context)
 
@@ -47,6 +48,8 @@ def test_report_reads_as_written_here(case: Case) -> None:
         "Probabilities given by the model joint (not calibrated): MS 0.83, NMOSD 0.17. "
         f"This model was {SYNTHETIC_REMARK}, and it may only reflect the assumptions behind that data.",
         "The probabilities support a reader's thinking; they are not a diagnosis.",
+        "Note: A region counts as a lesion from 3 mm on in its long axis in the plane of the images, 10 mm3 and a mean "
+        "probability of 0.67; 12 regions that do not, 0.14 mL in all, are neither drawn nor listed.",
         "Note: Slices are 3 mm thick.",
         "Note: One slice came late.",
         "Model: joint, version 1.2.0, weights abababababab, for lesion segmentation. "
@@ -54,6 +57,19 @@ def test_report_reads_as_written_here(case: Case) -> None:
         "Research use only. Made by software without a radiologist; not a medical device, not a diagnosis. "
         "Do not base decisions on patient care on it.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("left_out", "said"),
+    [
+        (0, "0.67; nothing was left out."),
+        (1, "0.67; 1 region that does not, 0.14 mL in all, is neither drawn nor listed."),
+    ],
+)
+def test_what_counts_as_a_lesion_is_said_once_for_all_that_was_left_out(left_out: int, said: str) -> None:
+    findings = Findings("none", counting=Counting(3.0, 9.7, 2 / 3, left_out, 140.0))
+    assert counting_sentence(findings).endswith(said)
+    assert counting_sentence(Findings("none")) == ""
 
 
 def test_numbers_equal_those_of_the_structured_report(case: Case) -> None:

@@ -19,60 +19,66 @@ def probability(*boxes: tuple[slice, slice, slice], value: float = 0.9) -> np.nd
     return array
 
 
-def test_three_mm3_are_a_lesion_and_two_are_not() -> None:
+def test_what_does_not_count_is_left_out_and_told() -> None:
     two = (slice(2, 3), slice(2, 3), slice(2, 4))
-    three = (slice(10, 11), slice(10, 11), slice(10, 13))
-    labels, lesions = find_lesions(probability(two, three), GRID, "Lesion")
-    assert [lesion.volume_mm3 for lesion in lesions] == [3.0]
-    assert np.count_nonzero(labels) == 3
-    assert not labels[two].any()
-    assert lesion_volume_mm3(probability(two, three) > 0.5, 1.0) == 3.0
+    four = (slice(10, 11), slice(10, 11), slice(10, 14))
+    faint = (slice(15, 18), slice(15, 18), slice(15, 18))
+    array = probability(two, four)
+    array[faint] = 0.6
+    labels, lesions, counting = find_lesions(array, GRID, "Lesion")
+    assert [lesion.volume_mm3 for lesion in lesions] == [4.0]
+    assert np.count_nonzero(labels) == 4
+    assert (counting.left_out, counting.left_out_mm3) == (2, 29.0)
+    assert (counting.long_axis_mm, counting.volume_mm3) == (3.0, 4.0)
+    assert counting.probability == pytest.approx(2 / 3)
+    assert lesion_volume_mm3(probability(two, four) > 0.5, 1.0) == 4.0
     assert lesion_volume_mm3(probability() > 0.5, 1.0) == 0.0
 
 
 def test_voxels_that_touch_at_a_corner_are_one_lesion() -> None:
-    a = (slice(2, 4), slice(2, 4), slice(2, 4))
-    b = (slice(4, 6), slice(4, 6), slice(4, 6))
-    _, lesions = find_lesions(probability(a, b), GRID, "Lesion")
+    a = (slice(2, 4), slice(2, 5), slice(2, 5))
+    b = (slice(4, 6), slice(5, 8), slice(5, 8))
+    _, lesions, _ = find_lesions(probability(a, b), GRID, "Lesion")
     assert len(lesions) == 1
-    assert lesions[0].volume_mm3 == 16.0
+    assert lesions[0].volume_mm3 == 36.0
 
 
 def test_lesions_are_numbered_from_the_largest() -> None:
-    small = (slice(2, 4), slice(2, 4), slice(2, 4))
+    small = (slice(2, 4), slice(2, 4), slice(2, 6))
     large = (slice(10, 14), slice(10, 14), slice(10, 14))
-    labels, lesions = find_lesions(probability(small, large), GRID, "Lesion")
+    labels, lesions, _ = find_lesions(probability(small, large), GRID, "Lesion")
     assert (labels[small] == 2).all()
     assert (labels[large] == 1).all()
-    assert [(lesion.id, lesion.volume_mm3) for lesion in lesions] == [(1, 64.0), (2, 8.0)]
+    assert [(lesion.id, lesion.volume_mm3) for lesion in lesions] == [(1, 64.0), (2, 16.0)]
     assert [lesion.slices_k for lesion in lesions] == [(10, 13), (2, 3)]
 
 
 def test_volume_and_centre_follow_the_grid() -> None:
     affine = np.array([[0.0, 0, 3.0, 7], [0.5, 0, 0, 8], [0, 0.5, 0, 9], [0, 0, 0, 1]])
-    _, lesions = find_lesions(
-        probability((slice(4, 7), slice(10, 13), slice(20, 23))), Grid(SHAPE, affine), "Lesion"
+    _, lesions, _ = find_lesions(
+        probability((slice(4, 7), slice(10, 17), slice(20, 23))), Grid(SHAPE, affine), "Lesion"
     )
-    assert lesions[0].volume_mm3 == pytest.approx(27 * 0.75)
-    # voxel (k, j, i) = (5, 11, 21): x = 7 + 3 * 5, y = 8 + 0.5 * 21, z = 9 + 0.5 * 11
-    assert lesions[0].centre_lps == pytest.approx((22.0, 18.5, 14.5))
+    assert lesions[0].volume_mm3 == pytest.approx(63 * 0.75)
+    # voxel (k, j, i) = (5, 13, 21): x = 7 + 3 * 5, y = 8 + 0.5 * 21, z = 9 + 0.5 * 13
+    assert lesions[0].centre_lps == pytest.approx((22.0, 18.5, 15.5))
 
 
 def test_probability_of_a_lesion_is_the_mean_over_its_voxels() -> None:
-    array = probability((slice(4, 6), slice(4, 6), slice(4, 6)), value=0.6)
+    array = probability((slice(4, 6), slice(4, 6), slice(4, 7)), value=0.6)
     array[4] *= 1.5
-    _, lesions = find_lesions(array, GRID, "Lesion")
+    _, lesions, _ = find_lesions(array, GRID, "Lesion")
     assert lesions[0].probability == pytest.approx(0.75)
 
 
 def test_threshold_decides_what_is_lesion() -> None:
-    array = probability((slice(4, 6), slice(4, 6), slice(4, 6)), value=0.6)
+    array = probability((slice(4, 6), slice(4, 6), slice(4, 7)), value=0.6)
     assert find_lesions(array, GRID, "Lesion", 0.6001)[1] == ()
     assert len(find_lesions(array, GRID, "Lesion", 0.3)[1]) == 1
 
 
 def test_nothing_found_is_an_empty_mask() -> None:
-    labels, lesions = find_lesions(probability(), GRID, "Lesion")
+    labels, lesions, counting = find_lesions(probability(), GRID, "Lesion")
+    assert counting.left_out == 0
     assert labels.shape == SHAPE
     assert not labels.any()
     assert lesions == ()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cc3d
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from pipelines.brain.grid import Grid
@@ -18,9 +20,12 @@ from pipelines.flair.matthews import (
     lesion_points,
     matthews_rule,
     normal_in_patient,
+    places_with,
+    shape_in_plane,
     shape_of,
 )
 from pipelines.flair.preprocess import Cube
+from pipelines.types import Rule
 
 Solid = Callable[[np.ndarray], np.ndarray]
 """Takes points, shape (..., 3), to whether they are inside."""
@@ -64,8 +69,18 @@ def paint(solids: tuple[Solid, ...], grid: Grid = AXIAL, alignment: Alignment = 
     return labels
 
 
+def rule_of(
+    labels: np.ndarray,
+    grid: Grid = AXIAL,
+    alignment: Alignment = IN_MNI,
+    fluid: np.ndarray | None = None,
+    probability: float = 0.9,
+) -> Rule:
+    return matthews_rule(labels, (labels > 0) * np.float32(probability), grid, alignment, fluid)
+
+
 def criteria(*solids: Solid, fluid: np.ndarray | None = None) -> dict[str, tuple[int, ...]]:
-    rule = matthews_rule(paint(solids), AXIAL, IN_MNI, fluid)
+    rule = rule_of(paint(solids), fluid=fluid)
     return {criterion.name: criterion.lesions for criterion in rule.criteria}
 
 
@@ -96,6 +111,82 @@ def test_finger_stands_at_a_right_angle_to_the_ventricle() -> None:
     assert criteria(away)[DAWSON] == ()
 
 
+THICK = Grid((18, 144, 144), np.array([[0.9, 0, 0, -65], [0, 0.9, 0, -55], [0, 0, 7.2, -50], [0, 0, 0, 1.0]]))
+"""Slices as most hospitals send them."""
+
+
+def in_thick(
+    *places_lps: tuple[float, float, float], pixels: tuple[int, int] = (1, 1), slices: int = 1
+) -> np.ndarray:
+    """Return labels of boxes of pixels (rows, columns) on the thick slices, each around a place."""
+    labels = np.zeros(THICK.shape_kji, dtype=np.int32)
+    inverse = np.linalg.inv(THICK.affine)
+    for number, place in enumerate(places_lps, start=1):
+        i, j, k = np.rint(inverse[:3, :3] @ place + inverse[:3, 3]).astype(int)
+        labels[k : k + slices, j : j + pixels[0], i : i + pixels[1]] = number
+    return labels
+
+
+ROOF = (12.0, 10.0, 31.0)
+BESIDE = (20.0, 10.0, 24.0)
+
+
+@pytest.mark.parametrize("place", [ROOF, BESIDE, (-12.0, 10.0, 31.0), (20.0, 40.0, 20.0)])
+@pytest.mark.parametrize(("pixels", "slices"), [((1, 1), 1), ((1, 1), 2), ((1, 3), 1), ((2, 2), 1)])
+def test_speck_is_no_finger_however_thick_its_slice(
+    place: tuple[float, float, float], pixels: tuple[int, int], slices: int
+) -> None:
+    assert not rule_of(in_thick(place, pixels=pixels, slices=slices), THICK).met
+
+
+def test_finger_of_one_slice_is_seen_in_its_plane() -> None:
+    assert criteria_on_thick(in_thick(BESIDE, pixels=(3, 12)))[DAWSON] == (1,)
+    assert criteria_on_thick(in_thick(BESIDE, pixels=(12, 3)))[DAWSON] == ()
+
+
+def criteria_on_thick(labels: np.ndarray, probability: float = 0.9) -> dict[str, tuple[int, ...]]:
+    rule = rule_of(labels, THICK, probability=probability)
+    return {criterion.name: criterion.lesions for criterion in rule.criteria}
+
+
+@pytest.mark.parametrize(("probability", "met"), [(0.69, False), (0.71, True)])
+def test_lesion_that_the_networks_doubt_meets_no_criterion(probability: float, *, met: bool) -> None:
+    for solids in ((FINGER,), (U_LESION,), (AT_BODY, TEMPORAL)):
+        assert rule_of(paint(solids), probability=probability).met == met
+
+
+def test_shape_in_the_plane_is_that_of_the_slice() -> None:
+    shape = shape_in_plane(in_thick(BESIDE, pixels=(3, 12))[10:11] > 0, THICK)
+    long, middle, _ = shape.axes_mm
+    assert (long, middle) == pytest.approx((12 * 0.9 * 4 / 12**0.5, 3 * 0.9 * 4 / 12**0.5))
+    assert abs(shape.direction) == pytest.approx((1, 0, 0))
+
+
+def test_lesion_that_fills_both_places_is_not_two() -> None:
+    mass = lambda points: TEMPORAL(points) | AT_BODY(points)  # noqa: E731
+    assert criteria(mass)[VENTRICLE_AND_TEMPORAL] == ()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tumour_and_specks_around_the_ventricles_do_not_support_ms(seed: int) -> None:
+    """A mass of 25 to 45 mm in a hemisphere with a bumpy edge, and along the ventricles what networks take for lesions."""
+    rng = np.random.default_rng(seed)
+    points = AXIAL.positions_lps(np.moveaxis(np.indices(AXIAL.shape_kji), 0, -1))
+    bumps = ndimage.zoom(rng.normal(size=(13, 13, 13)), 10, order=1)
+    centre = np.array([rng.choice([-1, 1]) * rng.uniform(28, 42), rng.uniform(-35, 45), rng.uniform(0, 40)])
+    mass = np.linalg.norm(points - centre, axis=-1) * (1 + 0.2 * bumps) < rng.uniform(12.5, 22.5)
+    labels = (cc3d.largest_k(mass, k=1, connectivity=26) > 0).astype(np.int32)
+    to_ventricle = places_with(None).ventricle_mm
+    wall = coarse_grid().positions_lps(np.argwhere((to_ventricle > 0) & (to_ventricle < 4)))
+    inverse = np.linalg.inv(AXIAL.affine)
+    for place in rng.permutation(wall)[:30]:
+        i, j, k = np.rint(inverse[:3, :3] @ place + inverse[:3, 3]).astype(int)
+        if not labels[k - 1 : k + 2, j - 1 : j + 2, i - 1 : i + 8].any():
+            labels[k, j, i : i + rng.integers(1, 8)] = labels.max() + 1
+    assert labels.max() > 10
+    assert not rule_of(labels).met
+
+
 def test_normal_stays_at_a_right_angle_to_its_surface_in_a_stretched_and_sheared_patient() -> None:
     to_patient = np.eye(4)
     to_patient[:3, :3] = [[0.9, 0.1, 0], [0.2, 1.1, 0.05], [-0.1, 0, 1.3]]
@@ -113,11 +204,11 @@ def test_u_fibre_lesion_is_curved_and_at_the_cortex() -> None:
 
 
 def test_no_lesion_and_lesions_without_a_criterion_do_not_meet_the_rule() -> None:
-    assert not matthews_rule(paint(()), AXIAL, IN_MNI).met
-    rule = matthews_rule(paint((ovoid((28, 15, 32), (3, 3, 3)),)), AXIAL, IN_MNI)
+    assert not rule_of(paint(())).met
+    rule = rule_of(paint((ovoid((28, 15, 32), (3, 3, 3)),)))
     assert not rule.met
     assert rule.disease == "MS"
-    assert matthews_rule(paint((FINGER,)), AXIAL, IN_MNI).met
+    assert rule_of(paint((FINGER,))).met
 
 
 def test_turned_and_stretched_patient_on_an_oblique_anisotropic_grid_gives_the_same() -> None:
@@ -133,7 +224,7 @@ def test_turned_and_stretched_patient_on_an_oblique_anisotropic_grid_gives_the_s
     affine[:3, 3] = to_patient[:3] @ [0, 10, 0, 1] - affine[:3, :3] @ [100, 100, 40]
     grid = Grid((80, 200, 200), affine)
     solids = (AT_BODY, TEMPORAL, FINGER, U_LESION)
-    rule = matthews_rule(paint(solids, grid, alignment), grid, alignment)
+    rule = rule_of(paint(solids, grid, alignment), grid, alignment)
     assert {criterion.name: criterion.lesions for criterion in rule.criteria} == {
         VENTRICLE_AND_TEMPORAL: (1, 2, 3),
         U_FIBRE: (4,),

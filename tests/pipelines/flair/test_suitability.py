@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from pipelines.brain.grid import Grid
 from pipelines.brain.mni_space import Alignment, template
-from pipelines.flair.suitability import check_brain, check_contrast, check_geometry, check_protocol
+from pipelines.flair.suitability import (
+    COARSE,
+    check_brain,
+    check_contrast,
+    check_geometry,
+    check_protocol,
+    protocol_fits,
+)
 from pipelines.types import Volume
 
 IN_PLACE = Alignment(np.eye(4), 0.0)
@@ -43,6 +51,42 @@ def test_missing_times_only_warn(missing: dict[str, object]) -> None:
     assert verdict.warnings == ("inversion time not given", "echo time not given")
 
 
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("Sag DIR 3D", True),
+        ("t2_spc_dir_sag", True),
+        ("Double Inversion", True),
+        ("double_IR", True),
+        ("Ax FLAIR directional", False),
+        ("t2_tirm_tra_dark-fluid", False),
+        (None, False),
+    ],
+)
+@pytest.mark.parametrize("key", ["SeriesDescription", "ProtocolName", "SequenceName"])
+def test_name_of_double_inversion_is_refused_although_its_times_fit(
+    key: str, name: str | None, *, refused: bool
+) -> None:
+    reason = check_protocol({"InversionTime": 2500, "EchoTime": 90, key: name}).reason
+    assert reason == ("not FLAIR: its name says double inversion recovery" if refused else "")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "fits"),
+    [
+        ({"InversionTime": 2500, "EchoTime": 90}, True),
+        ({"InversionTime": 2500}, False),
+        ({"EchoTime": 90}, False),
+        ({"InversionTime": 180, "EchoTime": 90}, False),
+        ({"InversionTime": 2500, "EchoTime": 90, "SeriesDescription": "DIR"}, False),
+    ],
+)
+def test_protocol_fits_where_both_times_are_given_and_those_of_a_flair(
+    attributes: dict[str, object], *, fits: bool
+) -> None:
+    assert protocol_fits(attributes) == fits
+
+
 def volume(spacing_k_mm: float) -> Volume:
     return Volume(np.zeros((20, 30, 30), dtype=np.float32), np.diag([1.0, 1.0, spacing_k_mm, 1.0]))
 
@@ -54,7 +98,10 @@ def volume(spacing_k_mm: float) -> Volume:
         (3.04, "", ()),
         (5.0, "", ("slices are 5.0 mm apart: small lesions may be missed",)),
         (6.0, "", ("slices are 6.0 mm apart: small lesions may be missed",)),
-        (6.6, "slices are 6.6 mm apart; at most 6 mm can be analysed", ()),
+        (6.04, "", ("slices are 6.0 mm apart: small lesions may be missed",)),
+        (6.6, "", (f"slices are 6.6 mm apart: {COARSE}",)),
+        (8.54, "", (f"slices are 8.5 mm apart: {COARSE}",)),
+        (8.6, "slices are 8.6 mm apart; at most 8.5 mm can be analysed", ()),
     ],
 )
 def test_slice_distance_is_judged(spacing_k_mm: float, reason: str, warnings: tuple[str, ...]) -> None:
@@ -115,8 +162,18 @@ def scan(white: float, grey: float, fluid: float) -> np.ndarray:
         (1.0, 1.4, 2.6, "not FLAIR: cerebrospinal fluid is not dark"),
         (1.0, 1.1, 1.05, "not FLAIR: cerebrospinal fluid is not dark"),
         (1.0, 0.75, 0.3, "not FLAIR: grey matter is darker than white matter"),
+        (1.0, 0.85, 0.35, "not FLAIR: grey matter is darker than white matter"),
+        (0.25, 1.0, 0.1, "not FLAIR: white matter is darker than in any FLAIR"),
     ],
-    ids=["flair", "flair with bright fluid", "T2", "proton density", "T1"],
+    ids=[
+        "flair",
+        "flair with bright fluid",
+        "T2",
+        "proton density",
+        "T1",
+        "T1 spin echo",
+        "double inversion",
+    ],
 )
 def test_contrast_is_judged_by_the_pixels(white: float, grey: float, fluid: float, reason: str) -> None:
     reference = template()
@@ -125,6 +182,44 @@ def test_contrast_is_judged_by_the_pixels(white: float, grey: float, fluid: floa
     verdict = check_contrast(scan(white, grey, fluid)[part], reference.brain[part], grid, IN_PLACE)
     assert verdict.reason.startswith(reason)
     assert bool(verdict.reason) == bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("grey", "fluid", "said"),
+    [
+        (1.12, 0.78, "cerebrospinal fluid is not dark"),
+        (0.93, 0.3, "grey matter is darker than white matter"),
+    ],
+)
+def test_doubt_near_a_limit_is_a_warning_where_the_times_fit(grey: float, fluid: float, said: str) -> None:
+    reference, array = template(), scan(1.0, grey, fluid)
+    alone, fitting = (
+        check_contrast(array, reference.brain, reference.grid, IN_PLACE, protocol=fits)
+        for fits in (False, True)
+    )
+    assert alone.reason.startswith(f"not FLAIR: {said}")
+    assert fitting.reason == ""
+    assert fitting.warnings[0].startswith(said)
+    assert fitting.warnings[0].endswith("since inversion and echo time are those of one")
+
+
+def test_times_do_not_speak_for_a_clear_contradiction() -> None:
+    reference = template()
+    for grey, fluid in ((1.4, 2.6), (1.1, 1.0), (0.8, 0.3)):
+        array = scan(1.0, grey, fluid)
+        verdict = check_contrast(array, reference.brain, reference.grid, IN_PLACE, protocol=True)
+        assert verdict.reason.startswith("not FLAIR")
+
+
+def test_wide_ventricles_and_disease_of_most_of_the_white_matter_are_flair() -> None:
+    reference, array = template(), scan(1.0, 1.08, 0.2)
+    white = reference.white > 0.7
+    border = np.percentile(np.argwhere(white)[:, 1], 40)
+    white[:, : int(border)] = False  # the diseased six tenths remain
+    array[white] *= 1.35
+    deep = ndimage.binary_erosion(reference.brain, iterations=25) & (reference.grey + reference.white < 0.4)
+    array[ndimage.distance_transform_edt(~deep) < 5] = 0.3
+    assert check_contrast(array, reference.brain, reference.grid, IN_PLACE).reason == ""
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_nothing_anywhere_is_an_interval_of_nothing() -> None:
 def test_lesion_gets_the_range_of_its_mean_probability() -> None:
     samples = np.stack([spot(0.9, 3), spot(0.6, 3)])
     mean = samples.mean(axis=0)
-    labels, lesions = find_lesions(mean, brain().whole, "Lesion")
+    labels, lesions, _ = find_lesions(mean, brain().whole, "Lesion")
     (lesion,) = lesions_with_intervals(lesions, labels, said(samples))
     assert lesion.probability == pytest.approx(0.75)
     assert lesion.probability_interval is not None
@@ -87,6 +87,6 @@ def test_lesion_gets_the_range_of_its_mean_probability() -> None:
 
 def test_one_prediction_gives_a_lesion_no_interval() -> None:
     samples = spot(0.9, 3)[None]
-    labels, lesions = find_lesions(samples[0], brain().whole, "Lesion")
+    labels, lesions, _ = find_lesions(samples[0], brain().whole, "Lesion")
     assert lesions_with_intervals(lesions, labels, said(samples)) == lesions
     assert lesions[0].probability_interval is None

