@@ -22,6 +22,7 @@ TEST_EXTRA = ("pytest", "hypothesis", "trustme", "yaml", "xdist")
         ["-m", "tests.benchmarks.turnaround"],
         ["tests/benchmarks/receive.py"],
         ["tests/benchmarks/eyes.py"],
+        ["tests/benchmarks/hostile.py"],
     ],
 )
 def test_benchmark_tells_its_options_without_the_test_extra(command: list[str], tmp_path: Path) -> None:

@@ -163,12 +163,13 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     files = [
         mr_series(folder / str(number), **{**common, **option})[0] for number, option in enumerate(options)
     ]
-    for syntax in (RLELossless, JPEG2000Lossless):
-        ds = dcmread(files[0])
-        ds.compress(syntax, generate_instance_uid=False)
-        files.append(folder / f"{syntax}.dcm")
-        ds.save_as(files[-1])
-    files += mr_series(folder / "jpeg-ls", **common, transfer_syntax=JPEGLSLossless)[:1]
+    ds = dcmread(files[0])
+    ds.compress(RLELossless, generate_instance_uid=False)
+    files.append(folder / "rle.dcm")
+    ds.save_as(files[-1])
+    for syntax in (JPEG2000Lossless, JPEGLSLossless):
+        options_of_it: dict[str, Any] = {**common, "shape": (6, 32, 32), "transfer_syntax": syntax}
+        files += mr_series(folder / syntax, **options_of_it)[:1]
     return [*map(Sample, files), Sample(files[0], deflates=True)]
 
 
