@@ -150,7 +150,7 @@ def main() -> None:
             for path, first in json.loads(line):
                 note.write(os.path.relpath(path, begin.root))
                 _answer(Request(Path(path), None if first is None else Path(first)), begin, answers)
-            note.write("")
+            note.clear()
     os._exit(0)
 
 

@@ -35,8 +35,15 @@ class Note:
         self._descriptor = os.open(path, flags, FILE_MODE)
         self._written = 0
 
+    def clear(self) -> None:
+        """Say that no file is in hand."""
+        self._put("")
+
     def write(self, name: str) -> None:
-        """Name the file that is taken in hand; "": none is."""
+        """Name the file that is taken in hand."""
+        self._put(name)
+
+    def _put(self, name: str) -> None:
         encoded = os.fsencode(name)
         os.pwrite(self._descriptor, encoded.ljust(self._written, b"\0"), 0)
         self._written = len(encoded)

@@ -32,6 +32,7 @@ from pynetdicom import AE, _config
 
 ROOT = Path(__file__).parents[2]
 sys.path[0] = str(ROOT)  # beside this file's folder lies a folder "dicom_node" of tests
+from dicom_node.intake.parser import PROCESSES  # noqa: E402
 from dicom_node.receive.file_meta import encode_file_meta  # noqa: E402
 from tests.benchmarks.receive import WHOLE_NODE, make_images, python_receiver  # noqa: E402
 
@@ -195,6 +196,12 @@ class Watch:
             return 0.0
 
 
+def parsers(pid: int) -> int:
+    """Count the parser processes of a node."""
+    commands = [child.cmdline() for child in psutil.Process(pid).children()]
+    return sum("dicom_node.intake.parser_process" in command for command in commands)
+
+
 def wait_for(condition: Callable[[], bool], seconds: float) -> float:
     """Wait until something is so, and return the seconds that it took."""
     start = time.monotonic()
@@ -207,13 +214,14 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bombs", nargs="+", choices=BOMBS, default=list(BOMBS))
     parser.add_argument(
         "--folder", help="on the file system that is measured; default: that of temporary files"
     )
     options = parser.parse_args()
-    for name, make in BOMBS.items():
+    for name in options.bombs:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            print(f"{name}: {measure(make, Path(folder))}", flush=True)  # noqa: T201
+            print(f"{name}: {measure(BOMBS[name], Path(folder))}", flush=True)  # noqa: T201
 
 
 def measure(make: Callable[[Path], None], work: Path) -> str:
@@ -230,7 +238,7 @@ def measure(make: Callable[[Path], None], work: Path) -> str:
 
     with python_receiver(WHOLE_NODE, work / "data") as (port, pid):
         send(port, [first])
-        wait_for(lambda: filed() == 1, 30)
+        wait_for(lambda: filed() == 1 and parsers(pid) == PROCESSES, 120)  # both are warm after a while
         watch = Watch(pid)
         send(port, bombs)
         send(port, others)

@@ -23,6 +23,7 @@ TEST_EXTRA = ("pytest", "hypothesis", "trustme", "yaml", "xdist")
         ["tests/benchmarks/receive.py"],
         ["tests/benchmarks/eyes.py"],
         ["-m", "tests.benchmarks.overview"],
+        ["tests/benchmarks/hostile.py"],
     ],
 )
 def test_benchmark_tells_its_options_without_the_test_extra(command: list[str], tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_series_that_asks_for_too_much_memory_is_refused_before_it_is_decoded(
     def decode(*_: object) -> None:
         pytest.fail("it was decoded")
 
-    monkeypatch.setattr("dicom_node.series.volume.pixel_array", decode)
+    monkeypatch.setattr("dicom_node.series.decoding.pixel_array", decode)
     for path in paths:
         ds = dcmread(path)
         ds.Rows = ds.Columns = 50_000

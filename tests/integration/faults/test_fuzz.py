@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,13 @@ from factories import mr_series
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 from rig import message_of
 
 from dicom_node.config.settings import load_settings
@@ -124,9 +131,10 @@ class Desk:
 
 
 class Sample:
-    """A valid object, whose UIDs are made new for each case."""
+    """A valid object, whose UIDs are made new for each case; with `deflates` it is deflated once it has been damaged."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, deflates: bool = False) -> None:
+        self.deflates = deflates
         ds = dcmread(path)
         self.syntax = str(ds.file_meta.TransferSyntaxUID)
         content = path.read_bytes()
@@ -140,10 +148,17 @@ class Sample:
             data = data.replace(uid, uid[:-8] + f"1{number:07d}".encode())
         return data
 
+    def encoded(self, data: bytes) -> tuple[str, bytes]:
+        """Return transfer syntax and data set as they are sent."""
+        if not self.deflates:
+            return self.syntax, data
+        packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        return DeflatedExplicitVRLittleEndian, packer.compress(data) + packer.flush()
+
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
-    """One image of each kind: plain, implicit, deflated, compressed, Enhanced."""
+    """One image of each kind: plain, implicit, deflated, Enhanced, compressed in three ways, damaged before it is deflated."""
     folder = tmp_path_factory.mktemp("samples")
     options: list[dict[str, Any]] = [
         {},
@@ -157,8 +172,12 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     ]
     ds = dcmread(files[0])
     ds.compress(RLELossless, generate_instance_uid=False)
-    ds.save_as(folder / "rle.dcm")
-    return [Sample(path) for path in [*files, folder / "rle.dcm"]]
+    files.append(folder / "rle.dcm")
+    ds.save_as(files[-1])
+    for syntax in (JPEG2000Lossless, JPEGLSLossless):
+        options_of_it: dict[str, Any] = {**common, "shape": (6, 32, 32), "transfer_syntax": syntax}
+        files += mr_series(folder / syntax, **options_of_it)[:1]
+    return [*map(Sample, files), Sample(files[0], deflates=True)]
 
 
 @pytest.fixture
@@ -244,7 +263,7 @@ def test_damaged_images_end_in_a_line_of_the_worklog(
     @given(which=st.integers(0, len(samples) - 1), damage=damages())
     def one_case(which: int, damage: list[tuple[str, float, bytes]]) -> None:
         sample = samples[which]
-        events = desk.take(sample.syntax, damaged(sample.fresh(desk.number + 1), damage))
+        events = desk.take(*sample.encoded(damaged(sample.fresh(desk.number + 1), damage)))
         assert events & ENDS, f"no line tells what came of it: {events}"
         ends.update(events & ENDS)
         nonlocal around
