@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from dicom_node.errors import NodeError
 from dicom_node.overview.overview import Overview
+
+log = logging.getLogger(__name__)
 
 Labelled = Iterable[tuple[str, float | None]]
 """Value of the label and number; a number of None is left out."""
@@ -30,8 +34,12 @@ class OverviewGauges(Collector):
         return ()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Make an overview, and yield its numbers."""
-        found = self._overview()
+        """Make an overview, and yield its numbers; none while the database or the disk can't be read."""
+        try:
+            found = self._overview()
+        except (NodeError, OSError) as error:
+            log.warning("no overview for /metrics: %s", error)
+            return
         yield _labelled("build_info", "The version that runs", "version", [(found.version, 1)])
         yield _labelled(
             "stuck",

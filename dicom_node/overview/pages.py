@@ -94,6 +94,9 @@ class Pages:
             return self._message("Not found", str(error), "404 Not Found")
         except NodeError as error:
             return self._message("Not now", str(error), "503 Service Unavailable")
+        except OSError as error:  # of the machine: a data folder that is away
+            text = f"{error.filename or 'data folder'}: {error.strerror}"
+            return self._message("Not now", text, "503 Service Unavailable")
 
     def _answer(self, path: str) -> Answer | None:
         if path == "/":
