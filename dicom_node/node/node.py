@@ -39,6 +39,7 @@ from dicom_node.jobs.why import STATE_NAME
 from dicom_node.jobs.worker_watch import WorkerWatch
 from dicom_node.node.control_socket import ControlServer
 from dicom_node.node.steering import Steering
+from dicom_node.overview.gauges import OverviewGauges
 from dicom_node.overview.pages import Pages
 from dicom_node.overview.web import WebServer
 from dicom_node.receive.admission import Admission, Gate
@@ -56,6 +57,14 @@ from pipelines.types import PipelineInfo
 LEASE_S = 30.0
 MAX_RUNS = 3
 FORMER = "its images were corrected since then, and name another patient or study"
+COUNTED_STATES = (
+    JobState.QUEUED,
+    JobState.RUNNING,
+    JobState.DELIVERING,
+    JobState.HELD,
+    JobState.UNDELIVERED,
+    JobState.NO_PIPELINE,
+)
 OUTCOMES = {"findings": "findings", "none": "no findings", "unsuitable": "not suitable"}
 
 
@@ -169,15 +178,18 @@ class Node:
         self.metrics.gauge(
             "inbox_files", "Files received and not yet filed", lambda: len(self.spool.waiting())
         )
-        for state in (JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.HELD):
-            self.metrics.gauge(f"jobs_{state}", f"Jobs that are {state}", partial(self._count_jobs, state))
+        for state in COUNTED_STATES:
+            name = state.replace("-", "_")
+            self.metrics.gauge(f"jobs_{name}", f"Jobs that are {state}", partial(self._count_jobs, state))
         self.pages = Pages(
             self.store,
             self.spool,
             settings,
             workers=lambda: self.worker_watch.known,
             troubles=self.own_troubles,
+            pipelines=installed,
         )
+        self.metrics.register(OverviewGauges(self.pages.overview))
         self.web = WebServer(
             self.pages.answer,
             self.metrics.app,

@@ -45,6 +45,7 @@ def collect(
     *,
     is_running: bool = True,
     troubles: Iterable[str] = (),
+    pipelines: Iterable[str] = (),
     now: float,
 ) -> Overview:
     """Look at everything once.
@@ -59,6 +60,8 @@ def collect(
         Whether the node answers.
     troubles : iterable of str
         What the node itself complains of, beyond what is found here.
+    pipelines : iterable of str
+        Names of those that are installed: each has a queue, empty or not.
     now : float
         UTC seconds since the epoch.
     """
@@ -68,6 +71,8 @@ def collect(
         today = _today(session, midnight(now))
         latest = _jobs(session, LATEST)
         series = session.scalar(select(func.count()).select_from(SeriesRow)) or 0
+        held = select(func.count()).select_from(SeriesRow).where(SeriesRow.state == SeriesState.HELD)
+        series_held = session.scalar(held) or 0
     destinations = destination_states(store, settings.destination)
     disk = _disk(spool, series)
     stuck = find_stuck(
@@ -88,12 +93,13 @@ def collect(
         is_running=is_running,
         stuck=stuck,
         stages=stages,
-        queues=tuple(_queue(depth, workers, now) for depth in _with_idle(depths, workers, now)),
+        queues=tuple(_queue(depth, workers, now) for depth in _with_idle(depths, workers, pipelines, now)),
         workers=_workers(workers, now),
         destinations=destinations,
         disk=disk,
         today=today,
         latest=latest,
+        series_held=series_held,
     )
 
 
@@ -140,18 +146,21 @@ def _stages(session: Session, depths: list[QueueDepth]) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-def _with_idle(depths: list[QueueDepth], workers: Workers, now: float) -> list[QueueDepth]:
-    """Add the queues that are empty and have workers."""
+def _with_idle(
+    depths: list[QueueDepth], workers: Workers, pipelines: Iterable[str], now: float
+) -> list[QueueDepth]:
+    """Add the queues that are empty."""
     found = {depth.queue: depth for depth in depths}
-    for one in workers.alive(now):
-        for queue in one.worker.queues:
-            found.setdefault(queue, QueueDepth(queue, 0, 0, 0.0))
+    served = {queue for one in workers.alive(now) for queue in one.worker.queues}
+    for queue in served.union(pipelines):
+        found.setdefault(queue, QueueDepth(queue, 0, 0, 0.0))
     return [found[name] for name in sorted(found)]
 
 
 def _queue(depth: QueueDepth, workers: Workers, now: float) -> QueueState:
     alive = len(workers.alive(now, depth.queue))
-    return QueueState(depth.queue, depth.queued, depth.running, depth.oldest_at or None, alive)
+    unserved = next((one.since for one in workers.unserved if one.queue == depth.queue), None)
+    return QueueState(depth.queue, depth.queued, depth.running, depth.oldest_at or None, alive, unserved)
 
 
 def _workers(workers: Workers, now: float) -> tuple[WorkerState, ...]:

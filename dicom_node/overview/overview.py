@@ -7,7 +7,17 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 TIMES = frozenset(
-    {"at", "since", "oldest_at", "last_at", "next_at", "last_success_at", "created_at", "ended_at"}
+    {
+        "at",
+        "since",
+        "unserved_since",
+        "oldest_at",
+        "last_at",
+        "next_at",
+        "last_success_at",
+        "created_at",
+        "ended_at",
+    }
 )
 """Fields that are times, which JSON gets as ISO 8601."""
 
@@ -65,13 +75,26 @@ class Stage:
 
 @dataclass(frozen=True)
 class QueueState:
-    """The queue of a pipeline, and how many of the workers that answer work for it."""
+    """The queue of a pipeline.
+
+    Parameters
+    ----------
+    queued, running : int
+        Jobs.
+    oldest_at : float or None
+        Since when the oldest of those that wait does.
+    workers : int
+        Workers that answer and work for it.
+    unserved_since : float or None
+        Since when jobs wait in it without a worker.
+    """
 
     name: str
     queued: int
     running: int
     oldest_at: float | None
     workers: int
+    unserved_since: float | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +227,8 @@ class Overview:
         Errors first; what concerns many before single jobs and series; then the oldest first.
     stages : tuple of Stage
         The way of a series, in its order.
+    series_held : int
+        Series that wait for a person.
     """
 
     at: float
@@ -218,6 +243,7 @@ class Overview:
     disk: Disk
     today: Today
     latest: tuple[ListedJob, ...]
+    series_held: int = 0
 
     @property
     def errors(self) -> list[Stuck]:

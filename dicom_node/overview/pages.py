@@ -38,6 +38,8 @@ class Pages:
         Gives those that are known.
     troubles : callable
         Gives what only the node itself knows of.
+    pipelines : iterable of str
+        Names of those that are installed.
     clock : callable
         UTC seconds since the epoch.
     """
@@ -50,11 +52,13 @@ class Pages:
         *,
         workers: Callable[[], Workers],
         troubles: Callable[[], Iterable[str]] = tuple,
+        pipelines: Iterable[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._spool, self._settings = store, spool, settings
         self._workers = workers
         self._troubles = troubles
+        self._pipelines = tuple(pipelines)
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: Overview | None = None
@@ -77,6 +81,7 @@ class Pages:
                     self._settings,
                     self._workers(),
                     troubles=self._troubles(),
+                    pipelines=self._pipelines,
                     now=now,
                 )
             return self._kept
@@ -89,6 +94,9 @@ class Pages:
             return self._message("Not found", str(error), "404 Not Found")
         except NodeError as error:
             return self._message("Not now", str(error), "503 Service Unavailable")
+        except OSError as error:  # of the machine: a data folder that is away
+            text = f"{error.filename or 'data folder'}: {error.strerror}"
+            return self._message("Not now", text, "503 Service Unavailable")
 
     def _answer(self, path: str) -> Answer | None:
         if path == "/":

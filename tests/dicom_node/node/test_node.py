@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -332,6 +333,16 @@ def test_worker_that_cannot_read_messages_stands_in_worklog_and_why(
         rig.stop()
 
 
+def get(rig: Rig, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", rig.node.web.port, timeout=30)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
 @pytest.mark.slow
 def test_job_that_no_worker_takes_makes_the_node_unwell_and_stands_in_worklog_and_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -350,6 +361,15 @@ def test_job_that_no_worker_takes_makes_the_node_unwell_and_stands_in_worklog_an
         assert trouble.startswith("1 job waits for a flair worker and none answers")
         job = rig.node.store.jobs_in(JobState.QUEUED)[0]
         assert any("no flair worker answers" in line for line, _ in why(rig.data, job.id[:8]))
+        assert ask(rig.data, "troubles", "") == ""
+        rig.node.web.listen(0)
+        assert get(rig, "/healthz") == (503, f"{trouble}\n")
+        assert "dicom-node worker --queues flair" in get(rig, "/")[1]
+        assert f"job {job.id[:8]} (flair, run 1)" in get(rig, f"/why/{job.id[:8]}")[1]
+        numbers = get(rig, "/metrics")[1]
+        assert 'dicom_node_workers{queue="flair"} 0.0' in numbers
+        assert "dicom_node_jobs_queued 1.0" in numbers
+        assert 'dicom_node_queue_unserved_seconds{queue="flair"} 0.0' not in numbers
         ask(rig.data, "hold", job.id)
         rig.wait_for("worker-back")
         assert list(rig.node.troubles()) == []

@@ -13,6 +13,7 @@ from dicom_node.jobs.known_workers import SeenWorker, UnservedQueue, Workers
 from dicom_node.jobs.live_workers import LiveWorker
 from dicom_node.jobs.message import JobMessage
 from dicom_node.jobs.states import JobState, ObjectState, SeriesState
+from dicom_node.overview.gauges import OverviewGauges
 from dicom_node.overview.pages import WORKLOG_LINES, Pages
 from dicom_node.worklog.writer import Worklog
 from tests.dicom_node.overview.conftest import Site
@@ -179,6 +180,19 @@ def test_database_that_can_not_be_used_gives_a_page_that_says_so(
     answer = pages(site).answer("/")
     assert answer is not None
     assert (answer.status, "another program holds it" in answer.text) == ("503 Service Unavailable", True)
+
+
+def test_data_folder_that_is_away_gives_a_page_that_says_so(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr("dicom_node.overview.collect.shutil.disk_usage", refuse)
+    answer = pages(site).answer("/")
+    assert answer is not None
+    assert (answer.status, "No such file or directory" in answer.text) == ("503 Service Unavailable", True)
+    assert list(OverviewGauges(pages(site).overview).collect()) == []
 
 
 def test_worklog_page_shows_the_last_200_lines_newest_first(site: Site) -> None:
