@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from dicom_node import __version__
 from dicom_node.commands.check import check
@@ -39,6 +41,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+NUMBERS = {"integer": "a whole number is needed", "number": "a number is needed"}
+"""What is wanted where typer says that "Input should be a valid ..."."""
+
 app.add_typer(models, name="models")
 
 
@@ -46,7 +51,13 @@ def main() -> None:
     """Run the command line; what a person can mend ends in one line and status 1."""
     os.umask(0o077)
     try:
-        app()
+        status = app(
+            prog_name="dicom-node", standalone_mode=False
+        )  # what is wrong comes to us, and is told in our form
+    except TyperException as error:
+        sys.exit(_tell_usage(error))
+    except typer.Abort:
+        sys.exit(1)
     except (NodeError, PipelineError) as error:
         err.print(f"dicom-node: {error}", style="red")
         sys.exit(1)
@@ -59,6 +70,21 @@ def main() -> None:
         place = f"{error.filename}: " if error.filename else ""
         err.print(f"dicom-node: {place}{error.strerror or type(error).__name__}", style="red")
         sys.exit(1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _tell_usage(error: TyperException) -> int:
+    """Say what is wrong with options and arguments, in one line; without any, show the help."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if "\n" in message:  # the help itself
+        out.print(message)
+    else:
+        command = context.command_path if context else "dicom-node"
+        for found, words in NUMBERS.items():
+            message = re.sub(f"Input should be a valid {found}.*", words, message)
+        err.print(f"{command}: {message.rstrip('.')}; {command} -h tells how it is used", style="red")
+    return error.exit_code
 
 
 @app.callback(invoke_without_command=True)

@@ -45,6 +45,12 @@ def is_list(annotation: Any) -> bool:
     return tuple in _kinds(annotation)
 
 
+def is_number(annotation: Any) -> bool:
+    """Tell whether a key holds a number."""
+    kinds = set(_kinds(annotation))
+    return bool(kinds & {int, float}) and bool not in kinds
+
+
 def kind_in_words(field: FieldInfo) -> str:
     """Return what stands behind a key, as ``a whole number from 0 to 65535``."""
     kinds = list(_kinds(field.annotation))

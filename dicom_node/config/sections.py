@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from dicom_node.config.hosts import fault_of_host
-from dicom_node.config.schema import kind_in_words
+from dicom_node.config.schema import is_number, kind_in_words
 from dicom_node.standard.titles import fault_of_title
 from dicom_node.tls import check_files
 
@@ -72,7 +72,7 @@ class Section(BaseModel):
     @classmethod
     def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
         field = cls.model_fields[str(info.field_name)]
-        if isinstance(value, bool) and field.annotation is not bool:
+        if isinstance(value, bool) and is_number(field.annotation):
             raise ValueError(kind_in_words(field))
         return value
 

@@ -59,6 +59,46 @@ def test_number_below_nought_is_refused(
     assert f"Invalid value for '{option}'" in said(monkeypatch, capfd, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ("worklog", "--bogus"),
+            "dicom-node worklog: No such option: --bogus; dicom-node worklog -h tells how it is used",
+        ),
+        (
+            ("worklog", "-n", "abc"),
+            "dicom-node worklog: Invalid value for '-n' / '--last': a whole number is needed; "
+            "dicom-node worklog -h tells how it is used",
+        ),
+        (("route",), "dicom-node route: Missing argument 'paths'; dicom-node route -h tells how it is used"),
+        (("frob",), "dicom-node: No such command 'frob'; dicom-node -h tells how it is used"),
+        (
+            ("models", "frob"),
+            "dicom-node models: No such command 'frob'; dicom-node models -h tells how it is used",
+        ),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], line: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dicom-node", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capfd.readouterr().err.strip() == line
+
+
+def test_without_a_command_the_help_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dicom-node"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "Commands:" in capfd.readouterr().out
+
+
 def test_demo_in_what_is_no_empty_folder_says_so_at_once(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -152,6 +152,11 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("[node\n", "not valid TOML"),
         ("[node]\nport = true\n", r"\[node\] port = true: a whole number from 0 to 65535"),
         ("[series]\nquiet_s = false\n", r"\[series\] quiet_s = false: a number from 0 to 3600"),
+        ("[series]\nincomplete = true\n", r"\[series\] incomplete = true: allowed: 'hold' or 'analyse'"),
+        (
+            "[accept]\nmax_per_caller = true\n",
+            r"\[accept\] max_per_caller = true: a whole number from 0 to 1000",
+        ),
         ("[storage]\nkeep_days = inf\n", r"\[storage\] keep_days = inf: a number, at least 0"),
         ("[node]\ndata = ''\n", r"\[node\] data = '': empty: give a path"),
         ("[node]\ndata = ' '\n", r"\[node\] data = ' ': empty: give a path"),
