@@ -42,8 +42,10 @@ finish() {
 "$VENV/bin/ruff" check .
 "$VENV/bin/ruff" format --check .
 
-# Tests that compute: one core for each process, and one that has done its own takes tests from another.
-compute() { OMP_NUM_THREADS=1 nice "$VENV/bin/python" -m pytest -n auto --maxprocesses 4 --dist worksteal --durations 10 --durations-min 1 "$@"; }
+# Tests that compute: one core for each process, and one process more, since some tests wait; one that has done its own takes
+# tests from another.
+processes=$("$VENV/bin/python" -c 'import os; print(min(5, 1 + os.cpu_count()))')
+compute() { OMP_NUM_THREADS=1 nice "$VENV/bin/python" -m pytest -n "$processes" --dist worksteal --durations 10 --durations-min 1 "$@"; }
 
 # Whole systems mostly wait: they run beside the tests that compute, which leave them the cores that they ask for (nice).
 # Those that kill processes at a moment are one lane, one after the other; the rest is another. The long ones are alone.

@@ -16,6 +16,7 @@ from pipelines.fatsat.nerve import Nerve, follow
 from pipelines.fatsat.sides import ALONE_MIN, PAIR_MIN
 from pipelines.phantoms.orbits import TEST_HEADS, LabelHeads, OrbitPhantom, OrbitScan, geometric_orbits
 from pipelines.types import Laterality, Point, Volume
+from tests.kept import kept
 
 SMALL = OrbitScan(spacing_mm=(3.0, 0.8, 0.8), shape_kji=(20, 160, 210))
 
@@ -45,17 +46,21 @@ def positions(volume: Volume, k: int) -> npt.NDArray[np.float64]:
 
 @pytest.fixture(scope="module")
 def phantom() -> OrbitPhantom:
-    return geometric_orbits(20, lesions=(), scan=SMALL)
+    return kept(geometric_orbits, 20, lesions=(), scan=SMALL)
 
 
 @pytest.fixture(scope="module")
-def found(phantom: OrbitPhantom) -> Eyes:
-    return find_eyes(phantom.volume)
+def found() -> Eyes:
+    return kept(eyes_of_phantom)
+
+
+def eyes_of_phantom() -> Eyes:
+    return find_eyes(kept(geometric_orbits, 20, lesions=(), scan=SMALL).volume)
 
 
 @pytest.fixture(scope="module")
 def one_eyed() -> OrbitPhantom:
-    return geometric_orbits(5, lesions=(), scan=SMALL, missing=("left",))
+    return kept(geometric_orbits, 5, lesions=(), scan=SMALL, missing=("left",))
 
 
 def assert_true(eyes: Eyes, phantom: OrbitPhantom) -> None:
@@ -96,6 +101,7 @@ def test_course_follows_the_nerve_from_the_junction(
     assert away.max() < 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scan",
     [
@@ -134,6 +140,7 @@ def test_mirrored_head_swaps_sides(phantom: OrbitPhantom, found: Eyes) -> None:
     assert distance_mm(np.array(left.junction_lps) * [-1.0, 1.0, 1.0], right.junction_lps) < 0.5
 
 
+@pytest.mark.slow
 def test_one_eye_missing_leaves_the_other(one_eyed: OrbitPhantom) -> None:
     eyes = find_eyes(one_eyed.volume)
     assert_true(eyes, one_eyed)

@@ -6,6 +6,7 @@ from torch import nn
 from pipelines.fatsat.ensemble import Ensemble
 from pipelines.fatsat.network import OpticNerveCNN
 from pipelines.fatsat.saliency import gradient_map, integrated_gradients, share_inside
+from tests.kept import kept
 
 SPOT = (slice(5, 9), slice(10, 18), slice(12, 22))
 
@@ -21,6 +22,10 @@ def crops(count, seed):
 @pytest.fixture(scope="module")
 def trained():
     """Two members that have learnt the spot."""
+    return Ensemble.of_networks(kept(train), crop="published", threshold=0.5)
+
+
+def train():
     members = []
     for seed in range(2):
         torch.manual_seed(seed)
@@ -35,7 +40,7 @@ def trained():
             loss.backward()
             optimizer.step()
         members.append(network)
-    return Ensemble.of_networks(members, crop="published", threshold=0.5)
+    return members
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +56,7 @@ def spot():
     return mask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["gradient_saliency", "integrated_gradients"])
 def test_maps_point_at_what_decided(trained, positive, method):
     found = getattr(trained, method)(positive, 1)
@@ -61,6 +67,7 @@ def test_maps_point_at_what_decided(trained, positive, method):
     assert share_inside(found, spot()) > 2 * chance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["gradient_saliency", "integrated_gradients"])
 def test_map_of_untrained_networks_is_another(trained, positive, method):
     """Adebayo et al. 2018: a map that survives random weights does not explain the network."""
@@ -71,6 +78,7 @@ def test_map_of_untrained_networks_is_another(trained, positive, method):
     assert share_inside(one, spot()) > 1.5 * share_inside(other, spot())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["gradient_saliency", "integrated_gradients"])
 def test_deleting_what_is_salient_lowers_the_probability_faster_than_chance(trained, positive, method):
     order = np.argsort(-getattr(trained, method)(positive, 1).ravel(), kind="stable")

@@ -14,6 +14,7 @@ from pipelines.training.cards import sources_of
 from pipelines.training.flair.export import export
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("temperature", "expected"), [(1.7, Calibration(1.7, fitted=True)), (None, UNCALIBRATED)]
 )

@@ -296,6 +296,7 @@ def test_one_member_is_asked_for_and_named_alone(volume: Volume) -> None:
     assert [card.name for card in findings.models] == ["nnunet", "joint"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_is_brain")
 @pytest.mark.parametrize("mask", [None, Ensemble(lesions=0)])
 def test_negative_case_has_a_map_but_no_segment_and_no_differential(
@@ -319,6 +320,7 @@ def test_threshold_is_a_setting(volume: Volume) -> None:
     assert analyse(Spot(value=-1.0), volume, threshold=0.2)[0].status == "findings"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_is_brain")
 def test_network_that_answers_nan_is_an_error(volume: Volume) -> None:
     with pytest.raises(PipelineError, match="joint gave values that are not numbers"):

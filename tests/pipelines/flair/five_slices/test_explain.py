@@ -16,6 +16,7 @@ from pipelines.flair.five_slices.explain import attributions, enlarged, grad_cam
 from pipelines.flair.five_slices.network import five_slice_network
 from pipelines.flair.five_slices.slices import brain_of
 from pipelines.flair.intensity import BACKGROUND
+from tests.kept import kept
 
 BLOCK = 8
 ROWS, COLUMNS = np.mgrid[:128, :128]
@@ -39,6 +40,10 @@ def case(rng: np.random.Generator, label: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def trained() -> nn.Module:
+    return kept(train)
+
+
+def train() -> nn.Module:
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
     network = five_slice_network(small=True).train()
@@ -91,10 +96,12 @@ def correlation(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> float:
     return float(np.corrcoef(a[where], b[where])[0, 1])
 
 
+@pytest.mark.slow
 def test_network_learnt_the_classes(trained: nn.Module, cases: list) -> None:
     assert all(shares(trained, images[None], label)[0] > 0.5 for label, images, _ in cases)
 
 
+@pytest.mark.slow
 def test_deletion_by_the_map_is_faster_than_at_random(trained: nn.Module, cases: list) -> None:
     rng = np.random.default_rng(1)
     by_map = [deletion(trained, im, c, slice_maps(trained, im, c)) for c, im, _ in cases]
@@ -102,6 +109,7 @@ def test_deletion_by_the_map_is_faster_than_at_random(trained: nn.Module, cases:
     assert np.mean(by_map) < 0.6 * np.mean(at_random)
 
 
+@pytest.mark.slow
 def test_randomised_weights_change_the_maps(trained: nn.Module, cases: list) -> None:
     """Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018."""
     torch.manual_seed(11)
@@ -114,6 +122,7 @@ def test_randomised_weights_change_the_maps(trained: nn.Module, cases: list) -> 
     assert np.mean(of_slices) < 0.5
 
 
+@pytest.mark.slow
 def test_last_layer_randomised_changes_the_grad_cam(trained: nn.Module, cases: list) -> None:
     torch.manual_seed(11)
     changed = copy.deepcopy(trained)
@@ -122,6 +131,7 @@ def test_last_layer_randomised_changes_the_grad_cam(trained: nn.Module, cases: l
     assert np.mean([np.abs(a - b).mean() for a, b in pairs]) > 0.1
 
 
+@pytest.mark.slow
 def test_energy_stays_in_the_brain_and_points_at_the_lesions(trained: nn.Module, cases: list) -> None:
     in_slice, in_lesions = [], []
     for label, images, truth in cases:
@@ -137,6 +147,7 @@ def test_energy_stays_in_the_brain_and_points_at_the_lesions(trained: nn.Module,
     assert np.mean(in_lesions) > 5.0  # 1 by chance
 
 
+@pytest.mark.slow
 def test_attributions_add_up_to_the_change_of_the_score(trained: nn.Module, cases: list) -> None:
     for label, images, _ in cases[:2]:
         plain = np.where(brain_of(images), np.float32(0), images)
@@ -148,6 +159,7 @@ def test_attributions_add_up_to_the_change_of_the_score(trained: nn.Module, case
         np.testing.assert_allclose(opposite, -attributions(trained, images, label), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_grad_cam_is_that_of_monai(trained: nn.Module, cases: list) -> None:
     theirs = GradCAM(copy.deepcopy(trained).requires_grad_(True), "layer4")
     for (_, images, _), label in itertools.product(cases[:2], (0, 1)):

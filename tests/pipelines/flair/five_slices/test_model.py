@@ -113,9 +113,8 @@ def mni_of(native: np.ndarray, brain: Brain, pose: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("axes", [*ALONG.values(), *ACROSS.values()], ids=[*ALONG, *ACROSS])
-def test_spot_of_a_slice_returns_to_its_place(head: Any, axes: np.ndarray) -> None:
-    brain, alignment = head(axes, POSE)
-    slices = slices_from_brain(brain.array, brain, alignment)
+def test_spot_of_a_slice_returns_to_its_place(sliced: Any, axes: np.ndarray) -> None:
+    brain, slices = sliced(axes, POSE)
     native = map_to_native(spot(2), slices, brain)
     assert native.shape == brain.whole.shape_kji
     points = mni_of(native, brain, POSE)
@@ -127,9 +126,8 @@ def test_spot_of_a_slice_returns_to_its_place(head: Any, axes: np.ndarray) -> No
 
 
 @pytest.mark.parametrize("axes", ALONG.values(), ids=ALONG.keys())
-def test_slices_near_a_plane_are_shown_whole_and_others_dark(head: Any, axes: np.ndarray) -> None:
-    brain, alignment = head(axes, POSE)
-    slices = slices_from_brain(brain.array, brain, alignment)
+def test_slices_near_a_plane_are_shown_whole_and_others_dark(sliced: Any, axes: np.ndarray) -> None:
+    brain, slices = sliced(axes, POSE)
     native = map_to_native(np.ones((128, 128), dtype=np.float32), slices, brain)
     mask = brain.on_whole(brain.mask)
     lit = [k for k in range(len(native)) if native[k].any()]
@@ -153,9 +151,8 @@ def test_slices_near_a_plane_are_shown_whole_and_others_dark(head: Any, axes: np
 
 
 @pytest.mark.parametrize("axes", ACROSS.values(), ids=ACROSS.keys())
-def test_slices_across_the_planes_show_them_as_lines(head: Any, axes: np.ndarray) -> None:
-    brain, alignment = head(axes, POSE)
-    slices = slices_from_brain(brain.array, brain, alignment)
+def test_slices_across_the_planes_show_them_as_lines(sliced: Any, axes: np.ndarray) -> None:
+    brain, slices = sliced(axes, POSE)
     native = map_to_native(np.ones((5, 128, 128), dtype=np.float32), slices, brain)
     superior = mni_of(native, brain, POSE)[:, 2]
     distance = np.abs(superior[:, None] - np.array(PLANES_MM)).min(axis=1)
@@ -180,6 +177,7 @@ def test_planes_outside_the_volume_have_no_key_slice(head: Any) -> None:
     assert not slices.brain[3:].any()
 
 
+@pytest.mark.slow
 def test_full_network_goes_through_its_shards(tmp_path: Path) -> None:
     torch.manual_seed(4)
     network = five_slice_network().eval()

@@ -89,12 +89,15 @@ def test_thin_and_thick_slices_look_alike(head: Any) -> None:
     assert np.abs(images[0] - images[1])[inside].mean() < 0.15
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cube(head: Any) -> np.ndarray:
     brain, alignment = head(GRIDS["axial"], np.eye(4))
-    return to_cube(brain.array, brain, alignment).values
+    values = to_cube(brain.array, brain, alignment).values
+    values.flags.writeable = False
+    return values
 
 
+@pytest.mark.slow
 def test_noise_of_thin_slices_is_averaged(cube: np.ndarray) -> None:
     noise = np.random.default_rng(0).normal(0, 0.3, cube.shape).astype(np.float32)
     clean = slices_from_cube(cube)

@@ -149,6 +149,7 @@ def test_phase_stops_early_and_the_best_epoch_counts(pool: Path, tmp_path: Path)
         assert torch.equal(value, kept[1][key])
 
 
+@pytest.mark.slow
 def test_learning_rate_is_halved_without_improvement(pool: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     phase = replace(CROPS, steps=7, epoch=1, schedule="halve", patience=2, rate=1e-3)

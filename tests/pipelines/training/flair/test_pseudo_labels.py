@@ -94,11 +94,11 @@ def test_nothing_is_drawn_without_a_brain() -> None:
 def test_data_set_gets_the_lesions_that_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
     data.mkdir()
-    scan = np.zeros((160, 160, 160), np.float32)
-    scan[40:120, 40:120, 40:120] = 100
-    scan[70:76, 70:76, 70:76] = 180
+    scan = np.zeros((120, 120, 120), np.float32)
+    scan[20:100, 20:100, 20:100] = 100
+    scan[50:56, 50:56, 50:56] = 180
     known = np.zeros(scan.shape, np.uint8)
-    known[50:53, 50:53, 50:53] = 1
+    known[30:33, 30:33, 30:33] = 1
     write_cube(scan, data / "flair.nii.gz")
     write_cube(known, data / "known.nii.gz")
     rows = [

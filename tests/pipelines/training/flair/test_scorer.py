@@ -18,8 +18,11 @@ from pipelines.training.phase import Phase
 from pipelines.training.scoring.evaluation import evaluate
 from pipelines.weights import card
 
-GRID = np.stack(np.meshgrid(*[np.arange(160)] * 3, indexing="ij"))
-BRAIN = ((GRID - 80) ** 2).sum(0) < 15**2
+EDGE = 40
+"""Of an image that holds the brain and little beside it: the cube is sampled from it quickly."""
+MIDDLE = EDGE // 2
+GRID = np.stack(np.meshgrid(*[np.arange(EDGE)] * 3, indexing="ij"))
+BRAIN = ((GRID - MIDDLE) ** 2).sum(0) < 15**2
 
 
 def data_set(folder: Path) -> Path:
@@ -27,7 +30,7 @@ def data_set(folder: Path) -> Path:
     rows = ["case,patient,flair,brain,lesions,label"]
     write_cube(BRAIN.astype(np.uint8), folder / "brain.nii.gz")
     for number, label in enumerate(("MS", "NMOSD", "MS", "none")):
-        lesions = ((GRID - 80 - number) ** 2).sum(0) < (9 if number < 3 else 0)
+        lesions = ((GRID - MIDDLE - number) ** 2).sum(0) < (9 if number < 3 else 0)
         image = 100.0 * BRAIN + 60 * lesions
         write_cube(image.astype(np.float32), folder / f"f{number}.nii.gz")
         write_cube(lesions.astype(np.uint8), folder / f"l{number}.nii.gz")

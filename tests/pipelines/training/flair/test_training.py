@@ -76,6 +76,7 @@ def same(one: Path, other: Path) -> bool:
     return all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_network(pool: Path, tmp_path: Path) -> None:
     first, again, other = (
         short("nnunet", pool, tmp_path / str(n), seed=seed) for n, seed in enumerate((3, 3, 4))
@@ -128,6 +129,7 @@ def test_resumed_training_keeps_its_plan(pool: Path, tmp_path: Path) -> None:
         trained("unet3d", None, tmp_path / "out", pool=pool, resume=True, device="cpu")
 
 
+@pytest.mark.slow
 def test_classes_are_calibrated_on_cases_that_were_kept_out(pool: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "validation").mkdir(parents=True)
     for number in range(8):

@@ -84,6 +84,7 @@ def test_untrained_network_finds_few_lesions(name: str) -> None:
         assert network(torch.randn(1, 1, 32, 32, 32)).median().item() < -2
 
 
+@pytest.mark.slow
 @NEEDS_EINOPS
 def test_swin_takes_the_crops_of_80_that_training_draws() -> None:
     network = segmentation_network("swin-unetr", small=True).eval()
@@ -154,6 +155,7 @@ def test_swin_without_einops_says_what_to_install(monkeypatch: pytest.MonkeyPatc
         segmentation_network("swin-unetr", small=True)
 
 
+@pytest.mark.slow
 def test_names_are_known_without_monai() -> None:
     code = "import sys; import pipelines.training.papers.networks; sys.exit('monai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -48,6 +48,7 @@ def test_axes_point_to_superior_and_posterior() -> None:
     assert j > 95
 
 
+@pytest.mark.slow
 def test_lesions_of_a_label_map_are_white_matter_but_for_caps_at_the_ventricles(tmp_path: Path) -> None:
     numbers = np.zeros(len(Tissue), np.uint8)
     for tissue, number in (("FLUID", 24), ("VENTRICLE", 4), ("CORTEX", 3), ("WHITE", 2), ("DEEP_GREY", 10)):
