@@ -139,10 +139,10 @@ def test_shading_left_by_the_correction_is_that_of_real_scans() -> None:
 def test_slices_reach_eight_and_a_half_millimetres_and_are_mostly_axial() -> None:
     drawn = [draw_acquisition(np.random.default_rng(n)) for n in range(400)]
     slices = [one.slices for one in drawn if one.slices is not None]
-    assert 0.74 < len(slices) / len(drawn) < 0.86
+    assert 0.58 < len(slices) / len(drawn) < 0.72
     distance, profile = np.array([(one.distance_mm, one.profile_mm) for one in slices]).T
     assert 8 < distance.max() <= 8.5
-    assert 0.2 < np.mean(distance > 6) < 0.45
+    assert 0.25 < np.mean(distance > 6) < 0.55
     assert profile[distance > 8].max() <= 6
     assert (profile <= distance).all()
     assert np.mean([one.axis == 0 for one in slices]) > 0.75
