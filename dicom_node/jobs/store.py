@@ -66,8 +66,6 @@ class Store:
         The SQLite file; made when it is not there.
     jobs_folder : Path or None
         Where :meth:`create_job` leaves a record of each job before its row: the database can be rebuilt.
-    is_checked : bool
-        Read the whole file first and see whether it is sound; of one that a node has in hand, that one has done so.
 
     Attributes
     ----------
@@ -82,7 +80,7 @@ class Store:
         The file can't be opened or made.
     """
 
-    def __init__(self, path: Path, jobs_folder: Path | None = None, *, is_checked: bool = True) -> None:
+    def __init__(self, path: Path, jobs_folder: Path | None = None) -> None:
         self.path = path
         self.is_damaged = False
         self._jobs_folder = jobs_folder
@@ -90,10 +88,9 @@ class Store:
         self._reading = self._engine.execution_options(begin="BEGIN")
         try:
             with self.session() as session:
-                if is_checked:
-                    findings = session.connection().exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
-                    if findings != "ok":
-                        raise CorruptStateError(f"{path}: damaged ({findings}); {MADE_AGAIN}")
+                findings = session.connection().exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+                if findings != "ok":
+                    raise CorruptStateError(f"{path}: damaged ({findings}); {MADE_AGAIN}")
                 Base.metadata.create_all(session.connection())
                 _add_indices(session)
         except StateError:
