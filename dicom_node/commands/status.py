@@ -34,7 +34,7 @@ def status(
     path = settings.node.data / STATE_NAME
     if not path.exists():
         raise NotFoundError(f"{settings.node.data}: no node has worked here; give its --config")
-    store = Store(path, is_checked=False)
+    store = Store(path)
     try:
         while True:
             overview = _look(store, settings)

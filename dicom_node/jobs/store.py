@@ -75,8 +75,6 @@ class Store:
         Where :meth:`create_job` leaves a record of each job before its row: the database can be rebuilt.
     may_migrate : bool
         Bring a database of an older version up to date; without, it is only looked at.
-    is_checked : bool
-        Read the whole file first and see whether it is sound; of one that a node has in hand, that one has done so.
 
     Attributes
     ----------
@@ -93,14 +91,7 @@ class Store:
         The file can't be opened or made, or is of another version.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        jobs_folder: Path | None = None,
-        *,
-        may_migrate: bool = False,
-        is_checked: bool = True,
-    ) -> None:
+    def __init__(self, path: Path, jobs_folder: Path | None = None, *, may_migrate: bool = False) -> None:
         self.path = path
         self.is_damaged = False
         self._jobs_folder = jobs_folder
@@ -108,10 +99,9 @@ class Store:
         self._reading = self._engine.execution_options(begin="BEGIN")
         try:
             with self.session() as session:
-                if is_checked:
-                    findings = session.connection().exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
-                    if findings != "ok":
-                        raise CorruptStateError(f"{path}: damaged ({findings}); {MADE_AGAIN}")
+                findings = session.connection().exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+                if findings != "ok":
+                    raise CorruptStateError(f"{path}: damaged ({findings}); {MADE_AGAIN}")
                 prepare(session.connection(), path, may_migrate=may_migrate)
         except StateError:
             self._engine.dispose()

@@ -39,7 +39,7 @@ from dicom_node.jobs.why import STATE_NAME
 from dicom_node.jobs.worker_watch import WorkerWatch
 from dicom_node.node.control_socket import ControlServer
 from dicom_node.node.steering import Steering
-from dicom_node.overview.gauges import OverviewGauges
+from dicom_node.overview.gauges import COUNTED_STATES, OverviewGauges
 from dicom_node.overview.pages import Pages
 from dicom_node.overview.web import WebServer
 from dicom_node.receive.admission import Admission, Gate
@@ -57,14 +57,6 @@ from pipelines.types import PipelineInfo
 LEASE_S = 30.0
 MAX_RUNS = 3
 FORMER = "its images were corrected since then, and name another patient or study"
-COUNTED_STATES = (
-    JobState.QUEUED,
-    JobState.RUNNING,
-    JobState.DELIVERING,
-    JobState.HELD,
-    JobState.UNDELIVERED,
-    JobState.NO_PIPELINE,
-)
 OUTCOMES = {"findings": "findings", "none": "no findings", "unsuitable": "not suitable"}
 
 

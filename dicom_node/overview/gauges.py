@@ -9,9 +9,20 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from dicom_node.errors import NodeError
+from dicom_node.jobs.states import JobState
 from dicom_node.overview.overview import Overview
 
 log = logging.getLogger(__name__)
+
+COUNTED_STATES = (
+    JobState.QUEUED,
+    JobState.RUNNING,
+    JobState.DELIVERING,
+    JobState.HELD,
+    JobState.UNDELIVERED,
+    JobState.NO_PIPELINE,
+)
+"""States of jobs that have a number of their own, such as ``dicom_node_jobs_queued``."""
 
 Labelled = Iterable[tuple[str, float | None]]
 """Value of the label and number; a number of None is left out."""

@@ -14,8 +14,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from dicom_node.node.node import COUNTED_STATES
-from dicom_node.overview.gauges import OverviewGauges
+from dicom_node.overview.gauges import COUNTED_STATES, OverviewGauges
 from dicom_node.overview.overview import (
     DestinationState,
     Disk,
