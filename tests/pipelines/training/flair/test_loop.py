@@ -48,6 +48,7 @@ def test_loss_falls_in_a_few_steps(name: str, phase: Phase, part: str, pool: Pat
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.slow
 def test_classification_network_learns_from_pooled_volumes(large_pool: Path, tmp_path: Path) -> None:
     training = trainer("densenet121", tmp_path / "out", [replace(STEADY, rate=3e-3)])
     training.run(large_pool, every=4)
