@@ -74,6 +74,7 @@ def index(folder: Path, *lines: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "geometry",
     [{}, {"orientation": "sagittal"}, {"orientation": "oblique", "reversed": True}, {"enhanced": True}],

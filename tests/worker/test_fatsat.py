@@ -171,6 +171,7 @@ def check_side(manifest: Manifest, tmp_path: Path, side: Laterality, spot: tuple
     assert not [ds for ds in maps if f"for the class lesion of the {other} optic nerve" in ds.ImageComments]
 
 
+@pytest.mark.slow
 def test_missing_slice_leaves_maps_and_lines_on_the_slices_at_hand(
     pipeline: FatsatPipeline, tmp_path: Path
 ) -> None:

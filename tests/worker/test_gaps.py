@@ -219,6 +219,7 @@ def test_heatmaps_lie_on_sources(tmp_path: Path) -> None:
         assert ds.ImagePositionPatient == places[ds.SourceImageSequence[0].ReferencedSOPInstanceUID]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [{}, {"orientation": "oblique"}, {"reversed": True}, {"SliceThickness": 5.0}, {"SliceThickness": 2.0}],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +33,25 @@ RIGHT, LEFT = lesion_at(slice(10, 14)), lesion_at(slice(50, 54))
 """Coronal, columns run to the patient's left."""
 
 
-def answered(tmp_path: Path, positive: tuple[str, ...], marked: Any) -> tuple[Study, dict[str, list[Path]]]:
+Answer = tuple[Study, dict[str, list[Path]], Path]
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Answer]:
+    """What makes studies and their answers, each once: they are only read."""
+    made: dict[tuple[tuple[str, ...], bytes], Answer] = {}
+
+    def make(positive: tuple[str, ...], marked: Any) -> Answer:
+        key = (positive, marked.tobytes())
+        if key not in made:
+            folder = tmp_path_factory.mktemp("answered")
+            made[key] = (*answer(folder, positive, marked), folder)
+        return made[key]
+
+    return make
+
+
+def answer(tmp_path: Path, positive: tuple[str, ...], marked: Any) -> tuple[Study, dict[str, list[Path]]]:
     """A study with a lesion in the right eye, and objects that call these sides positive and mark a place."""
     orbits = replace(volume(SHAPE, "coronal", (3.0, 0.5, 0.5)), attributes={"SeriesDescription": "orbits"})
     study = Study("fatsat", "Orbits", orbits, RIGHT, side="right")
@@ -73,31 +92,33 @@ def answered(tmp_path: Path, positive: tuple[str, ...], marked: Any) -> tuple[St
     ],
 )
 def test_only_the_right_side_at_the_right_place_is_good(
-    tmp_path: Path, positive: tuple[str, ...], marked: Any, good: bool, said: str
+    answered: Callable[..., Answer], positive: tuple[str, ...], marked: Any, good: bool, said: str
 ) -> None:
-    study, objects = answered(tmp_path, positive, marked)
+    study, objects, _ = answered(positive, marked)
     verdict, line = study.judged(objects)
     assert (verdict, said in line) == (good, True), line
 
 
-def test_nothing_found_is_not_good(tmp_path: Path) -> None:
-    study, objects = answered(tmp_path, (), RIGHT)
+def test_nothing_found_is_not_good(answered: Callable[..., Answer]) -> None:
+    study, objects, _ = answered((), RIGHT)
     assert study.judged(objects) == (False, "no mask or no measurements came back")
 
 
-def test_sides_are_read_from_the_report_alone(tmp_path: Path) -> None:
+def test_sides_are_read_from_the_report_alone(answered: Callable[..., Answer]) -> None:
     from pydicom import dcmread
 
-    _, objects = answered(tmp_path, ("left",), LEFT)
+    _, objects, _ = answered(("left",), LEFT)
     assert sides_judged(dcmread(objects["1.2.840.10008.5.1.4.1.1.88.34"][0])) == {
         "right": False,
         "left": True,
     }
 
 
-def test_previews_show_the_mask_and_the_side_that_was_found(tmp_path: Path) -> None:
-    study, objects = answered(tmp_path, ("right",), RIGHT)
-    files = sorted((tmp_path / "source" / "fatsat").glob("*.dcm"))
+def test_previews_show_the_mask_and_the_side_that_was_found(
+    answered: Callable[..., Answer], tmp_path: Path
+) -> None:
+    study, objects, folder = answered(("right",), RIGHT)
+    files = sorted((folder / "source" / "fatsat").glob("*.dcm"))
     written = study.previews(files, objects, tmp_path / "previews")
     assert [path.name for path in written] == ["fatsat-mask.png", "fatsat-heatmap-1.png"]
     assert len(objects[HEATMAP]) == 2

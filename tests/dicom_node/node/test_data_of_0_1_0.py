@@ -411,6 +411,7 @@ def test_answer_to_a_request_for_commitment_of_then_counts(site: Site) -> None:
     site.in_state(delivering, JobState.DELIVERED)
 
 
+@pytest.mark.slow
 def test_retry_delivers_the_same_bytes_under_the_same_uids(site: Site) -> None:
     folder, job_id = site.folder, site.folder.job("undelivered")
     (refused,) = folder.objects(job_id, "pacs", "failed")

@@ -109,6 +109,7 @@ def test_process_that_dies_at_every_start_is_named_until_it_receives(
     assert associate(scp.port).is_established
 
 
+@pytest.mark.slow
 def test_process_that_says_what_nobody_understands_is_replaced(start_scp, associate, recorder, monkeypatch):
     monkeypatch.setattr("dicom_node.receive.receiver_processes.REPLACE_AFTER_S", 0.1)
     broken = iter([True])
@@ -165,6 +166,7 @@ def test_killed_process_frees_its_places_where_the_inbox_cannot_be_sorted_out(
     assert "Read-only file system" in caplog.text
 
 
+@pytest.mark.slow
 def test_port_is_bound_once_and_free_after_the_stop(start_scp):
     scp = start_scp(processes=2)
     port = scp.port

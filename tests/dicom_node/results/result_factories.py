@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -75,6 +78,15 @@ def findings_on(series: LoadedSeries, model: ModelCard = SYNTHETIC, **changes: A
     return replace(found, **changes)
 
 
+@functools.cache
+def plain_series() -> tuple[list[Path], LoadedSeries]:
+    """Return the series of every case that asks for no other, written and loaded once; it is only read."""
+    folder = Path(tempfile.mkdtemp(prefix="plain-series-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    sources = mr_series(folder)
+    return sources, load_series(sources)
+
+
 @dataclass
 class Case:
     """A series on disk, its findings, and the objects made of them."""
@@ -95,8 +107,12 @@ class Case:
         findings: dict[str, Any] | None = None,
         **series: Any,
     ) -> Case:
-        sources = mr_series(tmp_path / "source", **series)
-        return cls.of(tmp_path, sources, load_series(sources), context, model, **(findings or {}))
+        if series:
+            sources = mr_series(tmp_path / "source", **series)
+            loaded = load_series(sources)
+        else:
+            sources, loaded = plain_series()
+        return cls.of(tmp_path, sources, loaded, context, model, **(findings or {}))
 
     @classmethod
     def of(
@@ -110,7 +126,7 @@ class Case:
     ) -> Case:
         findings = findings_on(series, model, **changes)
         out = tmp_path / "out"
-        out.mkdir(exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
         return cls(sources, series, findings, out, build_results(findings, series, context, out))
 
     def paths(self, role: str) -> list[Path]:

@@ -74,7 +74,7 @@ def test_unsuitable_is_silent_when_so_configured_but_a_failure_never_is(tmp_path
 
 
 def test_the_same_run_gives_the_same_bytes(plain: Case, tmp_path: Path) -> None:
-    again = Case.make(tmp_path)
+    again = Case.make(tmp_path, seed="factory")  # from files of its own
     assert [item.sha256 for item in plain.objects] == [item.sha256 for item in again.objects]
 
 
@@ -207,8 +207,9 @@ def test_findings_on_a_series_are_those_of_the_brief(plain: Case) -> None:
 
 
 def test_object_of_another_patient_than_its_sources_is_not_written(
-    plain: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    case = Case.make(tmp_path / "whole", seed="own")  # the report shares elements with its sources
     (out := tmp_path / "out").mkdir()
     make = build.build_text_report
 
@@ -219,5 +220,5 @@ def test_object_of_another_patient_than_its_sources_is_not_written(
 
     monkeypatch.setattr(build, "build_text_report", mistaken)
     with pytest.raises(ResultError, match="more than one patient"):
-        build_results(plain.findings, plain.series, CONTEXT, out)
+        build_results(case.findings, case.series, CONTEXT, out)
     assert "text-sr.dcm" not in {path.name for path in out.iterdir()}

@@ -42,6 +42,7 @@ def sorted_rows(points: np.ndarray) -> np.ndarray:
     return points[np.lexsort(rounded.T)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES.keys())
 def test_dcmqi_gives_back_the_mask_at_its_place(tmp_path: Path, geometry: dict[str, object]) -> None:
     case = Case.make(tmp_path, **geometry)

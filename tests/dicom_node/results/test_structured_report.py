@@ -89,6 +89,7 @@ def test_enhanced_sr_is_the_same_tree_without_points(case: Case) -> None:
     assert texts(full) == texts(enhanced)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "geometry", [{}, {"orientation": "oblique"}, {"wrong_spacing_between_slices": 0.3}, {"enhanced": True}]
 )

@@ -188,6 +188,7 @@ def test_two_models_speak_one_after_the_other_each_with_its_origin(tmp_path: Pat
         assert f"given by the model {name} (calibrated on synthetic cases): MS {value}. {remark}" in text
 
 
+@pytest.mark.slow
 def test_differential_that_does_not_apply_says_why_and_leaves_the_rule(tmp_path: Path) -> None:
     rule = Rule(
         "Matthews' rule",

@@ -82,6 +82,7 @@ def test_outside_the_brain_the_native_map_is_zero() -> None:
     assert native[volume.array > 0.0].min() == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ball_is_brain")
 def test_cube_is_normalised_and_its_background_cut_off() -> None:
     brain = find_brain(ball(ORIENTATIONS["axial"]))

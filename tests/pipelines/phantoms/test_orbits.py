@@ -210,6 +210,7 @@ def test_lesion_is_as_long_as_drawn(several: list[OrbitPhantom]) -> None:
     assert seen >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tilt_deg", [(0.0, 0.0), (24.0, 10.0)])
 def test_order_and_tilt_do_not_change_the_truth(phantom: OrbitPhantom, tilt_deg: tuple[float, float]) -> None:
     scan = replace(SMALL, order="posterior-first", tilt_deg=tilt_deg, shape_kji=(26, 140, 190))

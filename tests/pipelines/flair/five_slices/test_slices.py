@@ -113,6 +113,7 @@ def test_dark_brain_stays_apart_from_the_background(head: Any) -> None:
     np.testing.assert_array_equal(slices_from_brain(dark, brain, alignment).brain, tissue)
 
 
+@pytest.mark.slow
 def test_jitter_moves_the_planes_and_repeats_with_its_seed(cube: np.ndarray) -> None:
     still = slices_from_cube(cube)
     np.testing.assert_array_equal(still, slices_from_cube(cube))

@@ -76,6 +76,7 @@ def test_training_goes_on_from_weights(tmp_path, monkeypatch):
         run(tmp_path / "third", crop="along-nerve", init=tmp_path / "first")
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
     run(tmp_path / "whole")
     trained = []

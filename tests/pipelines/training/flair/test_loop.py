@@ -9,8 +9,9 @@ from torch import nn
 
 from pipelines.errors import WeightsError
 from pipelines.training.data_sets.sample import Sample, unpack
+from pipelines.training.flair import loop
 from pipelines.training.flair.case_pool import ready
-from pipelines.training.flair.loop import MOST_SKIPPED, Trainer
+from pipelines.training.flair.loop import Trainer
 from pipelines.training.flair.task import Prediction
 from pipelines.training.flair.task_by_name import make_task
 from pipelines.training.phase import Phase
@@ -47,6 +48,7 @@ def test_loss_falls_in_a_few_steps(name: str, phase: Phase, part: str, pool: Pat
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.slow
 def test_classification_network_learns_from_pooled_volumes(large_pool: Path, tmp_path: Path) -> None:
     training = trainer("densenet121", tmp_path / "out", [replace(STEADY, rate=3e-3)])
     training.run(large_pool, every=4)
@@ -215,7 +217,17 @@ def test_a_gradient_that_is_not_finite_changes_nothing(pool: Path, tmp_path: Pat
         torch.testing.assert_close(weight.detach(), earlier)
 
 
+MOST_SKIPPED = 10
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a training end after fewer steps in a row that it cannot learn from."""
+    monkeypatch.setattr(loop, "MOST_SKIPPED", MOST_SKIPPED)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
 def test_training_that_learns_from_no_step_ends_with_one_clear_line(pool: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     training = trainer("nnunet", tmp_path / "out", [replace(CROPS, steps=MOST_SKIPPED + 5)], lines)
@@ -226,6 +238,7 @@ def test_training_that_learns_from_no_step_ends_with_one_clear_line(pool: Path, 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
 def test_steps_that_cannot_be_learnt_from_now_and_then_end_nothing(pool: Path, tmp_path: Path) -> None:
     steps = 2 * MOST_SKIPPED
     training = trainer("nnunet", tmp_path / "out", [replace(CROPS, steps=steps)])

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 
 from pipelines.errors import DataSetError, WeightsError
 from pipelines.training.cards import seen_patients
-from pipelines.training.data_sets.cases import write_cube
+from pipelines.training.data_sets.cases import Entry, LoadedCase, load_case, write_cube
 from pipelines.training.flair.comparison import compare
 from pipelines.training.flair.export import export, restore
 from pipelines.training.flair.task_by_name import make_task
@@ -37,6 +38,22 @@ def data_set(folder: Path) -> Path:
         rows.append(f"c{number},p{number},f{number}.nii.gz,brain.nii.gz,l{number}.nii.gz,{label}")
     (folder / "index.csv").write_text("\n".join(rows) + "\n")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cubes_sampled_once() -> Iterator[None]:
+    """Bring each image to its cube once, whichever index names it."""
+    cubes: dict[Path, LoadedCase] = {}
+
+    def load(entry: Entry) -> LoadedCase:
+        image = entry.flair.resolve()
+        if image not in cubes:
+            cubes[image] = load_case(entry)
+        return cubes[image]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.training.flair.scorer.load_case", load)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -85,6 +85,7 @@ def test_same_seed_gives_the_same_network(pool: Path, tmp_path: Path) -> None:
     assert not same(first, other)
 
 
+@pytest.mark.slow
 def test_training_starts_from_given_weights(pool: Path, tmp_path: Path) -> None:
     short("unet3d", pool, tmp_path / "first")
     frozen = (replace(ONE, rate=0.0),)
@@ -118,6 +119,7 @@ def test_checkpoint_without_its_plan_is_refused(tmp_path: Path) -> None:
         trained("nnunet", None, tmp_path, resume=True)
 
 
+@pytest.mark.slow
 def test_resumed_training_keeps_its_plan(pool: Path, tmp_path: Path) -> None:
     short("nnunet", pool, tmp_path / "out", seed=5)
     lines: list[str] = []
@@ -230,6 +232,7 @@ def test_unstripped_flair_without_a_mask_is_refused(tmp_path: Path) -> None:
         load_case(entry)
 
 
+@pytest.mark.slow
 def test_head_in_the_dark_is_not_taken_as_brain_extracted(tmp_path: Path) -> None:
     # 70 % of the voxels are 0, as around a scanner's head; what is left are 2.9 litres.
     head = np.zeros((100, 100, 100), np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipelines.flair.pattern.features import NAMES
 from pipelines.flair.pattern.model import PatternModel
 from pipelines.flair.segmenter import MaskAnswer
 from pipelines.training.cli import models
-from pipelines.training.data_sets.cases import read_index
+from pipelines.training.data_sets.cases import load_case, read_index
 from pipelines.training.pattern import training as pattern_training
 from pipelines.training.pattern.lesion_patterns import VIEWS, as_found, features_of_cube, numbered, pattern
 from pipelines.training.pattern.scorer import PatternScorer
@@ -156,6 +157,7 @@ def test_cases_are_scored_behind_the_masks_networks_and_calibrated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipelines.training.pattern.scorer.MaskModel", Masks)
+    monkeypatch.setattr("pipelines.training.pattern.scorer.load_case", functools.cache(load_case))
     monkeypatch.setattr("pipelines.training.scoring.recalibration.MIN_CALIBRATION_CASES", 1)
     data = tmp_path / "data"
     phantom_cases(data, 3, seed=2)

@@ -14,7 +14,7 @@ from scipy import ndimage
 from pipelines.errors import DataSetError
 from pipelines.training.data_sets.cases import read_index
 from pipelines.training.data_sets.sample import Sample
-from pipelines.training.synthetic.anatomy import Tissue
+from pipelines.training.synthetic.anatomy import Anatomy, Tissue
 from pipelines.training.synthetic.generator import make_generator
 from pipelines.training.synthetic.mixing import brain_of, local_white, signal
 from pipelines.training.synthetic.painted import anatomy_of, paint_class, painted_cases, without_lesions
@@ -34,6 +34,11 @@ def filled(scan: Sample) -> Sample:
     return without_lesions(scan, np.random.default_rng(0))
 
 
+@pytest.fixture(scope="module")
+def anatomy(filled: Sample) -> Anatomy:
+    return anatomy_of(filled)
+
+
 @pytest.mark.slow
 def test_own_lesions_are_filled_with_white_matter_and_all_else_stays(scan: Sample, filled: Sample) -> None:
     white = local_white(signal(scan), brain_of(scan) & ~scan.lesions)
@@ -47,8 +52,7 @@ def test_own_lesions_are_filled_with_white_matter_and_all_else_stays(scan: Sampl
 
 
 @pytest.mark.slow
-def test_tissues_are_the_templates_with_the_scans_own_fluid(filled: Sample) -> None:
-    anatomy = anatomy_of(filled)
+def test_tissues_are_the_templates_with_the_scans_own_fluid(filled: Sample, anatomy: Anatomy) -> None:
     ventricle = anatomy.labels == Tissue.VENTRICLE
     ml = ventricle.sum() * 1.2**3 / 1000
     assert 5 < ml < 60
@@ -60,8 +64,9 @@ def test_tissues_are_the_templates_with_the_scans_own_fluid(filled: Sample) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("label", "target"), [("MS", 0), ("NMOSD", 1)])
-def test_painted_lesions_are_as_bright_as_real_ones(filled: Sample, label: str, target: int) -> None:
-    anatomy = anatomy_of(filled)
+def test_painted_lesions_are_as_bright_as_real_ones(
+    filled: Sample, anatomy: Anatomy, label: str, target: int
+) -> None:
     case = paint_class(filled, anatomy, label, np.random.default_rng(3))  # type: ignore[arg-type]
     assert case.target == target
     assert case.lesions.sum() > 200
@@ -70,7 +75,16 @@ def test_painted_lesions_are_as_bright_as_real_ones(filled: Sample, label: str, 
 
 
 @pytest.mark.slow
-def test_classes_take_turns_and_a_seed_gives_the_same(scan: Sample) -> None:
+def test_classes_take_turns_and_a_seed_gives_the_same(scan: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    known: dict[bytes, Anatomy] = {}
+
+    def found_once(filled: Sample) -> Anatomy:
+        key = filled.image.tobytes()
+        if key not in known:
+            known[key] = anatomy_of(filled)
+        return known[key]
+
+    monkeypatch.setattr("pipelines.training.synthetic.painted.anatomy_of", found_once)
     one, two = (list(itertools.islice(painted_cases(scan, 4), 3)) for _ in range(2))
     assert [case.target for case in one] == [0, 1, 0]
     assert all(np.array_equal(a.image, b.image) for a, b in zip(one, two, strict=True))
