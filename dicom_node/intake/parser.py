@@ -283,6 +283,8 @@ class Parser:
         return True
 
     def _deadly(self, request: Request) -> DeadlyError | None:
+        if not self._in_hand.has_deaths:
+            return None
         reasons = self._in_hand.reasons(self._name(request))
         if len(reasons) < DEATHS:
             return None
@@ -290,12 +292,11 @@ class Parser:
         return DeadlyError(f"{request.path.name}: {len(reasons)} processes ended that had it in hand: {told}")
 
     def _forget(self, request: Request) -> None:
-        name = self._name(request)
-        if self._in_hand.reasons(name):
-            self._in_hand.forget(name)
+        if self._in_hand.has_deaths:
+            self._in_hand.forget(self._name(request))
 
     def _name(self, request: Request) -> str:
-        return os.path.relpath(request.path, self._spool.root)
+        return self._in_hand.name_of(request.path)
 
 
 class _DiedError(Exception):

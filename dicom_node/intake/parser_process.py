@@ -24,7 +24,7 @@ from dicom_node.intake.duplicates import same_content
 from dicom_node.intake.received_file import read_received
 from dicom_node.series.headers import ImageHeader
 from dicom_node.series.process_limits import OUT_OF_MEMORY, limit_memory, limit_processor_time
-from dicom_node.spool.in_hand import Note
+from dicom_node.spool.in_hand import Note, name_of
 
 READY = b"[]\n"
 
@@ -148,7 +148,7 @@ def main() -> None:
         answers.flush()
         for line in sys.stdin.buffer:
             for path, first in json.loads(line):
-                note.write(os.path.relpath(path, begin.root))
+                note.write(name_of(path, begin.root))
                 _answer(Request(Path(path), None if first is None else Path(first)), begin, answers)
             note.clear()
     os._exit(0)

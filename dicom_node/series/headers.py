@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ class ImageHeader:
     def to_json(self) -> dict[str, Any]:
         """Return plain values that JSON keeps, not to be changed."""
         values = dict(vars(self))
-        values["identity"] = None if self.identity is None else asdict(self.identity)
+        values["identity"] = None if self.identity is None else dict(vars(self.identity))
         return values
 
     @classmethod

@@ -118,8 +118,9 @@ def _read(file: BinaryIO, *, stop_before_pixels: bool) -> FileDataset:
     in_memory = isinstance(file, BytesIO)
     ds = dcmread(file, stop_before_pixels=stop_before_pixels, defer_size=None if in_memory else LARGE_VALUE)
     ds.buffer = None  # else it would keep the whole file in memory
-    _check_last_element(ds, file_length(file))
-    for tag in list(ds.keys()):
+    length = file_length(file)
+    _check_last_element(ds, length)
+    for tag in list(ds.keys()) if length > LARGE_VALUE else ():
         raw: object = ds.get_item(tag, keep_deferred=True)
         if _is_on_disk(raw) and tag not in PIXEL_TAGS and _vr_of(raw) != "SQ":
             del ds[tag]

@@ -49,6 +49,11 @@ class Note:
         self._written = len(encoded)
 
 
+def name_of(path: str, root: str) -> str:
+    """Return the name by which a file of the spool is noted: its path in it."""
+    return path.removeprefix(f"{root}/")
+
+
 class InHand:
     """The notes of a node's processes, and how often each file was in hand when one died.
 
@@ -60,6 +65,7 @@ class InHand:
 
     def __init__(self, spool: Spool) -> None:
         self._folder = spool.root / FOLDER
+        self._root = spool.root
         self._lock = threading.Lock()
         make_folder(self._folder)
         self._deaths = self._read_deaths()
@@ -73,6 +79,15 @@ class InHand:
     def note_path(self, number: int) -> Path:
         """Return where the process of that number keeps its note."""
         return self._folder / f"{number}{NOTE_SUFFIX}"
+
+    def name_of(self, path: Path) -> str:
+        """Return the name of a file, its path in the spool, as a process notes it."""
+        return name_of(str(path), str(self._root))
+
+    @property
+    def has_deaths(self) -> bool:
+        """Whether there is a file that a process died over."""
+        return bool(self._deaths)
 
     def take(self, path: Path) -> str:
         """Return what a process that is gone had in hand, or "", and blank its note."""
