@@ -69,7 +69,7 @@ FLUID_MAX = Limit(0.7, 0.85)
 GREY_MIN = Limit(0.96, 0.9)
 """Cortex over white matter in the quarter of the brain's parts where it is highest: lesions brighten white matter, and these
 parts have the fewest. FLAIR 1.02 to 1.32, T1 0.53 to 0.88, slices of 1 to 8 mm."""
-GREY_MAX = Limit(1.6, 2.0)
+GREY_MAX = Limit(1.45, 1.8)
 """The same where it is highest: double inversion, which nulls white matter, has 2 to 5."""
 PART_MM = 40.0
 PART_QUARTILE = 75.0
