@@ -39,7 +39,7 @@ class Progress:
         """Return how far it is and how long it will still take."""
         part, now = self._part, self._clock()
         if part is None:
-            return f"{duration(now - self._began)} gone: no step is done yet, cases are being made ready"
+            return f"{duration(now - self._began)} gone: cases are being made ready or scored"
         line = f"{part.name} {self._step}/{part.steps}, {self._left(part, now)}"
         return f"{line}: {self._figures}" if self._figures else line
 

@@ -27,7 +27,7 @@ def test_line_tells_steps_time_left_and_losses() -> None:
     clock, part = Clock(), Part()
     progress = Progress(clock)
     clock.now = 100.0
-    assert progress.line() == "2 min gone: no step is done yet, cases are being made ready"
+    assert progress.line() == "2 min gone: cases are being made ready or scored"
     progress.watch(part, 101, {"mask": 0.25})
     assert progress.line() == "crops 101/200, time left not known yet: mask 0.250"
     clock.now = 160.0
