@@ -224,16 +224,20 @@ class Trainer:
         warm = min(1.0, (self.state.step + 1) / WARM_STEPS)
         return phase.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
-    def _step(self, phase: Phase, batch: Batch) -> dict[str, float]:
-        optimizer = self._optimizer
+    def loss_of(self, phase: Phase, batch: Batch, network: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of a batch and its parts, in the precision of the phase on this device."""
         given = tuple(t.to(self.device, non_blocking=True) for t in batch)
-        for group in optimizer.param_groups:
-            group["lr"] = self._rate(phase)
-        optimizer.zero_grad(set_to_none=True)
         kind = torch.device(self.device).type
         half = kind == "cuda" or (self.task.half_on_cpu and phase.edge >= HALF_EDGE)
         with torch.autocast(kind, torch.bfloat16, enabled=half):
-            loss, parts = self.task.loss(self.model, given, phase)
+            return self.task.loss(network, given, phase)
+
+    def _step(self, phase: Phase, batch: Batch) -> dict[str, float]:
+        optimizer = self._optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = self._rate(phase)
+        optimizer.zero_grad(set_to_none=True)
+        loss, parts = self.loss_of(phase, batch, self.model)
         values = {name: part.item() for name, part in parts.items()}
         if not bool(torch.isfinite(loss)):
             return self._skip(phase, "loss")

@@ -20,6 +20,7 @@ from pipelines.training.data_sets.sample import Sample
 from pipelines.training.flair.case_pool import PackedSamples
 from pipelines.training.flair.config_file import as_before, config_of, start_from
 from pipelines.training.flair.export import export
+from pipelines.training.flair.forecast import forecast
 from pipelines.training.flair.loop import CHECKPOINT, Trainer, Watch
 from pipelines.training.flair.material import Material, Needs, prepare
 from pipelines.training.flair.recipes import check_name, recipe
@@ -87,6 +88,8 @@ def train(settings: TrainingSettings, *, report: Report = print, watch: Watch | 
             write_json(settings.out / CONFIG, config_of(settings, material, start))
         if settings.resume and trainer.resume():
             report(f"going on with phase {trainer.state.phase + 1}, step {trainer.state.step}")
+        if trainer.state.phase < len(settings.phases):
+            report(f"the training takes {forecast(trainer, material.pool)}")
         trainer.run(material.pool, validate=_validation(trainer, material, settings))
     _write_history(trainer, settings)
     return _finish(trainer, material, settings)

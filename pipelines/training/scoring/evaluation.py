@@ -12,6 +12,7 @@ from pipelines.errors import DataSetError
 from pipelines.training.data_sets.cases import read_index
 from pipelines.training.data_sets.cube import SPACING_MM
 from pipelines.training.scoring.case_results import grouped, line_of, targets_of
+from pipelines.training.scoring.case_table import case_table
 from pipelines.training.scoring.scorer import OpenScorer
 from pipelines.weights import FOLDER
 
@@ -77,6 +78,7 @@ def lines_of(scores: Mapping[str, Any]) -> list[str]:
     lines = []
     for heading, group in scores["groups"].items():
         lines.append(f"\n{heading}, {len(group['cases'])}")
+        lines += case_table(group)
         for part in ("mean", "classes"):
             lines += _figures(part, group[part])
         for thickness, means in group["degraded"].items():

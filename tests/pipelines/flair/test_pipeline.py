@@ -119,8 +119,8 @@ def all_is_brain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_brain", find)
     monkeypatch.setattr(module, "without_bias", lambda brain: brain.array)
     monkeypatch.setattr(module, "align_to_mni", lambda array, mask, grid: Alignment(np.eye(4), 0.0))
-    monkeypatch.setattr(module, "check_brain", lambda *_: Verdict())
-    monkeypatch.setattr(module, "check_contrast", lambda *_: Verdict())
+    monkeypatch.setattr(module, "check_brain", lambda *_, **__: Verdict())
+    monkeypatch.setattr(module, "check_contrast", lambda *_, **__: Verdict())
 
 
 def models(network: torch.nn.Module, **others: object) -> Models:

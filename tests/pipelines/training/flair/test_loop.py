@@ -1,3 +1,4 @@
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from pipelines.errors import WeightsError
 from pipelines.training.data_sets.sample import Sample, unpack
 from pipelines.training.flair import loop
 from pipelines.training.flair.case_pool import ready
+from pipelines.training.flair.forecast import forecast
 from pipelines.training.flair.loop import Trainer
 from pipelines.training.flair.task import Prediction
 from pipelines.training.flair.task_by_name import make_task
@@ -25,6 +27,26 @@ def trainer(name: str, folder: Path, phases: Sequence[Phase], lines: list[str] |
     torch.manual_seed(0)
     said = [] if lines is None else lines
     return Trainer(make_task(name, small=True), phases, folder, seed=1, device="cpu", report=said.append)
+
+
+def test_forecast_tries_each_phase_that_is_left_and_leaves_the_training_as_it_was(
+    pool: Path, tmp_path: Path
+) -> None:
+    training = trainer(
+        "nnunet", tmp_path / "out", [CROPS, replace(CROPS, name="more", steps=10**6, minutes=0.5)]
+    )
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    drawn_next = torch.random.get_rng_state()
+    said = forecast(training, pool)
+    assert re.fullmatch(
+        r"about .+ on this machine as it is now \(crops .+ at .+ s a step, more 30 s at .+ s a step\); "
+        "validations come on top",
+        said,
+    )
+    assert torch.equal(torch.random.get_rng_state(), drawn_next)
+    torch.testing.assert_close(training.model.state_dict(), before)
+    training.state.phase = 1
+    assert "crops" not in forecast(training, pool)
 
 
 @pytest.mark.slow
