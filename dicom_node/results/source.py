@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from copy import copy as shallow_copy
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -130,7 +132,7 @@ def _tolerant_copy(ds: Dataset, spacing_k: float) -> Dataset:
         copy = Dataset()
         for element in ds:
             if not element.tag.is_private:
-                copy.add(element)
+                copy.add(shallow_copy(element))  # a value that is set below must not reach the source
     copy.SpecificCharacterSet = UTF_8
     for keyword in _TYPE_2:
         if copy.get(keyword) is None:
@@ -185,7 +187,7 @@ def copy_patient_and_study(source: Dataset, target: Dataset) -> None:
     target.SpecificCharacterSet = UTF_8
     for keyword in _PATIENT_AND_STUDY:
         if keyword in source:
-            target.add(source[keyword])
+            target.add(deepcopy(source[keyword]))
 
 
 def is_enhanced(source: Dataset) -> bool:
