@@ -33,4 +33,3 @@ def test_what_is_changed_in_a_source_or_result_stays_out_of_the_image(tmp_path: 
     result.PatientID = "another"
     assert first.PatientID == image.PatientID != "another"
     assert (first.SpecificCharacterSet, image.PatientSex) == ("ISO_IR 192", "X")
-    assert image.get("SpecificCharacterSet") != "ISO_IR 192"
