@@ -16,6 +16,7 @@ from dicom_node.errors import GeometryError, UnreadableError
 from dicom_node.series.completeness import assess
 from dicom_node.series.functional_groups import frame_items, group_item
 from dicom_node.series.headers import ImageHeader, header_of
+from dicom_node.series.jpeg2000 import check_codestreams
 from dicom_node.series.limits import check_decoded, frame_and_all_bytes
 from dicom_node.series.reading import (
     BAD_FILE_ERRORS,
@@ -202,7 +203,10 @@ def _decode(ds: Dataset) -> npt.NDArray[Any]:
         raise GeometryError(f"image ...{name} is in colour: only grey values are analysed")
     try:
         with tolerant():
+            check_codestreams(ds)
             stored = np.asarray(pixel_array(ds))
+    except UnreadableError as error:
+        raise UnreadableError(f"the pixels of image ...{name} can't be decoded: {error}") from error
     except (*BAD_FILE_ERRORS, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UnreadableError(f"the pixels of image ...{name} can't be decoded: {reason}") from error
