@@ -15,6 +15,7 @@ from pydicom.pixels.utils import pixel_array
 
 from dicom_node.errors import UnreadableError
 from dicom_node.series.jpeg import FRAME_FAULTS
+from dicom_node.series.jpeg2000 import check_codestreams
 from dicom_node.series.reading import BAD_FILE_ERRORS, json_value, tolerant
 from dicom_node.standard.defined_terms import OTHER, term
 from dicom_node.standard.uids import uid_name
@@ -35,7 +36,10 @@ def decode_pixels(ds: Dataset) -> npt.NDArray[Any]:
     """
     try:
         with tolerant():
+            check_codestreams(ds)
             return np.asarray(pixel_array(ds))
+    except UnreadableError as error:
+        raise UnreadableError(f"the pixels of {image_name(ds)} can't be decoded: {error}") from error
     except (*BAD_FILE_ERRORS, RuntimeError) as error:
         raise UnreadableError(
             f"the pixels of {image_name(ds)} can't be decoded: {_reason(ds, error)}"

@@ -35,7 +35,7 @@ from tests.integration.faults.site import Site  # noqa: E402
 from tests.integration.systems import program, wait_until  # noqa: E402
 
 SENDERS = 24
-PARTS = ("receiver", "child", "worker", "valkey", "node")
+PARTS = ("receiver", "parser", "child", "worker", "valkey", "node")
 KINDS = ("2D FLAIR", "Enhanced FLAIR", "T1", "localizer", "FLAIR twice", "FLAIR with a late image")
 WANTED = {kind for kind in KINDS if "FLAIR" in kind}
 MEASURED = 20 * len(KINDS)

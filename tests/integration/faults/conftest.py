@@ -58,4 +58,4 @@ def files(make_series: Make) -> list[Path]:
 @pytest.fixture
 def rounds(request: pytest.FixtureRequest) -> int:
     """How often to do what chance decides."""
-    return 50 if request.config.getoption("--long") else 5
+    return 50 if request.config.getoption("--long") else 6

@@ -26,6 +26,9 @@ from tests.integration.faults.fake import Orders
 from tests.integration.faults.pacs import Pacs
 from tests.integration.systems import RunningNode, wait_until
 
+MODULES = {"receiver": "dicom_node.receive.receiver_process", "parser": "dicom_node.intake.parser_process"}
+"""Modules that children of the node run, by the kind of process."""
+
 PROGRAM = Path(__file__).with_name("program.py")
 
 
@@ -79,18 +82,17 @@ class Site(RunningNode):
     # Processes
 
     def running(self, kind: str) -> psutil.Process | None:
-        """Return a running process: "node", "receiver", "worker", "child" (of the worker) or "valkey"."""
+        """Return a running process: "node", "receiver", "parser", "worker", "child" (of the worker) or "valkey"."""
         if kind == "node":
             node = self.process
             return psutil.Process(node.pid) if node is not None and node.poll() is None else None
         if kind == "valkey":
             return next(iter(self.processes("valkey")), None)
         workers = self.processes("worker")
-        if kind == "receiver":
-            others = {one.pid for one in [*workers, *self.processes("valkey")]}
+        if kind in MODULES:
             node = self.running("node")
             children = node.children() if node is not None else []
-            return next((one for one in children if one.pid not in others and not _is_over(one)), None)
+            return next((one for one in children if MODULES[kind] in _command(one)), None)
         parents = [one for one in workers if one.ppid() not in {other.pid for other in workers}]
         found = parents if kind == "worker" else [one for one in workers if one not in parents]
         return next((one for one in found if not _is_over(one)), None)
@@ -182,6 +184,14 @@ class Site(RunningNode):
             objects = Manifest.read(self.data / "results" / job.id).objects
             wanted |= {item.sop_instance_uid for item in objects if item.role != "sr-enhanced"}
         assert set(self.pacs.held) == wanted
+
+
+def _command(process: psutil.Process) -> list[str]:
+    """Return a process's command line; of one that has ended nothing."""
+    try:
+        return [] if _is_over(process) else list(process.cmdline())
+    except psutil.Error:
+        return []
 
 
 def _is_over(process: psutil.Process) -> bool:

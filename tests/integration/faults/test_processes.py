@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 LIMIT_S = 7.0
-KINDS = ("node", "receiver", "worker", "child", "valkey")
+KINDS = ("node", "receiver", "parser", "worker", "child", "valkey")
 
 
 @pytest.fixture(scope="module")
