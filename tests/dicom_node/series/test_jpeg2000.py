@@ -13,7 +13,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
 
 from dicom_node.errors import UnreadableError
-from dicom_node.series import volume
+from dicom_node.series import decoding
 from dicom_node.series.jpeg2000 import codestream_size
 from dicom_node.series.volume import load_series
 
@@ -39,14 +39,14 @@ def test_frame_that_is_larger_than_its_image_is_not_decoded(
         [bytes(imagecodecs.jpeg2k_encode(np.zeros((64, 32), np.uint16), codecformat="j2k"))]
     )
     ds.save_as(paths[0])
-    decoded = volume.pixel_array
+    decoded = decoding.pixel_array
 
     def decode(ds: object) -> object:
         assert ds.SOPInstanceUID != large, "it was decoded"  # type: ignore[attr-defined]
         return decoded(ds)  # type: ignore[arg-type]
 
     large = ds.SOPInstanceUID
-    monkeypatch.setattr(volume, "pixel_array", decode)
+    monkeypatch.setattr(decoding, "pixel_array", decode)
     with pytest.raises(
         UnreadableError, match="a JPEG 2000 frame has 64 x 32 x 1 samples, its image 32 x 32 x 1"
     ):
