@@ -102,6 +102,8 @@ class InHand:
     def count(self, name: str, reason: str) -> int:
         """Count a death over a file, with its reason; return how many there were."""
         with self._lock:
+            for other in [other for other in self._deaths if not (self._root / other).exists()]:
+                del self._deaths[other]  # it was set aside
             reasons = self._deaths.setdefault(name, [])
             reasons.append(reason)
             self._write()

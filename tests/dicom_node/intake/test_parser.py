@@ -167,6 +167,17 @@ def test_deaths_over_files_that_are_gone_are_forgotten(receive: Callable[..., Pa
     assert InHand(spool).reasons(f"inbox/{path.name}") == ()
 
 
+def test_deaths_over_a_file_that_was_set_aside_are_forgotten_with_the_next_death(
+    receive: Callable[..., Path], spool: Spool
+) -> None:
+    first, second = receive(1), receive(2)
+    in_hand = InHand(spool)
+    in_hand.count(f"inbox/{first.name}", "signal 11")
+    first.unlink()
+    assert in_hand.count(f"inbox/{second.name}", "signal 9") == 1
+    assert in_hand.reasons(f"inbox/{first.name}") == ()
+
+
 def test_damaged_word_of_deaths_counts_anew(spool: Spool) -> None:
     InHand(spool)
     (spool.root / "in-hand" / "deaths.json").write_text("[1")
