@@ -42,6 +42,9 @@ finish() {
 "$VENV/bin/ruff" check .
 "$VENV/bin/ruff" format --check .
 
+# Threads of torch that wait for each other sleep: spinning, they take the cores that the other tests ask for.
+export OMP_WAIT_POLICY=PASSIVE
+
 # Tests that compute: one core for each process, and one process more, since some tests wait; one that has done its own takes
 # tests from another.
 processes=$("$VENV/bin/python" -c 'import os; print(min(5, 1 + os.cpu_count()))')

@@ -40,6 +40,9 @@ SKULL_SHARE = 0.25
 PLATE_SHARE = 0.1
 """Share of cases with a plate of scalp left in the brain mask: deepbet leaves one in two of ten real 1.5 T scans."""
 
+SPREAD_VOXELS = 8
+"""So far beyond a lesion its truth may reach: the distance of the thickest slices."""
+
 WIDE_SHARE, MOST_WIDENING_MM = 0.35, 4.5
 """Share of heads whose ventricles are widened, and by how much at most their walls move outwards."""
 
@@ -213,8 +216,14 @@ def kinds_of(lesions: npt.NDArray[np.int16], kinds: list[str], truth: BoolArray)
     kinds : list of str
         That of lesion 1 first.
     truth : bool array, shape (k, j, i)
-        Their outline, a voxel wider here and there: such a voxel has the kind of a neighbour.
+        As it was drawn, on thick slices some voxels beyond the lesion: such a voxel has the kind of the nearest one.
     """
     table = np.array([0, *(1 + KINDS.index(kind) for kind in kinds)], np.uint8)
     known = table[lesions]
-    return np.where(truth & (known == 0), ndimage.grey_dilation(known, size=(3, 3, 3)), known)
+    left = truth & (known == 0)
+    for _ in range(SPREAD_VOXELS):
+        if not left.any():
+            break
+        known = np.where(left, ndimage.grey_dilation(known, size=(3, 3, 3)), known)
+        left = truth & (known == 0)
+    return np.where(truth, known, 0).astype(np.uint8)

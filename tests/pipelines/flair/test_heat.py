@@ -60,7 +60,7 @@ def trained() -> JointNetwork:
 
 
 def _train() -> JointNetwork:
-    torch.manual_seed(0)
+    torch.manual_seed(4)
     network = JointNetwork(TINY).train()
     optimiser = torch.optim.Adam(network.parameters(), 2e-2)
     target = torch.tensor([0, 1])

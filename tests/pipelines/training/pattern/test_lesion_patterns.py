@@ -60,7 +60,9 @@ def test_specks_are_no_lesions(head: Anatomy) -> None:
     mask = np.zeros(head.labels.shape, bool)
     mask[80, 60, 60] = True
     assert numbered(mask).max() == 0
-    mask[80, 60, 61] = True
+    mask[80, 60, 61:63] = True
+    assert numbered(mask).max() == 0
+    mask[80, 61, 60] = True  # four voxels
     assert numbered(mask).max() == 1
 
 

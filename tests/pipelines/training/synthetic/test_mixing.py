@@ -154,7 +154,7 @@ def test_rescanned_case_keeps_its_truth_within_its_mask() -> None:
     for one in changed:
         # on slices of up to 8.5 mm the truth is what was drawn on them
         assert not (one.lesions & ~ndimage.binary_dilation(sample.lesions, iterations=4)).any()
-        assert 0.7 < one.lesions.sum() / sample.lesions.sum() < 1.4
+        assert 0.7 < one.lesions.sum() / sample.lesions.sum() < 1.6
         assert (one.image[~brain_of(one)] == BACKGROUND).all()
     spreads = [np.ptp(one.image[28:38, 28, 28]) for one in changed]
     assert max(spreads) > 1.2 * min(spreads)
