@@ -87,6 +87,7 @@ def test_name_is_in_the_installed_version(use: Use, made: dict[Any, Any]) -> Non
     assert hasattr(made[use.owner], use.name), f"pynetdicom {pynetdicom.__version__}: {use.purpose}"
 
 
+@pytest.mark.slow
 def test_no_other_private_name_is_used() -> None:
     used = {(module, name) for module, tree in modules() for name in private_names(module, tree)}
     assert used == {(use.module, use.name) for use in USES}

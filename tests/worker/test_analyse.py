@@ -75,6 +75,7 @@ def roles(manifest: Manifest) -> set[str]:
     return {item.role for item in manifest.objects}
 
 
+@pytest.mark.slow
 def test_series_without_findings_gives_reports(series: list[Path], context: ResultContext, out: Path) -> None:
     manifest, stages = analyse(series, nothing_found, context, out)
     assert (manifest.status, manifest.reason) == ("none", "")

@@ -95,6 +95,7 @@ def answering(identifier):
     return server, Address("PACS", "127.0.0.1", server.socket.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_answer_that_is_too_long_ends_the_association(quick, monkeypatch, caplog):
     monkeypatch.setattr(message_bounds, "MESSAGE_BYTES", 100_000)
     ds = Dataset()
@@ -106,6 +107,7 @@ def test_answer_that_is_too_long_ends_the_association(quick, monkeypatch, caplog
     assert "the peer answered with a message of more than 100000 bytes" in caplog.text
 
 
+@pytest.mark.slow
 def test_answer_of_too_many_items_ends_the_association(quick, monkeypatch):
     monkeypatch.setattr(message_bounds, "MESSAGE_ITEMS", 10)
     ds = Dataset()

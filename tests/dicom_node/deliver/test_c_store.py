@@ -125,6 +125,7 @@ def test_broken_association_leaves_the_rest_for_later(make_pacs, make_object, tm
     assert [r.attempted for r in results] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_no_answer_in_time_is_to_be_tried_again(make_pacs, make_object, tmp_path, quick):
     import threading
 
@@ -200,6 +201,7 @@ def test_echo_names_a_refused_connection(closed_port, quick):
         echo(Address("PACS", "127.0.0.1", closed_port), "NODE", timeouts=quick)
 
 
+@pytest.mark.slow
 def test_echo_names_a_silent_host(silent_port, quick):
     with pytest.raises(DeliveryError, match="answered no association within 1 s"):
         echo(Address("PACS", "127.0.0.1", silent_port), "NODE", timeouts=quick)

@@ -243,6 +243,7 @@ def test_answer_that_does_not_come_is_asked_for_again_and_an_answer_to_the_first
     assert states(outbox) == {"confirmed"}
 
 
+@pytest.mark.slow
 def test_pacs_that_never_answers_leaves_its_status_and_no_proof(impatient, committing):
     pacs = committing("never")
     outbox = impatient.outbox(pacs, confirm="commitment", backoff=QUICK_ANSWERS)
@@ -302,6 +303,7 @@ def test_reason_that_no_sending_mends_fails_at_once(bench, committing, reason):
     assert f"{reason:04X}" in bench.events("missing")[0]["reason"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", [0x0110, 0x0131, 0x0213])
 def test_reason_of_the_moment_is_asked_about_again(bench, committing, reason):
     pacs = committing("same")
@@ -322,6 +324,7 @@ def test_pacs_without_commitment_counts_as_delivered_without_proof(bench, make_p
     assert "it offers no storage commitment: no proof" in bench.events("unproven")[0]["reason"]
 
 
+@pytest.mark.slow
 def test_request_that_is_not_taken_now_is_made_again(bench, committing):
     pacs = committing("same")
     pacs.action_status = 0x0213

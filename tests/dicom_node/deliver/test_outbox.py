@@ -222,6 +222,7 @@ def test_dead_destination_delays_no_other(bench, make_pacs, closed_port):
     assert bench.unsettled() == {"pacs0": 5}
 
 
+@pytest.mark.slow
 def test_destination_that_comes_back_gets_everything_after_wake(bench, make_pacs, closed_port):
     live, late = make_pacs(), make_pacs()
     late.stop()
@@ -235,6 +236,7 @@ def test_destination_that_comes_back_gets_everything_after_wake(bench, make_pacs
     assert len(late.received) == 5
 
 
+@pytest.mark.slow
 def test_silent_host_is_named_and_tried_again(bench, silent_port):
     job, manifest = bench.finished_job(["text-sr"])
     bench.outbox(silent_port, backoff=PATIENT).add(job, manifest)
@@ -362,6 +364,7 @@ def test_object_that_shows_up_late_is_waited_for(bench, make_pacs):
     assert len(pacs.received) == 1
 
 
+@pytest.mark.slow
 def test_object_that_never_shows_up_is_sent_again_and_then_given_up(bench, make_pacs):
     pacs = make_pacs()
     pacs.visible = lambda uid: False

@@ -61,6 +61,7 @@ def test_study_of_the_same_patient_gets_the_results(bench, make_pacs, ours, ther
     assert bench.events("unverified") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ours", "there", "differing"),
     [
@@ -94,6 +95,7 @@ def test_study_of_another_patient_holds_the_results_and_names_nobody(
     assert jobs_of_other_patients(bench.store, "pacs0") == (1, 0)
 
 
+@pytest.mark.slow
 def test_retry_asks_again_once_the_study_was_corrected(bench, make_pacs):
     pacs, other = make_pacs(), make_pacs()
     pacs.patients = lambda study_uid: [THEIRS]

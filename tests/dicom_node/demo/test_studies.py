@@ -82,6 +82,7 @@ def answer(tmp_path: Path, positive: tuple[str, ...], marked: Any) -> tuple[Stud
     return study, objects
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("positive", "marked", "good", "said"),
     [

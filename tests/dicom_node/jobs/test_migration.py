@@ -84,6 +84,7 @@ def test_column_that_an_older_version_lacks_is_added_with_its_default(path: Path
     assert {"ix_jobs_series_uid", "objects_due"} <= names
 
 
+@pytest.mark.slow
 def test_database_that_lacks_what_no_default_tells_is_made_again_with_what_was_held(path: Path) -> None:
     held = jobs_in(path, "held")
     series = sql(path, "SELECT series_uid, reason FROM series WHERE state = 'held'")

@@ -398,6 +398,7 @@ def test_request_for_commitment_of_then_is_answered(going_on: Site) -> None:
     until(lambda: not request.exists(), lambda: "the request is still there")
 
 
+@pytest.mark.slow
 def test_answer_to_a_request_for_commitment_of_then_counts(site: Site) -> None:
     site.archive.answers = "never"
     delivering = site.folder.job("delivering")
@@ -461,6 +462,7 @@ def test_database_of_then_is_made_again_from_the_files(site: Site) -> None:
             assert read_receipts(results / row["job_id"], destination)[uid].state == row["state"]
 
 
+@pytest.mark.slow
 def test_files_that_nobody_knows_are_no_matter(site: Site) -> None:
     held = site.folder.series("held")
     strangers = [

@@ -60,6 +60,7 @@ def state(rig: Rig, uid: str) -> tuple[str, str]:
     return series.state, series.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kinds", "reason"),
     [

@@ -111,6 +111,7 @@ def rig_of_two_processes(tmp_path: Path) -> Iterator[Rig]:
     running.stop()
 
 
+@pytest.mark.slow
 def test_flair_becomes_a_queued_job(rig_of_two_processes: Rig, tmp_path: Path) -> None:
     rig = rig_of_two_processes
     rig.send(mr_series(tmp_path / "a", **FLAIR))
@@ -122,6 +123,7 @@ def test_flair_becomes_a_queued_job(rig_of_two_processes: Rig, tmp_path: Path) -
     assert (rig.data / "jobs" / f"{jobs[0].id}.json").is_file()
 
 
+@pytest.mark.slow
 def test_same_series_sent_twice_is_one_job(rig: Rig, tmp_path: Path) -> None:
     files = mr_series(tmp_path / "a", **FLAIR)
     rig.send(files)
@@ -131,6 +133,7 @@ def test_same_series_sent_twice_is_one_job(rig: Rig, tmp_path: Path) -> None:
     assert len(rig.node.store.jobs_in(*JobState)) == 1
 
 
+@pytest.mark.slow
 def test_series_that_nothing_wants_is_ignored_with_its_reason(rig: Rig, tmp_path: Path) -> None:
     rig.send(mr_series(tmp_path / "a", SeriesDescription="t1_mprage", ScanningSequence="GR", EchoTime=2.3))
     reason = rig.wait_for("ignored")["reason"]
@@ -138,6 +141,7 @@ def test_series_that_nothing_wants_is_ignored_with_its_reason(rig: Rig, tmp_path
     assert rig.node.store.series_in(SeriesState.IGNORED)[0].reason == reason
 
 
+@pytest.mark.slow
 def test_orbits_end_visibly_without_a_pipeline(rig: Rig, tmp_path: Path) -> None:
     rig.send(
         mr_series(
@@ -160,6 +164,7 @@ def orbit_rig(tmp_path: Path) -> Iterator[Rig]:
 POINTS = {"points": {"left": [31.0, 10.0, 2.5]}}
 
 
+@pytest.mark.slow
 def test_persons_points_make_a_job_of_their_own_that_replaces_the_first(
     orbit_rig: Rig, tmp_path: Path
 ) -> None:
@@ -210,6 +215,7 @@ def test_gap_holds_the_series_and_a_late_image_frees_it(rig: Rig, tmp_path: Path
     assert rig.node.store.series_in(SeriesState.ROUTED)
 
 
+@pytest.mark.slow
 def test_person_releases_a_held_series(rig: Rig, tmp_path: Path) -> None:
     files = mr_series(tmp_path / "a", **FLAIR)
     rig.send(files[:5] + files[6:])
@@ -231,6 +237,7 @@ def test_late_image_replaces_the_job_that_has_not_run(rig: Rig, tmp_path: Path) 
     assert states == [JobState.ABANDONED, JobState.QUEUED]
 
 
+@pytest.mark.slow
 def test_hold_and_release_a_job(rig: Rig, tmp_path: Path) -> None:
     rig.send(mr_series(tmp_path / "a", **FLAIR))
     job = rig.wait_for("queued")["id"]
@@ -299,6 +306,7 @@ def test_receipts_that_cannot_be_read_stop_no_start(tmp_path: Path) -> None:
         rig.stop()
 
 
+@pytest.mark.slow
 def test_why_tells_the_reason_and_the_way_out(rig: Rig, tmp_path: Path) -> None:
     files = mr_series(tmp_path / "a", **FLAIR)
     rig.send(files[:5] + files[6:])
@@ -378,6 +386,7 @@ def test_job_that_no_worker_takes_makes_the_node_unwell_and_stands_in_worklog_an
         rig.stop()
 
 
+@pytest.mark.slow
 def test_patient_stands_in_no_log(rig: Rig, tmp_path: Path) -> None:
     patient = {"PatientName": "GREPME^NOBODY", "PatientID": "GREPME-4711"}
     rig.send(mr_series(tmp_path / "a", **FLAIR, **patient))

@@ -48,6 +48,7 @@ def test_child_whose_parent_is_gone_already_stops_at_once() -> None:
     assert stop.wait(10)
 
 
+@pytest.mark.slow
 def test_damaged_node_and_one_that_does_not_start_in_its_place_are_stopped_once_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

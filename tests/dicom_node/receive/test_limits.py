@@ -124,6 +124,7 @@ def test_association_request_that_drips_holds_no_connection(start_scp, connect, 
     assert recorder.wait("association_refused") == [("no association request within 0.5 s",)]
 
 
+@pytest.mark.slow
 def test_connection_that_says_nothing_is_closed(start_scp, connect, recorder):
     peer = connect(start_scp(limits={"request_s": 0.3}).port)
     assert read_pdu(peer)[0] in (ABORTED, CLOSED)
@@ -145,12 +146,14 @@ def test_pdu_that_drips_ends_the_association_and_frees_its_place(
     assert [path.name for path in spool.inbox.iterdir()] == []
 
 
+@pytest.mark.slow
 def test_association_that_says_nothing_is_aborted(start_scp, connect, recorder):
     peer = established(connect, start_scp(limits={"idle_s": 0.3}).port)
     assert read_pdu(peer)[0] == ABORTED
     assert recorder.wait("association_cut") == [("it sent nothing for 0.3 s",)]
 
 
+@pytest.mark.slow
 def test_object_that_comes_in_crumbs_ends_the_association(start_scp, connect, recorder, spool):
     peer = established(connect, start_scp(limits={"object_s": 0.3}).port)
     peer.sendall(p_data(store_command(), COMMAND | LAST))
@@ -169,6 +172,7 @@ def test_object_that_comes_in_crumbs_ends_the_association(start_scp, connect, re
     assert list(spool.inbox.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "control", "what"), [(b"", COMMAND, "a command"), (N_ACTION, 0, "a message")]
 )
@@ -205,6 +209,7 @@ def test_object_over_the_limit_is_refused_and_the_next_is_taken(
     assert assoc.send_c_store(make_image(2)).Status == 0x0000
 
 
+@pytest.mark.slow
 def test_pdu_over_the_limit_is_not_read(start_scp, connect, recorder):
     peer = established(connect, start_scp(limits={"max_pdu": 4096}).port)
     peer.sendall(struct.pack(">BBL", 4, 0, 1 << 31))
@@ -212,6 +217,7 @@ def test_pdu_over_the_limit_is_not_read(start_scp, connect, recorder):
     assert recorder.wait("association_cut") == [("a PDU of 2147483648 bytes, 4160 are allowed",)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pdus",
     [

@@ -83,6 +83,7 @@ def test_process_that_is_killed_is_replaced_and_its_associations_are_accounted_f
     recorder.wait("image_stored", 2)
 
 
+@pytest.mark.slow
 def test_process_that_dies_at_every_start_is_named_until_it_receives(
     start_scp, associate, recorder, monkeypatch
 ):
@@ -177,6 +178,7 @@ def test_port_is_bound_once_and_free_after_the_stop(start_scp):
     assert start_scp(port=port).port == port
 
 
+@pytest.mark.slow
 def test_stop_aborts_and_reports_what_is_open(start_scp, associate, recorder):
     scp = start_scp(processes=1)
     assoc = associate(scp.port)

@@ -266,6 +266,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [0, 1])
 def test_acknowledged_image_survives_kill_9(processes, tmp_path, associate, make_image):
     with subprocess.Popen(

@@ -112,6 +112,7 @@ def test_caller_without_tls_is_refused(start_scp, files, recorder):
         assert recorder.wait("association_refused") == [("TLS: it does not speak TLS",)]
 
 
+@pytest.mark.slow
 def test_handshake_that_stalls_blocks_nobody_and_ends(start_scp, send, authority, files, recorder):
     scp = start_scp(tls=server(files), limits={"request_s": 1.5})
     stalled = [socket.create_connection(("127.0.0.1", scp.port), timeout=20) for _ in range(5)]

@@ -166,6 +166,7 @@ def test_long_titles_are_cut_and_keep_what_matters() -> None:
     assert shown.startswith("RESEARCH lesion mask: ttt")
 
 
+@pytest.mark.slow
 def test_long_series_description_of_the_source_is_harmless(tmp_path: Path) -> None:
     case = Case.make(tmp_path, SeriesDescription="s" * 64)
     assert all(len(case.read(role).SeriesDescription) <= 64 for role in ROLES)

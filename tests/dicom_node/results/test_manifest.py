@@ -15,6 +15,7 @@ from dicom_node.results.manifest import Manifest, figures_of, manifest_of
 from pipelines.types import Findings, Hypothesis, Interval, Measurement
 
 
+@pytest.mark.slow
 def test_manifest_reads_back_as_written(tmp_path: Path) -> None:
     case = Case.make(tmp_path, findings={"warnings": ("noisy",), "timings_s": {"mask": 2.5}})
     written = manifest_of(case.findings, CONTEXT, case.objects, {"objects": 0.5})

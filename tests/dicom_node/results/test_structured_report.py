@@ -138,6 +138,7 @@ def reach(group: Dataset, code: str) -> dict[str, tuple[float, str]]:
     }
 
 
+@pytest.mark.slow
 def test_interval_is_stated_as_the_distances_below_and_above_in_the_unit_of_the_value(
     plain: Case, tmp_path: Path
 ) -> None:

@@ -154,6 +154,7 @@ def with_intervals(findings: Findings) -> dict[str, Any]:
     return {"measurements": (findings.measurements[0], volume), "lesions": (lesion, second)}
 
 
+@pytest.mark.slow
 def test_intervals_stand_behind_volume_and_probability_and_say_what_they_are(
     plain: Case, tmp_path: Path
 ) -> None:

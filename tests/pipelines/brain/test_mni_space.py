@@ -26,6 +26,7 @@ def pose(degrees: float, scale: tuple[float, float, float], shift: tuple[float, 
     return result
 
 
+@pytest.mark.slow
 def test_template_lies_in_lps() -> None:
     reference = template()
     origin = np.linalg.inv(reference.grid.affine) @ [0.0, 0.0, 0.0, 1.0]

@@ -22,6 +22,7 @@ def volume(edge: int, batch: int = 1) -> torch.Tensor:
     return torch.randn(batch, 1, edge, edge, edge)
 
 
+@pytest.mark.slow
 def test_published_network_has_the_papers_shapes_and_size() -> None:
     with torch.device("meta"):
         network = JointNetwork()

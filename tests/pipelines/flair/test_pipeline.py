@@ -135,6 +135,7 @@ def analyse(
     return run(volume, settings, lambda stage, seconds: stages.append(stage)), stages
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_is_brain")
 def test_lesions_come_back_on_the_native_grid_with_their_numbers(volume: Volume) -> None:
     findings, stages = analyse(Spot(lesions=1), volume)

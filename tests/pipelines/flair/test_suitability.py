@@ -154,6 +154,7 @@ def scan(white: float, grey: float, fluid: float) -> np.ndarray:
     return np.asarray((signal + noise) * reference.brain, dtype=np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("white", "grey", "fluid", "reason"),
     [
@@ -184,6 +185,7 @@ def test_contrast_is_judged_by_the_pixels(white: float, grey: float, fluid: floa
     assert bool(verdict.reason) == bool(reason)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("grey", "fluid", "said"),
     [
@@ -203,6 +205,7 @@ def test_doubt_near_a_limit_is_a_warning_where_the_times_fit(grey: float, fluid:
     assert fitting.warnings[0].endswith("since inversion and echo time are those of one")
 
 
+@pytest.mark.slow
 def test_times_do_not_speak_for_a_clear_contradiction() -> None:
     reference = template()
     for grey, fluid in ((1.4, 2.6), (1.1, 1.0), (0.8, 0.3)):
@@ -211,6 +214,7 @@ def test_times_do_not_speak_for_a_clear_contradiction() -> None:
         assert verdict.reason.startswith("not FLAIR")
 
 
+@pytest.mark.slow
 def test_wide_ventricles_and_disease_of_most_of_the_white_matter_are_flair() -> None:
     reference, array = template(), scan(1.0, 1.08, 0.2)
     white = reference.white > 0.7
@@ -222,6 +226,7 @@ def test_wide_ventricles_and_disease_of_most_of_the_white_matter_are_flair() -> 
     assert check_contrast(array, reference.brain, reference.grid, IN_PLACE).reason == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("grey", "lesions", "suits"),
     [(1.08, (1.2, 1.8), True), (0.8, (0.4, 0.8), False)],

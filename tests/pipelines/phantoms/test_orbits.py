@@ -178,6 +178,7 @@ def test_nerve_fat_and_vitreous_keep_their_ratios(several: list[OrbitPhantom]) -
     assert 0.06 < np.median(fats) < 0.35
 
 
+@pytest.mark.slow
 def test_lesion_lies_in_its_nerve_alone_and_nowhere_else_changes(phantom: OrbitPhantom) -> None:
     left, right = eye_of(phantom, "left"), eye_of(phantom, "right")
     assert left.lesion.any()

@@ -112,6 +112,7 @@ def mni_of(native: np.ndarray, brain: Brain, pose: np.ndarray) -> np.ndarray:
     return np.asarray(points @ back[:3, :3].T + back[:3, 3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [*ALONG.values(), *ACROSS.values()], ids=[*ALONG, *ACROSS])
 def test_spot_of_a_slice_returns_to_its_place(sliced: Any, axes: np.ndarray) -> None:
     brain, slices = sliced(axes, POSE)

@@ -105,6 +105,7 @@ def test_noise_of_thin_slices_is_averaged(cube: np.ndarray) -> None:
     assert (noisy - clean)[clean > BACKGROUND].std() < 0.6 * 0.3
 
 
+@pytest.mark.slow
 def test_dark_brain_stays_apart_from_the_background(head: Any) -> None:
     brain, alignment = head(GRIDS["axial"], np.eye(4))
     tissue = slices_from_brain(brain.array, brain, alignment).brain

@@ -104,6 +104,7 @@ def test_training_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
     assert card.exists()
 
 
+@pytest.mark.slow
 def test_resuming_with_something_else_is_refused_but_more_members_are_not(tmp_path):
     run(tmp_path / "out", members=1, epochs=1)
     with pytest.raises(WeightsError, match="holds a training with seed 0, not 1"):

@@ -29,6 +29,7 @@ def trainer(name: str, folder: Path, phases: Sequence[Phase], lines: list[str] |
     return Trainer(make_task(name, small=True), phases, folder, seed=1, device="cpu", report=said.append)
 
 
+@pytest.mark.slow
 def test_forecast_tries_each_phase_that_is_left_and_leaves_the_training_as_it_was(
     pool: Path, tmp_path: Path
 ) -> None:

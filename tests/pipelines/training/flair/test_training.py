@@ -51,6 +51,7 @@ def short(name: str, pool: Path, out: Path, **more: Any) -> Path:
     return trained(name, None, out, pool=pool, phases=(ONE,), small=True, device="cpu", **more)
 
 
+@pytest.mark.slow
 def test_training_leaves_a_results_folder(pool: Path, tmp_path: Path) -> None:
     card = short("nnunet", pool, tmp_path / "out", weights="nnunet", leave_out=("patient07",), seed=5)
     assert card.name == "nnunet.json"
