@@ -36,14 +36,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="only in the long mode: bash deploy/test.sh --long"))
 
 
+def _own_cpu_s() -> float:
+    """Return the processor time so far, however busy the machine is, without that of things made once for many tests."""
+    kept = sys.modules.get("tests.kept")
+    return sum(os.times()[:4]) - (sum(kept.spent) if kept else 0.0)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Fail a test that computes for long without a mark that says so: the fast checks stay fast."""
-    before = sum(os.times()[:4])
+    before = _own_cpu_s()
     yield
-    seconds = (
-        sum(os.times()[:4]) - before
-    )  # of this process and of those that it waited for, however busy the machine is
+    seconds = _own_cpu_s() - before
     if seconds > UNMARKED_S and not SLOW_MARKS.intersection(mark.name for mark in item.iter_markers()):
         pytest.fail(f"it took {seconds:.1f} s of CPU time: mark it slow, or make it shorter")
 

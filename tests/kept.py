@@ -11,6 +11,7 @@ import functools
 import gzip
 import hashlib
 import inspect
+import os
 import pickle
 import sys
 from collections.abc import Callable
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".pytest_cache" / "kept"
+spent: list[float] = []
+"""Processor time that each thing took which this process has made: it is no test's own."""
 LIBRARIES = ("numpy", "scipy", "torch", "monai", "nilearn", "SimpleITK")
 
 
@@ -35,7 +38,9 @@ def kept(make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     with path.with_name(f"{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # others wait for the first, until it is done or has died
         if not path.exists():
+            begun = cpu_s()
             made = make(*args, **kwargs)
+            spent.append(cpu_s() - begun)
             for old in FOLDER.glob(f"{maker}.*"):
                 if not old.name.startswith(f"{maker}.{sources}."):
                     old.unlink(missing_ok=True)
@@ -46,6 +51,11 @@ def kept(make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     with gzip.open(path, "rb") as stream:
         found: T = pickle.load(stream)
     return found
+
+
+def cpu_s() -> float:
+    """Return the processor time of this process and of those that it waited for."""
+    return sum(os.times()[:4])
 
 
 def digest(*contents: bytes | str) -> str:

@@ -48,10 +48,9 @@ blocks of tissue differ by an SD of 0.03 to 0.06 in ten real FLAIR scans, tissue
 ISOTROPIC_SHARE, GAP_SHARE = 0.35, 0.3
 """Share of training images that are isotropic, and of those with slices of some 5 mm and gaps, 5.5 to 8.5 mm apart: what many
 1.5 T protocols send."""
-HALF, IN_SLICES = 0.5, 0.4
-"""Share of a lesion's contrast from which on an expert draws it, in isotropic images and in slices [ours]: the darkest tenth of
-the voxels in the masks of ten real scans has 1.25 times the brain's mode, where lesions have 1.50; a small lesion is seen in a
-thick slice, too, of which it fills less than half."""
+HALF = 0.5
+"""Share of a lesion's contrast from which on an expert draws it [ours]: the darkest tenth of the voxels in the masks of ten real
+scans has 1.25 times the brain's mode, where lesions have 1.50."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ def paint(
 
 
 def drawn(share: FloatArray, slices: Slices | None) -> BoolArray:
-    """Return the mask that an expert would draw: what has enough of a lesion's contrast in the image that is seen.
+    """Return the mask that an expert would draw: what has half a lesion's contrast in the image that is seen.
 
     Parameters
     ----------
@@ -189,7 +188,7 @@ def drawn(share: FloatArray, slices: Slices | None) -> BoolArray:
     slices : Slices, optional
         None where the image is isotropic.
     """
-    return np.asarray(share >= HALF) if slices is None else drawn_on_slices(share, slices, IN_SLICES)
+    return np.asarray(share >= HALF) if slices is None else drawn_on_slices(share, slices, HALF)
 
 
 def texture(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:

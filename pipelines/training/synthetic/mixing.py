@@ -42,7 +42,7 @@ PAINT_SHARE = 0.35
 """Share of real cases that get another patient's lesion mask painted in, where there are masks."""
 THICK_SHARE = 0.6
 """Share of real cases that are made thicker than they are."""
-VISIBLE_SHARE = 0.4
+VISIBLE_SHARE = 0.45
 """Share of a thick slice that a lesion fills where an expert draws it."""
 THICK_STEPS = 0.5
 """Median step between neighbours across thick slices over that within them, at most."""
