@@ -29,7 +29,7 @@ DAMAGED_NAMED = 20
 
 @dataclass
 class FilesFound:
-    """What lies on the disk: headers by series and file, a line for each damaged file, and files that are no DICOM."""
+    """Files on the disk: headers by series and file, a line for each damaged file, and files that are no DICOM."""
 
     series: dict[str, dict[Path, ImageHeader]] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What the tables of the configuration say of themselves: the model of a table, the kind and the limits of a key."""
+"""The tables of the configuration by their own account: the model of a table, the kind and the limits of a key."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pydicom import Dataset
 
 from dicom_node.errors import UnreadableError
+from dicom_node.series.decoding import decode_pixels
 from dicom_node.series.limits import check_decoded, frame_and_all_bytes
 from dicom_node.series.reading import read_whole, tolerant
 
@@ -85,14 +86,9 @@ def _pixels(dataset: Dataset, path: Path) -> npt.NDArray[np.generic]:
     try:
         with tolerant():
             check_decoded(*frame_and_all_bytes(dataset), frame_mb=FRAME_MB, together_mb=COMPARED_MB)
-            return dataset.pixel_array
+        return decode_pixels(dataset)
     except UnreadableError as error:
         raise UnreadableError(f"{path.name}: {error}") from error
-    except MemoryError:
-        raise
-    # The decoders are third-party code fed by strangers, each with errors of its own.
-    except Exception as error:
-        raise UnreadableError(f"{path.name}: pixels can't be decoded: {type(error).__name__}") from error
 
 
 def _content(dataset: Dataset) -> Dataset:

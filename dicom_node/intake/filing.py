@@ -82,7 +82,7 @@ class _Received:
 
 @dataclass(frozen=True)
 class _Late:
-    """What has come of a file that took long: to read or, with its header, to compare."""
+    """Answer about a file that took long: to read or, with its header, to compare."""
 
     item: _Received
     header: ImageHeader | None

@@ -72,7 +72,7 @@ class DeadlyError(UnreadableError):
 
 
 class Reader(Protocol):
-    """What reads headers and compares copies for the filer."""
+    """Reader of headers and comparer of copies, as the filer asks for them."""
 
     def ask(self, requests: Sequence[Request], on_late: OnLate | None = None) -> dict[Request, Answer]:
         """Return what comes of requests; `on_late` is told, on another thread, what comes of those that are left out."""

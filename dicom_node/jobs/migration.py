@@ -29,7 +29,7 @@ class OutdatedStateError(StateError):
 
 @dataclass(frozen=True)
 class Holds:
-    """What was held, with the reason, in a database that is made again: series by UID, jobs by ID."""
+    """Series by UID and jobs by ID that were held, each with its reason, in a database that is made again."""
 
     series: dict[str, str]
     jobs: dict[str, str]

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from dicom_node.jobs.schema import JobRow, SeriesRow, TransitionRow
 
 
 def job_since() -> ColumnElement[float]:
     """Return the expression for a job; where the history was lost, of the time when it was made."""
-    moves = and_(
-        TransitionRow.subject == JobRow.id,
-        TransitionRow.after == JobRow.state,
-        TransitionRow.before != JobRow.state,
-    )
-    last = select(func.max(TransitionRow.at)).where(moves).correlate(JobRow).scalar_subquery()
-    return func.coalesce(last, JobRow.created_at)
+    return func.coalesce(_last_way_into(JobRow.state, JobRow.id), JobRow.created_at)
 
 
 def series_since() -> ColumnElement[float]:
     """Return the expression for a series; where the history was lost, of the time of its last image."""
+    return func.coalesce(_last_way_into(SeriesRow.state, SeriesRow.series_uid), SeriesRow.last_at)
+
+
+def _last_way_into(state: InstrumentedAttribute[str], subject: InstrumentedAttribute[str]) -> Any:
+    """Return the expression for the time at which a row last came into its state from another one."""
     moves = and_(
-        TransitionRow.subject == SeriesRow.series_uid,
-        TransitionRow.after == SeriesRow.state,
-        TransitionRow.before != SeriesRow.state,
+        TransitionRow.subject == subject, TransitionRow.after == state, TransitionRow.before != state
     )
-    last = select(func.max(TransitionRow.at)).where(moves).correlate(SeriesRow).scalar_subquery()
-    return func.coalesce(last, SeriesRow.last_at)
+    return select(func.max(TransitionRow.at)).where(moves).correlate(state.class_).scalar_subquery()

@@ -75,7 +75,7 @@ class WorkerWatch:
 
     @property
     def known(self) -> Workers:
-        """What was seen last."""
+        """Workers and queues as they were seen last."""
         return self._known
 
     def troubles(self) -> Iterable[str]:

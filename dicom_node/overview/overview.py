@@ -247,7 +247,7 @@ class Overview:
 
     @property
     def errors(self) -> list[Stuck]:
-        """What keeps results from those who wait for them."""
+        """Things that keep results from those who wait for them."""
         return [one for one in self.stuck if one.level == "error"]
 
     @property

@@ -86,7 +86,7 @@ class InHand:
 
     @property
     def has_deaths(self) -> bool:
-        """Whether there is a file that a process died over."""
+        """True when there is a file that a process died over."""
         return bool(self._deaths)
 
     def take(self, path: Path) -> str:

@@ -49,8 +49,8 @@ ISOTROPIC_SHARE, GAP_SHARE = 0.35, 0.3
 """Share of training images that are isotropic, and of those with slices of some 5 mm and gaps, 5.5 to 8.5 mm apart: what many
 1.5 T protocols send."""
 HALF = 0.5
-"""Share of a lesion's contrast from which on an expert draws it [ours]: the darkest tenth of the voxels in the masks of ten real
-scans has 1.25 times the brain's mode, where lesions have 1.50."""
+"""Share of a lesion's contrast from which on an expert draws it [ours]: the darkest tenth of the voxels in the masks of ten
+real scans has 1.25 times the brain's mode, where lesions have 1.50."""
 
 
 @dataclass(frozen=True)
