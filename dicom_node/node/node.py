@@ -140,8 +140,29 @@ class Node:
             guard=self.intake.guard,
             destinations=settings.proofs,
         )
-        accept = settings.accept
-        self.scp = Receivers(
+        self.scp = self._receivers(CommitmentPolicy(keep_s, self.commitments.known))
+        self.metrics = self._metrics()
+        self.pages = Pages(
+            self.store,
+            self.spool,
+            settings,
+            workers=lambda: self.worker_watch.known,
+            troubles=self.own_troubles,
+            pipelines=installed,
+        )
+        self.metrics.register(OverviewGauges(self.pages.overview))
+        self.web = WebServer(
+            self.pages.answer,
+            self.metrics.app,
+            self.troubles,
+            password=settings.node.web_password.get_secret_value(),
+        )
+        self.steering = Steering(self.store, self.worklog, self.intake, self.reconciler, self.outbox)
+        self.control = ControlServer(self.spool.root, self._answer)
+
+    def _receivers(self, commitment: CommitmentPolicy) -> Receivers:
+        settings, accept = self.settings, self.settings.accept
+        return Receivers(
             host=settings.node.host,
             port=settings.node.port,
             ae_title=settings.node.ae_title,
@@ -163,33 +184,18 @@ class Node:
             tls=ServerTls.of(accept.tls),
             events=self.intake,
             processes=accept.processes,
-            commitment=CommitmentPolicy(keep_s, self.commitments.known),
+            commitment=commitment,
         )
-        self.metrics = Metrics()
-        self.worklog.subscribe(self.metrics.count)
-        self.metrics.gauge(
-            "inbox_files", "Files received and not yet filed", lambda: len(self.spool.waiting())
-        )
+
+    def _metrics(self) -> Metrics:
+        """Return the numbers that the node counts itself; those of the overview are added to them."""
+        metrics = Metrics()
+        self.worklog.subscribe(metrics.count)
+        metrics.gauge("inbox_files", "Files received and not yet filed", lambda: len(self.spool.waiting()))
         for state in COUNTED_STATES:
             name = state.replace("-", "_")
-            self.metrics.gauge(f"jobs_{name}", f"Jobs that are {state}", partial(self._count_jobs, state))
-        self.pages = Pages(
-            self.store,
-            self.spool,
-            settings,
-            workers=lambda: self.worker_watch.known,
-            troubles=self.own_troubles,
-            pipelines=installed,
-        )
-        self.metrics.register(OverviewGauges(self.pages.overview))
-        self.web = WebServer(
-            self.pages.answer,
-            self.metrics.app,
-            self.troubles,
-            password=settings.node.web_password.get_secret_value(),
-        )
-        self.steering = Steering(self.store, self.worklog, self.intake, self.reconciler, self.outbox)
-        self.control = ControlServer(self.spool.root, self._answer)
+            metrics.gauge(f"jobs_{name}", f"Jobs that are {state}", partial(self._count_jobs, state))
+        return metrics
 
     def start(self) -> None:
         """Start everything, the listening socket last: what is accepted can be worked on.
