@@ -22,6 +22,10 @@ Status = Literal["findings", "none", "unsuitable", "failed"]
 Laterality = Literal["left", "right"]
 Provenance = Literal["real", "synthetic", "real and synthetic"]
 SiteStatus = Literal["positive", "negative", "not analysed"]
+Region = Literal[
+    "periventricular", "juxtacortical", "infratentorial", "deep_white_matter", "deep_grey_matter"
+]
+"""Regions that lesions are sorted into, in the order of reports; "juxtacortical" is juxtacortical or cortical."""
 Located = Literal["automatic", "manual"]
 
 
@@ -76,6 +80,8 @@ class Segment:
         In [0, 1] on the native grid.
     colour_rgb : three integers in 0..255
         Recommended display colour.
+    region : Region or None
+        Where all of its lesions lie.
     """
 
     name: str
@@ -84,6 +90,7 @@ class Segment:
     probability: FloatArray | None = None
     colour_rgb: tuple[int, int, int] = (255, 64, 64)
     laterality: Laterality | None = None
+    region: Region | None = None
 
 
 @dataclass(frozen=True)
@@ -109,8 +116,22 @@ class Interval:
 class Lesion:
     """A 26-connected component of a segment on the native grid that counts as a lesion (`Counting`).
 
-    ``probability`` is the mean over its voxels; ``probability_interval`` the lowest and highest that single predictions
-    give it, None where there is but one.
+    Parameters
+    ----------
+    probability : float
+        Mean over its voxels.
+    region : Region or None
+        Where it lies; None where the regions are not available.
+    probability_interval : Interval or None
+        The lowest and highest that single predictions give it, None where there is but one.
+    laterality : "left", "right" or None
+        The patient's side; None for a lesion on the midline, and where the regions are not available.
+    long_axis_mm : float or None
+        Largest distance of two voxel corners in one slice.
+    also_reaches : tuple of Region
+        Regions that it touches beside its own.
+    borderline : bool
+        Its region would be another one at half or at twice the tolerance.
     """
 
     id: int
@@ -119,9 +140,56 @@ class Lesion:
     centre_lps: Point
     probability: float
     slices_k: tuple[int, int]
-    region: str | None = None
+    region: Region | None = None
     change: str | None = None
     probability_interval: Interval | None = None
+    laterality: Laterality | None = None
+    long_axis_mm: float | None = None
+    also_reaches: tuple[Region, ...] = ()
+    borderline: bool = False
+
+
+@dataclass(frozen=True)
+class RegionLoad:
+    """What lies in one region, confluent lesions counted by their parts.
+
+    Parameters
+    ----------
+    region : Region
+    lesions : int
+        Number of lesions, those at its border included.
+    borderline : int
+        How many of them are borderline.
+    volume_mm3 : float
+        Of these lesions together.
+    long_axis_mm : float
+        The largest; 0 without lesions.
+    """
+
+    region: Region
+    lesions: int
+    borderline: int
+    volume_mm3: float
+    long_axis_mm: float
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What is known of the regions of one image.
+
+    Parameters
+    ----------
+    loads : tuple of RegionLoad
+        One for each region, in the order of `Region`; empty where the regions are not available.
+    not_covered : tuple of Region
+        Regions that the field of view cuts off.
+    not_available : str
+        Why there are no regions, in one line; empty where there are.
+    """
+
+    loads: tuple[RegionLoad, ...] = ()
+    not_covered: tuple[Region, ...] = ()
+    not_available: str = ""
 
 
 @dataclass(frozen=True)
@@ -310,7 +378,8 @@ class Findings:
     analysis broke; ``reason`` then says why, in one line. ``no_differential`` says why there are no hypotheses although
     there are lesions; ``rules`` stand beside the hypotheses, or in their place. ``sites`` hold one answer for each side, where
     a pipeline classifies sides instead of counting lesions. ``models`` are all that were asked, the one that drew the masks
-    first. ``counting`` says what counted as a lesion, where lesions are counted.
+    first. ``counting`` says what counted as a lesion, where lesions are counted, and ``anatomy`` how they lie over the
+    regions of the brain; None where a pipeline knows no regions.
     """
 
     status: Status
@@ -318,6 +387,7 @@ class Findings:
     segments: tuple[Segment, ...] = ()
     lesions: tuple[Lesion, ...] = ()
     counting: Counting | None = None
+    anatomy: Anatomy | None = None
     measurements: tuple[Measurement, ...] = ()
     sites: tuple[SiteFinding, ...] = ()
     hypotheses: tuple[Hypothesis, ...] = ()
