@@ -93,6 +93,12 @@ class TrainOptions:
     fixed_pool: Annotated[
         bool, typer.Option("--fixed-pool", help="Make the cases once: the same seed gives the same network.")
     ] = False
+    learn_from_all: Annotated[
+        bool,
+        typer.Option(
+            "--learn-from-all", help="Keep no patient for a validation: the last state is the result."
+        ),
+    ] = False
     workers: WorkersOption = None
     early_stop: Annotated[
         int | None,

@@ -41,7 +41,7 @@ class OpticNerveEnsemble(Trainable):
     kind = "optic nerves on FAT-SAT"
     unknown = (
         *("minutes", "steps", "weights_name", "given_share", "pool_size"),
-        *("fixed_pool", "workers", "early_stop", "folds", "flips", "degrade"),
+        *("fixed_pool", "learn_from_all", "workers", "early_stop", "folds", "flips", "degrade"),
     )
 
     def recipe(self, device: str) -> str:

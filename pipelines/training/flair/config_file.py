@@ -43,6 +43,7 @@ def as_before(asked: TrainingSettings) -> tuple[TrainingSettings, dict[str, Any]
         pool_size=int(config["pool_size"]),
         given_share=float(config["given_share"]),
         fixed_pool=bool(config["fixed_pool"]),
+        learn_from_all=bool(config.get("learn_from_all", False)),
         data=asked.data or _path(config.get("data")),
         pool=asked.pool or _path(config.get("pool")),
         phases=tuple(Phase.from_dict(phase) for phase in config["phases"]),
@@ -92,6 +93,7 @@ def config_of(
         "pool_size": settings.pool_size,
         "given_share": settings.given_share,
         "fixed_pool": settings.fixed_pool,
+        "learn_from_all": settings.learn_from_all,
         "phases": [phase.as_dict() for phase in settings.phases],
         "software": software(),
     }

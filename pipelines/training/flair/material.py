@@ -274,7 +274,7 @@ def _split(
     network has labelled proves nothing: it is learnt from and never kept.
     """
     proving = [entry for entry in entries if entry.origin != PSEUDO_LABELLED]
-    if len({entry.patient for entry in proving}) < VALIDATION_PATIENTS:
+    if settings.learn_from_all or len({entry.patient for entry in proving}) < VALIDATION_PATIENTS:
         return list(entries), []
     held = set(by_patient(proving, VALIDATION_PATIENTS, settings.seed)[0].held_out)
     kept = [e for e in proving if e.patient in held]
@@ -302,7 +302,9 @@ def _pack_entries(entries: Sequence[Entry], folder: Path, *, labelled: bool) -> 
 
 
 def _generated_or_kept(settings: TrainingSettings, needs: Needs, report: Report) -> list[Path]:
-    """Return synthetic validation cases, MS and NMOSD in turn, made now unless they are there."""
+    """Return synthetic validation cases, MS and NMOSD in turn, made now unless they are there; none if all is learnt."""
+    if settings.learn_from_all:
+        return []
     folder = settings.out / "validation"
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"case{number:05d}.npz" for number in range(needs.validation_cases)]

@@ -61,6 +61,7 @@ class FlairNetwork(Trainable):
             pool_size=asked.pool_size,
             given_share=asked.given_share,
             fixed_pool=asked.fixed_pool,
+            learn_from_all=asked.learn_from_all,
             init=asked.init,
             weights=asked.weights_name,
             early_stop=asked.early_stop,

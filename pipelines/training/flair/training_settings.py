@@ -39,6 +39,9 @@ class TrainingSettings:
         Share of the pool that is made from the cases of the index; the rest is generated.
     fixed_pool : bool
         Fill the pool once, before the first step.
+    learn_from_all : bool
+        Keep no patient for a validation: nothing chooses an epoch, and no temperature is fitted. Folds tell beforehand what
+        such a training is worth.
     pool : Path, optional
         Folder with rings of packed synthetic cases, used as it is; nothing is generated.
     init : Path, optional
@@ -66,6 +69,7 @@ class TrainingSettings:
     pool_size: int = POOL_CASES
     given_share: float = 0.5
     fixed_pool: bool = False
+    learn_from_all: bool = False
     pool: Path | None = None
     init: Path | None = None
     weights: str | None = None

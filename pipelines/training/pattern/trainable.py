@@ -32,7 +32,16 @@ class LesionPattern(Trainable):
     kind = "classes by the lesion mask"
     unknown = (
         *FATSAT_ONLY,
-        *("minutes", "weights_name", "given_share", "pool_size", "fixed_pool", "early_stop", "leave_out"),
+        *(
+            "minutes",
+            "weights_name",
+            "given_share",
+            "pool_size",
+            "fixed_pool",
+            "learn_from_all",
+            "early_stop",
+            "leave_out",
+        ),
         *("init", "degrade"),
     )
 

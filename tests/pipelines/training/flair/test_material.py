@@ -99,6 +99,13 @@ def test_patients_of_the_validation_are_in_no_case_and_no_prior(
     assert made.seen_patients == [f"p{n}" for n in range(10) if n != 3]
 
 
+def test_training_that_learns_from_all_keeps_nobody(tmp_path: Path, left_out: list[tuple[str, ...]]) -> None:
+    data = data_set(tmp_path / "data", ["MS"] * 10, masks=[f"p{number}" for number in range(10)])
+    found = prepared(data, tmp_path / "out", learn_from_all=True)
+    assert (len(found.learnt), found.kept, found.validation) == (10, [], [])
+    assert left_out == [()]
+
+
 def test_cut_off_training_that_left_others_out_leaves_no_case_behind(
     tmp_path: Path, left_out: list[tuple[str, ...]]
 ) -> None:

@@ -133,6 +133,13 @@ def test_resumed_training_keeps_its_plan(pool: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_training_without_a_validation_exports_its_last_state(pool: Path, tmp_path: Path) -> None:
+    card = json.loads(short("nnunet", pool, tmp_path, learn_from_all=True).read_text())
+    assert not (tmp_path / "best.pt").exists()
+    assert not any("validation" in origin for origin in card["figures"])
+
+
 def test_classes_are_calibrated_on_cases_that_were_kept_out(pool: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "validation").mkdir(parents=True)
     for number in range(8):
