@@ -1,8 +1,9 @@
 """The weights that ship: safetensors files, each with a model card beside it.
 
-``weights/<name>.safetensors`` holds the parameters in half precision, ``<name>.json`` the card that programs
-read, ``<name>.md`` the same for people. Reading a card needs no torch. Parameters too many for one file lie in several
-(shards), ``<name>-00001-of-00002.safetensors`` and so on; the card says how many.
+``weights/<name>.safetensors`` holds the parameters in half precision, or those of its layers as integers of 8 bits with a scale
+for each output channel, ``<name>.json`` the card that programs read, ``<name>.md`` the same for people. Reading a card needs no
+torch. Parameters too many for one file lie in several (shards), ``<name>-00001-of-00002.safetensors`` and so on; the card
+says how many.
 """
 
 from __future__ import annotations
@@ -24,8 +25,15 @@ FOLDER = Path(__file__).with_suffix("")
 """Where the weights lie: the folder ``weights`` beside this module."""
 LARGEST_BYTES = 16 * 1024 * 1024
 """A weight file is no larger than this."""
-SHIPPED_BYTES = 80_000_000
+SHIPPED_BYTES = 60_000_000
 """All weight files that ship together are smaller than this."""
+
+SCALE = "{key}/scale"
+"""Name of the scales of a tensor of integers, shape (output channels)."""
+_EIGHT_BITS_FROM = 4096
+"""Parameters from which a layer's tensor is worth it."""
+EIGHT_BITS = "eight bits"
+"""What a card says of such parameters under ``stored``."""
 
 
 def _way_out(folder: Path) -> str:
@@ -151,12 +159,44 @@ def load_weights(name: str, folder: Path = FOLDER) -> tuple[dict[str, Tensor], M
     from safetensors.torch import load  # noqa: PLC0415 (cards are read where torch is not wanted)
 
     described, contents = _checked_content(name, folder)
-    state: dict[str, Tensor] = {}
+    stored: dict[str, Tensor] = {}
     for content in contents:
-        stored = load(content)
-        state |= {key: value.float() if value.is_floating_point() else value for key, value in stored.items()}
-        state |= {alias: state[key] for alias, key in _aliases(content).items()}
-    return state, described
+        stored |= load(content)
+        stored |= {alias: stored[key] for alias, key in _aliases(content).items()}
+    return _restored(stored), described
+
+
+def _restored(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a file as a network takes them."""
+    scales = {key: SCALE.format(key=key) for key in stored}
+    state = {}
+    for key, value in stored.items():
+        if key in scales.values():
+            continue
+        scale = stored.get(scales[key])
+        if scale is not None:
+            state[key] = value.float() * scale.float().view(-1, *[1] * (value.dim() - 1))
+        else:
+            state[key] = value.float() if value.is_floating_point() else value
+    return state
+
+
+def _in_eight_bits(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return parameters with the large tensors as integers from -127 to 127, and a scale for each output channel."""
+    import torch  # noqa: PLC0415
+
+    stored: dict[str, Tensor] = {}
+    for key, given in state.items():
+        tensor = given.detach().cpu()
+        if not tensor.is_floating_point() or tensor.dim() < 2 or tensor.numel() < _EIGHT_BITS_FROM:
+            stored[key] = tensor
+            continue
+        largest = tensor.float().abs().flatten(1).amax(dim=1)
+        scale = (largest.clamp_min(1e-6) / 127).half()
+        rows = scale.float().view(-1, *[1] * (tensor.dim() - 1))
+        stored[key] = (tensor.float() / rows).round().clamp(-127, 127).to(torch.int8)
+        stored[SCALE.format(key=key)] = scale
+    return stored
 
 
 def _aliases(content: bytes) -> dict[str, str]:
@@ -217,7 +257,9 @@ def _shards(name: str, tensors: Mapping[str, Tensor], aliases: Mapping[str, str]
 def save_weights(
     name: str, state: Mapping[str, Tensor], details: Mapping[str, Any], readme: str, folder: Path = FOLDER
 ) -> ModelCard:
-    """Write parameters in half precision, each once, in as many files as needed, and both cards.
+    """Write parameters, each once, in as many files as needed, and both cards.
+
+    They are stored as the card says, in half precision by default.
 
     Files that an earlier network of this name left are removed.
 
@@ -226,7 +268,8 @@ def save_weights(
     state : mapping of str to Tensor
         Integers (counters of batch norms) stay as they are.
     details : mapping
-        What the card says, without digest and number of shards.
+        What the card says, without digest and number of shards. ``stored``: "eight bits" halves the size again; a layer's
+        weights then err by a 254th of the largest of their channel at most.
     readme : str
         The card for people, Markdown; ``{digest}`` in it becomes the digest.
 
@@ -235,7 +278,8 @@ def save_weights(
     WeightsError
         A single tensor would make a file larger than `LARGEST_BYTES`, or a parameter is not finite in half precision.
     """
-    contents = _shards(name, *_stored(name, state))
+    kept = _in_eight_bits(state) if details.get("stored") == EIGHT_BITS else state
+    contents = _shards(name, *_stored(name, kept))
     digest = hashlib.sha256(b"".join(contents)).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     paths = _files(name, len(contents), folder)

@@ -6,10 +6,12 @@ A region counts when all three hold:
 - it has at least four voxels and 3 mm3, so that the least volume grows with the voxel: one voxel of a slice of 6 mm has more
   than 3 mm3 and says nothing of a shape. Of 291 lesions that experts drew into ten scans with slices of 6.4 to 8.1 mm none has
   fewer than four voxels, while of the regions that the networks draw there with one to three, 17 of 128 touch a true lesion;
-- its mean probability has twice the odds of the threshold (two thirds at a threshold of one half): a region whose voxels all
-  just pass is a haze. In the same ten scans this keeps 89 % of the true and half of the false regions of 2 to 40 voxels.
+- its mean probability has one and a half times the odds of the threshold (three fifths at a threshold of one half): a region
+  whose voxels all just pass is a haze.
 
-All three together raise the F1 of lesions there from 0.51 to 0.63 at a threshold of 0.5, and cost no Dice.
+By folds over the patients of these ten scans the F1 of lesions is 0.755 with the rule and 0.744 when 3 mm3 alone are asked, at
+the same Dice. It costs small lesions of thick slices: a patient of 1.3 mL, his slices averaged to 5 mm, has a Dice of 0.40 with
+it and of 0.45 without.
 
 What does not count is neither drawn nor listed; the report says how much it is.
 
@@ -30,7 +32,7 @@ from pipelines.types import BoolArray
 LONG_AXIS_MM = 3.0
 MIN_VOLUME_MM3 = 3.0
 MIN_VOXELS = 4
-ODDS = 2.0
+ODDS = 1.5
 """Odds of the mean probability over those of the threshold."""
 _ROUNDING = 1e-6
 """Relative; headers state spacings in decimal digits."""

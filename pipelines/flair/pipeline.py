@@ -87,8 +87,9 @@ class Models:
     pattern : PatternModel, optional
         Reads MS and NMOSD from the mask alone.
     pattern_calibration : Calibration
-    volume_calibration : VolumeCalibration, optional
-        Of the ensemble; without it the interval of the volume is the range of the predictions.
+    volume_calibrations : tuple of VolumeCalibration
+        Of the ensemble, one for each set of networks that it may ask; without one that applies the interval of the volume
+        is the range of the predictions.
     """
 
     joint: JointReader
@@ -97,7 +98,7 @@ class Models:
     five_slices_calibration: Calibration = UNCALIBRATED
     pattern: PatternModel | None = None
     pattern_calibration: Calibration = UNCALIBRATED
-    volume_calibration: VolumeCalibration | None = None
+    volume_calibrations: tuple[VolumeCalibration, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,9 +197,13 @@ class FlairPipeline:
         joint = None
         samples: Samples
         if self.models.mask is not None:
-            answer = self.models.mask(cube.values, members=settings.members, flips=settings.flips)
-            samples, mean = answer.samples, answer.probability
-            cards = self.models.mask.cards[: settings.members]
+            answer = self.models.mask(
+                cube.values,
+                slices_mm=brain.whole.spacing_mm[0],
+                members=settings.members,
+                flips=settings.flips,
+            )
+            samples, mean, cards = answer.samples, answer.probability, answer.cards
         else:
             joint = self.models.joint(cube)
             samples, mean, cards = joint.lesion[None], joint.lesion, (self.models.joint.card,)
@@ -214,9 +219,9 @@ class FlairPipeline:
         said = predictions(samples, cube, brain, settings.threshold)
         voxel_mm3 = brain.whole.voxel_volume_mm3
         interval = None
-        calibration = self.models.volume_calibration
-        if calibration and calibration.applies(drawn_by, settings.threshold, flips=settings.flips):
-            interval = calibration.interval(total_mm3, probability, voxel_mm3)
+        for calibration in self.models.volume_calibrations:
+            if calibration.applies(drawn_by, settings.threshold, flips=settings.flips):
+                interval = calibration.interval(total_mm3, probability, voxel_mm3)
         if interval is None:
             interval = volume_interval(total_mm3, probability, said, voxel_mm3, settings.threshold)
         return _Found(
@@ -311,7 +316,7 @@ def load_flair(device: str = "auto", folder: Path = FOLDER) -> FlairPipeline:
         pattern_calibration=Calibration.of(card_details(PATTERN_WEIGHTS, folder))
         if pattern
         else UNCALIBRATED,
-        volume_calibration=VolumeCalibration.of(card_details(drawing[0], folder)) if drawing else None,
+        volume_calibrations=VolumeCalibration.all_of(card_details(drawing[0], folder)) if drawing else (),
     )
     return FlairPipeline(models, device)
 

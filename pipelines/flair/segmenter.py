@@ -1,4 +1,4 @@
-"""The network that draws the lesion mask: one pass over the brain's box for each member and flip, and their mean."""
+"""The networks that draw the lesion mask: one pass over the brain's box for each that is asked and flip, and their mean."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pipelines.errors import PipelineError, WeightsError
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.flair.networks import NNUNET, nnunet
 from pipelines.flair.settings import MASK_WEIGHTS
+from pipelines.flair.weighing import Weighing, kind_of
 from pipelines.types import FloatArray, ModelCard
 from pipelines.weights import FOLDER, card_details, load_weights
 
@@ -117,13 +118,16 @@ class MaskAnswer:
     Parameters
     ----------
     probability : float32 array, shape (160, 160, 160)
-        Mean over the samples.
+        Of all that were asked, weighed and calibrated (`Weighing`).
     samples : float16 array, shape (n, 160, 160, 160)
-        One for each member and flip.
+        One for each network that was asked and flip, calibrated alike.
+    cards : tuple of ModelCard
+        Of the networks that were asked, that of the largest share first.
     """
 
     probability: FloatArray
     samples: npt.NDArray[np.float16]
+    cards: tuple[ModelCard, ...]
 
 
 class MaskModel:
@@ -150,27 +154,39 @@ class MaskModel:
                 f"no weights {' or '.join(MEMBERS)} in {folder}; reinstall dicom-node, or make them with "
                 f"'dicom-node models train {NNUNET}'"
             )
-        self._members = [network for network, _ in loaded]
+        self._networks = {described.name: network for network, described in loaded}
         self.cards: tuple[ModelCard, ...] = tuple(described for _, described in loaded)
+        first = card_details(self.cards[0].name, folder)
+        self._weighing = {kind: Weighing.of(first, kind) for kind in ("thin", "thick")}
 
-    def __call__(self, cube: FloatArray, *, members: int | None = None, flips: bool = False) -> MaskAnswer:
+    def __call__(
+        self, cube: FloatArray, *, slices_mm: float = 1.0, members: int | None = None, flips: bool = False
+    ) -> MaskAnswer:
         """Analyse a normalised cube.
 
         Parameters
         ----------
         cube : float32 array, shape (160, 160, 160)
+        slices_mm : float
+            Distance of the slices that it was made from, centre to centre: it decides which networks are asked.
         members : int, optional
-            How many members to ask, the best first; all by default.
+            How many networks to ask at most, those of the largest share first; all by default.
         flips : bool
-            Ask each about the left-right mirrored cube as well.
+            Ask about the left-right mirrored cube as well, where the weighing finds that it pays.
         """
+        weighing = self._weighing[kind_of(slices_mm)]
+        asked = weighing.asked(list(self._networks), members)
         samples: list[npt.NDArray[np.float16]] = []
-        total = np.zeros(cube.shape, dtype=np.float32)
-        for network in self._members[:members]:
-            for one in probability_maps(network, cube, device=self.device, flips=flips):
-                total += one
-                samples.append(one.astype(np.float16))
-        return MaskAnswer(total / np.float32(len(samples)), np.stack(samples))
+        said: list[FloatArray] = []
+        for name in asked:
+            maps = probability_maps(
+                self._networks[name], cube, device=self.device, flips=flips and weighing.flips
+            )
+            samples += [weighing.calibrated(one).astype(np.float16) for one in maps]
+            said.append(np.asarray(np.mean(maps, axis=0), dtype=np.float32))
+        by_name = {card.name: card for card in self.cards}
+        probability = weighing.combined(said, list(asked.values()))
+        return MaskAnswer(probability, np.stack(samples), tuple(by_name[name] for name in asked))
 
 
 def _load(name: str, device: str, folder: Path) -> tuple[nn.Module, ModelCard]:

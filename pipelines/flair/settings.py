@@ -10,12 +10,15 @@ from pipelines import weights
 from pipelines.errors import PipelineError
 from pipelines.settings import checked_members, checked_threshold, digest_of, with_defaults
 
-MASK_WEIGHTS = ("nnunet", "nnunet-2")
-"""The ensemble that draws the mask, the best first; where none of it is installed, the joint network draws it."""
+MASK_WEIGHTS = ("nnunet", "nnunet-thick")
+"""The ensemble that draws the mask, the second at home on thick slices (`pipelines.flair.weighing`).
+
+Where none of it is installed, the joint network draws it.
+"""
 JOINT_WEIGHTS = "joint"
 FIVE_SLICES_WEIGHTS = "five-slices"
 PATTERN_WEIGHTS = "lesion-pattern"
-DECISIVE = ("network", "temperature", "calibrated", "volume_interval")
+DECISIVE = ("network", "temperature", "calibrated", "volume_interval", "weighing")
 """What a model card says beside the weights' digest that changes results."""
 
 
@@ -28,9 +31,9 @@ class Settings:
     threshold : float
         Probability from which a voxel is lesion.
     members : int
-        How many networks of the ensemble to ask, the best first; all where there are fewer.
+        How many networks of the ensemble to ask at most, those of the largest share first.
     flips : bool
-        Ask each about the left-right mirrored brain as well: twice the time, and a spread from one network.
+        Ask about the left-right mirrored brain as well, where it pays: on thick slices.
     """
 
     threshold: float = 0.5

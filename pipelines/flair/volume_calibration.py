@@ -26,7 +26,7 @@ FAINT = 0.1
 LEVEL = 0.8
 """Share of the cases whose truth lies between the two lines."""
 CARD_KEY = "volume_interval"
-"""Where a model card has it: that of the first network of the ensemble."""
+"""Where a model card has them, in a list: that of the first network of the ensemble."""
 
 Line = tuple[float, float]
 Numbers = npt.NDArray[np.float64]
@@ -67,28 +67,29 @@ class VolumeCalibration:
     flips: bool
 
     @classmethod
-    def of(cls, details: Mapping[str, Any]) -> VolumeCalibration | None:
-        """Read a model card; None where it states none.
+    def all_of(cls, details: Mapping[str, Any]) -> tuple[VolumeCalibration, ...]:
+        """Read a model card: one for each set of networks that draws masks; none where it states none.
 
         Raises
         ------
         PipelineError
-            What it states is not what `as_card` writes.
+            What it states is not a list of what `as_card` writes.
         """
-        stated = details.get(CARD_KEY)
-        if stated is None:
-            return None
         try:
-            lines = {key: (float(stated[key][0]), float(stated[key][1])) for key in ("low", "high")}
-            found = cls(**{**stated, **lines})
-            is_whole = all(map(math.isfinite, (*found.low, *found.high, found.largest, found.held)))
-        except (TypeError, ValueError, LookupError):
-            is_whole = False
-        if not is_whole:
+            found = tuple(cls._read(stated) for stated in details.get(CARD_KEY, ()))
+        except (TypeError, ValueError, LookupError) as error:
             raise PipelineError(
                 f'the model card of "{details.get("name")}" states a {CARD_KEY} that is none; fit it with '
                 "'dicom-node models calibrate flair'"
-            )
+            ) from error
+        return found
+
+    @classmethod
+    def _read(cls, stated: Mapping[str, Any]) -> VolumeCalibration:
+        lines = {key: (float(stated[key][0]), float(stated[key][1])) for key in ("low", "high")}
+        found = cls(**{**stated, **lines})
+        if not all(map(math.isfinite, (*found.low, *found.high, found.largest, found.held))):
+            raise ValueError
         return found
 
     def as_card(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from pipelines.errors import DataSetError
 from pipelines.flair.settings import JOINT_WEIGHTS
 from pipelines.flair.volume_calibration import CARD_KEY as VOLUME_INTERVAL
+from pipelines.flair.weighing import CARD_KEY as WEIGHING
 from pipelines.training.results_folder import CONFIG, read_json
 from pipelines.training.synthetic.lesion_masks import mask_files, patient_of
 from pipelines.weights import card_details
@@ -82,8 +83,8 @@ def readme(details: Mapping[str, Any], read: str) -> str:
     lines = [
         f"# {details['name']} {details['version']}",
         "",
-        f"{details['purpose']}. Network `{details['network']}`, {_amount(details['parameters'])} parameters in half",
-        f"precision; {details['reference']}.",
+        f"{details['purpose']}. Network `{details['network']}`, {_amount(details['parameters'])} parameters in "
+        f"{details.get('stored', 'half precision')}; {details['reference']}.",
         "",
         f"**Trained on {details['trained_on']} data; no clinical accuracy known.**",
         "",
@@ -98,10 +99,17 @@ def readme(details: Mapping[str, Any], read: str) -> str:
             f"- Class logits are divided by {details['temperature']:.3g}, {details['calibrated_on']}"
         )
     if VOLUME_INTERVAL in details:
-        told = details[VOLUME_INTERVAL]
+        lines += [
+            f"- The interval of the total lesion volume, drawn by {' and '.join(sorted(told['digests']))}, is fitted on "
+            f"{told['cases']} {told['origins']} cases: it held {100 * told['held']:.0f} % of the true volumes with their "
+            "patient left out"
+            for told in details[VOLUME_INTERVAL]
+        ]
+    for kind, told in details.get(WEIGHING, {}).items():
+        shares = ", ".join(f"{name} {share:g}" for name, share in told["shares"].items())
         lines.append(
-            f"- The interval of the total lesion volume is fitted on {told['cases']} {told['origins']} cases: it held "
-            f"{100 * told['held']:.0f} % of the true volumes with their patient left out"
+            f"- Shares in the mask of {kind} slices: {shares}{'; mirrored as well' if told['flips'] else ''}; logits times "
+            f"{told['slope']:.3g}, {told['offset']:+.3g}"
         )
     lines += ["", "## Data", ""]
     lines += [f"- {s['what']}: {s['licence']}. {s['citation']}" for s in details["sources"]]

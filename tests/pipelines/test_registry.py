@@ -40,7 +40,7 @@ def test_flair_is_installed_with_its_settings() -> None:
 def test_digest_changes_with_any_of_the_weights_and_with_no_others(tmp_path: Path) -> None:
     write_card(tmp_path, "joint", "ab12")
     digests = [settings.weights_digest(tmp_path)]
-    others = (("nnunet", "cd"), ("nnunet-2", "ef"), ("five-slices", "01"), ("lesion-pattern", "02"))
+    others = (("nnunet", "cd"), ("nnunet-thick", "ef"), ("five-slices", "01"), ("lesion-pattern", "02"))
     for name, digest in (*others, ("joint", "ab13")):
         write_card(tmp_path, name, digest)
         digests.append(settings.weights_digest(tmp_path))

@@ -225,3 +225,21 @@ def test_shipped_card_says_that_its_classes_are_synthetic_and_not_clinical() -> 
 def test_cards_are_read_without_torch() -> None:
     code = "import sys; import pipelines.weights as w; w.card('joint'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_eight_bits_err_by_a_254th_of_the_largest_of_a_channel_and_take_half(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    state = {"w": torch.randn(32, 16, 3, 3, 3), "bias": torch.randn(32), "count": torch.tensor(7)}
+    state |= {"again": state["w"], "double": 2 * state["w"]}
+    save_weights("half", state, DETAILS, "", tmp_path)
+    save_weights("toy", state, {**DETAILS, "stored": "eight bits"}, "", tmp_path)
+    found, _ = load_weights("toy", tmp_path)
+    assert set(found) == set(state)
+    largest = state["w"].abs().flatten(1).amax(dim=1).view(-1, 1, 1, 1, 1)
+    assert bool(((found["w"] - state["w"]).abs() <= largest / 254 * 1.01).all())
+    assert torch.equal(found["again"], found["w"])
+    assert bool(((found["double"] - state["double"]).abs() <= 2 * largest / 254 * 1.01).all())
+    assert torch.equal(found["bias"], state["bias"].half().float())
+    assert found["count"] == 7
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("toy", "half")]
+    assert sizes[0] < 0.6 * sizes[1]  # the doubled layer has the integers of the first

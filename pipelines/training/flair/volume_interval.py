@@ -53,7 +53,8 @@ def calibrate_volume(
 ) -> dict[str, float]:
     """Fit the interval of the total lesion volume on a data set, and write it on the card of the first network.
 
-    The networks are asked as the pipeline asks them by default. Neither their weights nor the volume that is reported change.
+    The networks are asked as the pipeline asks them by default for thin slices, which the cases on the cube stand for.
+    Neither their weights nor the volume that is reported change.
 
     Parameters
     ----------
@@ -78,15 +79,15 @@ def calibrate_volume(
     folder = weights or FOLDER
     settings = settings_of({})
     model = MaskModel(resolve_device(device), folder)
-    cards = model.cards[: settings.members]
-    seen = {patient for card in cards for patient in seen_patients(card.name, folder)}
+    seen = {patient for card in model.cards for patient in seen_patients(card.name, folder)}
     cases = []
     for entry in read_index(data):
         is_known = entry.lesions is not None and entry.ignore is None and entry.origin != PSEUDO_LABELLED
         if not is_known or entry.patient in seen:
             continue
         sample = load_case(entry).sample("none")
-        mean = model(sample.image, members=settings.members, flips=settings.flips).probability
+        answer = model(sample.image, members=settings.members, flips=settings.flips)
+        mean, cards = answer.probability, answer.cards
         case = _Case(
             entry.patient,
             entry.origin,
@@ -123,10 +124,14 @@ def calibrate_volume(
         threshold=settings.threshold,
         flips=settings.flips,
     )
-    first = cards[0].name
-    write_cards(
-        first, card_details(first, folder) | {CARD_KEY: calibration.as_card()}, INPUTS["segmentation"], folder
-    )
+    first = model.cards[0].name
+    details = card_details(first, folder)
+    others = [
+        one.as_card()
+        for one in VolumeCalibration.all_of(details)
+        if dict(one.digests) != dict(calibration.digests)
+    ]
+    write_cards(first, details | {CARD_KEY: [calibration.as_card(), *others]}, INPUTS["segmentation"], folder)
     return {"cases": len(cases), "held": calibration.held, "width": float(np.exp(np.median(widths)))}
 
 

@@ -58,19 +58,21 @@ class Spot(torch.nn.Module):
 class Ensemble:
     """Two networks of which the second sees its lesions a voxel larger on the left, or nothing at all."""
 
-    cards = (replace(CARD, name="nnunet"), replace(CARD, name="nnunet-2", trained_on="real"))
+    cards = (replace(CARD, name="nnunet"), replace(CARD, name="nnunet-thick", trained_on="real"))
 
     def __init__(self, lesions: int = 3) -> None:
         self.lesions = lesions
         self.asked: list[tuple[int | None, bool]] = []
 
-    def __call__(self, cube: FloatArray, *, members: int | None = None, flips: bool = False) -> MaskAnswer:
+    def __call__(
+        self, cube: FloatArray, *, slices_mm: float, members: int | None = None, flips: bool = False
+    ) -> MaskAnswer:
         self.asked.append((members, flips))
         samples = np.zeros((2, *cube.shape), np.float16)
         for k, j, i in SPOTS[: self.lesions]:
             samples[0, k : k + 6, j : j + 6, i : i + 6] = 0.8
             samples[1, k : k + 6, j : j + 6, i : i + 7] = 0.6
-        return MaskAnswer(samples.mean(axis=0, dtype=np.float32), samples)
+        return MaskAnswer(samples.mean(axis=0, dtype=np.float32), samples, self.cards[:members])
 
 
 class SecondOpinion:
@@ -193,7 +195,7 @@ def test_all_three_models_give_mask_two_opinions_and_three_maps(volume: Volume) 
     given = Models(joint, ensemble, SecondOpinion(), Calibration(1.0, True))  # type: ignore[arg-type]
     findings, _ = analyse(given, volume, members=2, flips=True)
     assert ensemble.asked == [(2, True)]
-    assert [card.name for card in findings.models] == ["nnunet", "nnunet-2", "joint", "five-slices"]
+    assert [card.name for card in findings.models] == ["nnunet", "nnunet-thick", "joint", "five-slices"]
     # odds of 4 at temperature 2 are odds of 2
     assert [(h.model, h.calibrated) for h in findings.hypotheses] == [
         ("joint", True),
@@ -230,11 +232,11 @@ def test_volume_has_the_fitted_interval_where_it_is_asked_as_it_was_fitted(volum
         held=0.8,
         cases=60,
         origins="synthetic",
-        digests={"nnunet": CARD.digest, "nnunet-2": CARD.digest},
+        digests={"nnunet": CARD.digest, "nnunet-thick": CARD.digest},
         threshold=0.5,
         flips=True,
     )
-    given = models(Spot(), mask=Ensemble(), volume_calibration=fitted)
+    given = models(Spot(), mask=Ensemble(), volume_calibrations=(fitted,))
 
     def measured(**settings: object) -> Measurement:
         return analyse(given, volume, **settings)[0].measurements[0]
@@ -285,7 +287,7 @@ def test_too_few_lesions_have_no_differential_and_say_why(volume: Volume) -> Non
     assert findings.no_differential == "2 lesions found, at least 3 are needed"
     assert len(findings.rules) == 1
     assert [m.class_name for m in findings.heatmaps] == ["lesion"]
-    assert [card.name for card in findings.models] == ["nnunet", "nnunet-2", "joint"]
+    assert [card.name for card in findings.models] == ["nnunet", "nnunet-thick", "joint"]
 
 
 @pytest.mark.slow

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from pipelines.flair import segmenter
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.flair.networks import nnunet
 from pipelines.flair.segmenter import MaskModel, brain_box, probability_maps
+from pipelines.flair.weighing import Weighing
 from pipelines.types import FloatArray
 from pipelines.weights import save_weights
 
@@ -88,15 +90,38 @@ def test_values_that_are_not_numbers_are_an_error(cube: FloatArray) -> None:
         probability_maps(Leftish(), cube)
 
 
-def test_ensemble_is_the_mean_of_members_and_flips(folder: Path, cube: FloatArray) -> None:
+def test_ensemble_is_the_mean_of_the_logits_of_its_members(folder: Path, cube: FloatArray) -> None:
     model = MaskModel(folder=folder)
     answer = model(cube, flips=True)
     assert [card.name for card in model.cards] == list(segmenter.MEMBERS)
     assert answer.samples.shape == (4, 64, 64, 64)
-    np.testing.assert_allclose(answer.probability, answer.samples.astype(np.float32).mean(0), atol=2e-3)
+    one, other = (pair.mean(0) for pair in np.split(answer.samples.astype(np.float32), 2))
+    inside = one > 0
+    odds = np.sqrt(one[inside] * other[inside] / (1 - one[inside]) / (1 - other[inside]))
+    np.testing.assert_allclose(answer.probability[inside], odds / (1 + odds), atol=2e-3)
+    assert not answer.probability[~inside].any()
     first = model(cube, members=1)
     assert first.samples.shape[0] == 1
     np.testing.assert_array_equal(first.samples[0], answer.samples[0])
+
+
+def test_networks_are_asked_by_the_distance_of_the_slices(folder: Path, cube: FloatArray) -> None:
+    fine, coarse = segmenter.MEMBERS
+    weighing = {
+        "thin": Weighing({fine: 0.7, coarse: 0.3}, flips=False).as_card(),
+        "thick": Weighing({coarse: 1.0}, slope=0.5, offset=-1.0).as_card(),
+    }
+    path = folder / f"{fine}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"weighing": weighing}))
+    model = MaskModel(folder=folder)
+    thin, thick = (model(cube, slices_mm=mm, flips=True) for mm in (3.0, 7.0))
+    assert [card.name for card in thin.cards] == [fine, coarse]
+    assert [card.name for card in thick.cards] == [coarse]
+    assert (len(thin.samples), len(thick.samples)) == (2, 2)  # the mirrored brain only where it pays
+    plain = model(cube, slices_mm=3.0).samples[1].astype(np.float32)
+    inside = plain > 0
+    expected = 1 / (1 + np.exp(1.0) * np.sqrt(1 / plain[inside] - 1))
+    np.testing.assert_allclose(thick.samples[0].astype(np.float32)[inside], expected, atol=2e-3)
 
 
 def test_single_member_is_enough(folder: Path, cube: FloatArray) -> None:

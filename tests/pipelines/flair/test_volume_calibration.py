@@ -20,6 +20,7 @@ from pipelines.flair.volume_calibration import (
     fit_lines,
     quantile_line,
 )
+from pipelines.flair.weighing import Weighing, kind_of
 from pipelines.types import FloatArray
 from pipelines.weights import card, card_details, installed
 
@@ -31,7 +32,7 @@ FITTED = VolumeCalibration(
     held=0.79,
     cases=96,
     origins="synthetic",
-    digests={"nnunet": "ab", "nnunet-2": "cd"},
+    digests={"nnunet": "ab", "nnunet-thick": "cd"},
     threshold=0.5,
     flips=True,
 )
@@ -99,18 +100,18 @@ def test_seen_at_all_leaves_out_specks() -> None:
 
 
 def test_it_applies_to_the_same_networks_asked_in_the_same_way() -> None:
-    same = {"nnunet-2": "cd", "nnunet": "ab"}
+    same = {"nnunet-thick": "cd", "nnunet": "ab"}
     assert FITTED.applies(same, 0.5, flips=True)
     assert not FITTED.applies(same, 0.4, flips=True)
     assert not FITTED.applies(same, 0.5, flips=False)
     assert not FITTED.applies({"nnunet": "ab"}, 0.5, flips=True)
-    assert not FITTED.applies({**same, "nnunet-2": "other"}, 0.5, flips=True)
+    assert not FITTED.applies({**same, "nnunet-thick": "other"}, 0.5, flips=True)
 
 
 def test_model_card_gives_back_what_was_written() -> None:
-    written = json.loads(json.dumps({"name": "nnunet", CARD_KEY: FITTED.as_card()}))
-    assert VolumeCalibration.of(written) == FITTED
-    assert VolumeCalibration.of({"name": "nnunet"}) is None
+    written = json.loads(json.dumps({"name": "nnunet", CARD_KEY: [FITTED.as_card()]}))
+    assert VolumeCalibration.all_of(written) == (FITTED,)
+    assert VolumeCalibration.all_of({"name": "nnunet"}) == ()
 
 
 @pytest.mark.parametrize(
@@ -119,14 +120,20 @@ def test_model_card_gives_back_what_was_written() -> None:
 def test_card_that_states_something_else_is_named(change: dict[str, Any]) -> None:
     stated = FITTED.as_card() | change
     with pytest.raises(PipelineError, match='"nnunet" states a volume_interval that is none'):
-        VolumeCalibration.of({"name": "nnunet", CARD_KEY: stated})
+        VolumeCalibration.all_of({"name": "nnunet", CARD_KEY: [stated]})
 
 
-def test_what_ships_applies_by_default() -> None:
+@pytest.mark.parametrize("slices_mm", [1.0, 6.4])
+def test_what_ships_applies_by_default(slices_mm: float) -> None:
     settings = default_settings()
     there = [name for name in MASK_WEIGHTS if name in installed()]
-    found = VolumeCalibration.of(card_details(there[0]))
-    assert found is not None
-    digests = {name: card(name).digest for name in there}
-    assert found.applies(digests, settings["threshold"], flips=settings["flips"])  # type: ignore[arg-type]
-    assert not replace(found, threshold=0.4).applies(digests, 0.5, flips=True)
+    details = card_details(there[0])
+    asked = Weighing.of(details, kind_of(slices_mm)).asked(there)
+    digests = {name: card(name).digest for name in asked}
+    found = [
+        one
+        for one in VolumeCalibration.all_of(details)
+        if one.applies(digests, settings["threshold"], flips=settings["flips"])  # type: ignore[arg-type]
+    ]
+    assert len(found) == 1
+    assert not replace(found[0], threshold=0.4).applies(digests, 0.5, flips=True)
