@@ -36,6 +36,7 @@ from pipelines.flair.settings import (
     JOINT_WEIGHTS,
     MASK_WEIGHTS,
     PATTERN_WEIGHTS,
+    REGIONS_WEIGHTS,
     Settings,
     settings_of,
     weights_used,
@@ -50,8 +51,13 @@ from pipelines.flair.suitability import (
 from pipelines.flair.uncertainty import lesions_with_intervals, volume_interval
 from pipelines.flair.volume_calibration import VolumeCalibration
 from pipelines.memory import keep_freed_memory
+from pipelines.regions.brain_map import BrainMap, Midline
+from pipelines.regions.model import RegionsModel
+from pipelines.regions.sanity import doubt, not_covered
+from pipelines.regions.sorting import region_segments, sort_lesions
 from pipelines.stages import Run, Verdict
 from pipelines.types import (
+    Anatomy,
     BoolArray,
     Counting,
     Findings,
@@ -89,6 +95,8 @@ class Models:
     pattern_calibration : Calibration
     volume_calibration : VolumeCalibration, optional
         Of the ensemble; without it the interval of the volume is the range of the predictions.
+    regions : RegionsModel, optional
+        Tells the structures that the regions of lesions rest on.
     """
 
     joint: JointReader
@@ -98,6 +106,7 @@ class Models:
     pattern: PatternModel | None = None
     pattern_calibration: Calibration = UNCALIBRATED
     volume_calibration: VolumeCalibration | None = None
+    regions: RegionsModel | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +134,16 @@ class _Differential:
     not_applicable: str = ""
     rules: tuple[Rule, ...] = ()
     heatmaps: tuple[Heatmap, ...] = ()
+    cards: tuple[ModelCard, ...] = ()
+
+
+@dataclass(frozen=True)
+class _ByRegion:
+    """The lesions by region; nothing where no network tells the regions, lesions as they were where it is not believed."""
+
+    lesions: tuple[Lesion, ...] = ()
+    anatomy: Anatomy | None = None
+    segments: tuple[Segment, ...] = ()
     cards: tuple[ModelCard, ...] = ()
 
 
@@ -179,11 +198,15 @@ class FlairPipeline:
             return run.refusal()
         with run.stage("lesions"):
             found = self._find(cube, brain, settings)
+        by_region = _ByRegion()
+        if self.models.regions is not None:
+            with run.stage("regions"):
+                by_region = _sorted(self.models.regions, found, cube, brain, alignment)
         told = _Differential()
         if found.lesions:
             with run.stage("differential"):
                 told = self._tell(found, cube, brain, alignment, corrected)
-        findings = _findings(found, told, brain)
+        findings = _findings(found, told, by_region, brain)
         for card in findings.models:
             if card.trained_on != "real":
                 run.warnings.append(
@@ -268,23 +291,40 @@ class FlairPipeline:
         return _Differential(said, "", rules, heatmaps, cards)
 
 
-def _findings(found: _Found, told: _Differential, brain: Brain) -> Findings:
+def _sorted(model: RegionsModel, found: _Found, cube: Cube, brain: Brain, alignment: Alignment) -> _ByRegion:
+    """Sort the lesions into regions, where the structures of the brain are to be believed."""
+    structures = BrainMap(model(cube.values, cube.mask), cube.grid, Midline.of(alignment))
+    reason = doubt(structures, cube.values, brain.whole)
+    if reason:
+        return _ByRegion(anatomy=Anatomy(not_available=reason), cards=(model.card,))
+    by_region = sort_lesions(found.labels, found.lesions, brain.whole, structures)
+    return _ByRegion(
+        by_region.lesions,
+        by_region.anatomy(not_covered(structures, brain.whole)),
+        region_segments(found.labels, by_region.lesions, found.probability),
+        (model.card,),
+    )
+
+
+def _findings(found: _Found, told: _Differential, by_region: _ByRegion, brain: Brain) -> Findings:
     """Put together what was found; where no class is told, the map is that of the lesions' probability."""
-    segment = Segment(SEGMENT_NAME, "lesion_of_brain", found.mask, found.probability)
+    whole = Segment(SEGMENT_NAME, "lesion_of_brain", found.mask, found.probability)
+    lesions = by_region.lesions or found.lesions
     probability = probability_heatmap(
         found.probability, found.mask, found.cards[0].name, brain.whole.spacing_mm[0]
     )
     return Findings(
         status="findings" if found.lesions else "none",
-        segments=(segment,) if found.lesions else (),
-        lesions=found.lesions,
+        segments=(by_region.segments or (whole,)) if found.lesions else (),
+        lesions=lesions,
         counting=found.counting,
+        anatomy=by_region.anatomy,
         measurements=(found.volume, Measurement("lesion_count", float(len(found.lesions)), "{lesions}")),
         hypotheses=told.hypotheses,
         no_differential=told.not_applicable,
         rules=told.rules,
         heatmaps=told.heatmaps or (probability,),
-        models=(*found.cards, *(card for card in told.cards if card not in found.cards)),
+        models=(*found.cards, *(card for card in told.cards if card not in found.cards), *by_region.cards),
     )
 
 
@@ -299,7 +339,9 @@ def load_flair(device: str = "auto", folder: Path = FOLDER) -> FlairPipeline:
     device = resolve_device(device)
     used = weights_used(folder)
     drawing = [name for name in MASK_WEIGHTS if name in used]
-    five_slices, pattern = FIVE_SLICES_WEIGHTS in used, PATTERN_WEIGHTS in used
+    five_slices, pattern, regions = (
+        name in used for name in (FIVE_SLICES_WEIGHTS, PATTERN_WEIGHTS, REGIONS_WEIGHTS)
+    )
     models = Models(
         joint=_load_joint(device, folder),
         mask=MaskModel(device, folder) if drawing else None,
@@ -312,6 +354,7 @@ def load_flair(device: str = "auto", folder: Path = FOLDER) -> FlairPipeline:
         if pattern
         else UNCALIBRATED,
         volume_calibration=VolumeCalibration.of(card_details(drawing[0], folder)) if drawing else None,
+        regions=RegionsModel(device, folder) if regions else None,
     )
     return FlairPipeline(models, device)
 

@@ -15,6 +15,7 @@ MASK_WEIGHTS = ("nnunet", "nnunet-2")
 JOINT_WEIGHTS = "joint"
 FIVE_SLICES_WEIGHTS = "five-slices"
 PATTERN_WEIGHTS = "lesion-pattern"
+REGIONS_WEIGHTS = "regions"
 DECISIVE = ("network", "temperature", "calibrated", "volume_interval")
 """What a model card says beside the weights' digest that changes results."""
 
@@ -63,7 +64,7 @@ def settings_of(given: Mapping[str, object]) -> Settings:
 def weights_used(folder: Path = weights.FOLDER) -> tuple[str, ...]:
     """Return the names of the weights that the pipeline uses, as far as they are installed; the joint network's always."""
     there = weights.installed(folder)
-    optional = (*MASK_WEIGHTS, FIVE_SLICES_WEIGHTS, PATTERN_WEIGHTS)
+    optional = (*MASK_WEIGHTS, FIVE_SLICES_WEIGHTS, PATTERN_WEIGHTS, REGIONS_WEIGHTS)
     return (*(name for name in optional if name in there), JOINT_WEIGHTS)
 
 

@@ -6,6 +6,8 @@ inside it: the borders are as fine as the image at the price of a coarse network
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,7 +29,8 @@ CLASSES = len(Structure)
 def _block(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
     return [
         nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
-        nn.InstanceNorm3d(outputs, affine=True),
+        # Of one brain at a time this is an instance norm, without its copies into another memory layout.
+        nn.BatchNorm3d(outputs, track_running_stats=False),
         nn.LeakyReLU(0.01, inplace=True),
     ]
 
@@ -49,7 +52,8 @@ def shuffled(coarse: Tensor) -> Tensor:
 class RegionsNetwork(nn.Module):
     """U-Net of four levels on coarse voxels, (B, 1, K, J, I) normalised to logits (B, 9, K, J, I); 1.2 M parameters.
 
-    Instance norm takes its statistics from the brain that it sees, so that contrast and scanner matter less.
+    It takes one brain at a time, B = 1: its norms take their statistics from that brain, so that contrast and scanner matter
+    less.
 
     References
     ----------
@@ -62,10 +66,12 @@ class RegionsNetwork(nn.Module):
         first = widths[0]
         self.stem = nn.Conv3d(1, first, 4, stride=2, padding=1)
         self.start = nn.Sequential(*_block(first, first), *_block(first, first))
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(itertools.pairwise(widths))
         self.down = nn.ModuleList(nn.Sequential(*_block(a, b, 2), *_block(b, b)) for a, b in pairs)
         self.up = nn.ModuleList(
-            nn.Sequential(*_block(a + b, LAST if n == 0 else a), *_block(LAST if n == 0 else a, LAST if n == 0 else a))
+            nn.Sequential(
+                *_block(a + b, LAST if n == 0 else a), *_block(LAST if n == 0 else a, LAST if n == 0 else a)
+            )
             for n, (a, b) in enumerate(pairs)
         )
         self.hidden = nn.Linear(LAST + first + SUBVOXELS, HIDDEN)
@@ -86,7 +92,7 @@ class RegionsNetwork(nn.Module):
     def told(self, features: Tensor) -> Tensor:
         """Return logits, (..., 9, 8), of features, (..., channels)."""
         said: Tensor = self.answer(functional.leaky_relu(self.hidden(features), 0.01))
-        return said.unflatten(-1, (CLASSES, SUBVOXELS))
+        return said.view(*said.shape[:-1], CLASSES, SUBVOXELS)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Run on normalised volumes (`pipelines.flair.intensity`); axes (k, j, i), 1.2 mm, edges multiples of `STEP`."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.brain.cube import box_around
 from pipelines.errors import DataSetError
 from pipelines.flair.intensity import BACKGROUND, LIMIT
 from pipelines.regions.network import STEP
@@ -76,13 +77,11 @@ def generator_of(heads: list[Anatomy]) -> Generator:
 
 def known(generator: Generator, rng: np.random.Generator) -> Known:
     """Draw a case, cut to the box of its brain."""
-    from pipelines.flair.segmenter import brain_box  # noqa: PLC0415 (imports torch)
-
     case = generator.case(rng)
     if case.structures is None:
         raise DataSetError(f"head {case.anatomy} has no structures")
     image = case.network_input()
-    box = brain_box(image, STEP)
+    box = box_around(image > BACKGROUND, STEP)
     return Known(image[box], case.structures[box], case.lesions[box])
 
 
@@ -119,17 +118,15 @@ def varied(case: Known, rng: np.random.Generator) -> Known:
     image = np.clip(np.float32(BACKGROUND) * (1 - share), BACKGROUND + 1e-3, LIMIT)
     image = np.where(inside, image, np.float32(BACKGROUND)).astype(np.float32)
     if rng.random() < 0.5:
-        image, structures, lesions = (a[:, :, ::-1] for a in (image, structures, lesions))
-    return Known(*(np.ascontiguousarray(a) for a in (image, structures, lesions)))
+        image, structures, lesions = image[:, :, ::-1], structures[:, :, ::-1], lesions[:, :, ::-1]
+    return Known(np.ascontiguousarray(image), np.ascontiguousarray(structures), np.ascontiguousarray(lesions))
 
 
 def write(case: Known, path: Path) -> None:
     """Write a case; it appears whole or not at all."""
     part = path.with_suffix(".part")
     with part.open("wb") as file:
-        np.savez(
-            file, image=case.image.astype(np.float16), structures=case.structures, lesions=case.lesions
-        )
+        np.savez(file, image=case.image.astype(np.float16), structures=case.structures, lesions=case.lesions)
     part.replace(path)
 
 
@@ -149,14 +146,18 @@ def fill(folder: Path, files: list[Path], size: int, seed: int, pause_s: float) 
     maker = multiprocessing.parent_process()
     number = len(list(folder.glob("*.npz")))
     while maker is None or maker.is_alive():
-        write(known(generator, np.random.default_rng((seed, number))), folder / f"case{number % size:04d}.npz")
+        write(
+            known(generator, np.random.default_rng((seed, number))), folder / f"case{number % size:04d}.npz"
+        )
         number += 1
         if number > size:
             time.sleep(pause_s)
 
 
 @contextmanager
-def filling(folder: Path, files: list[Path], *, size: int, seed: int, pause_s: float = 20.0) -> Iterator[None]:
+def filling(
+    folder: Path, files: list[Path], *, size: int, seed: int, pause_s: float = 20.0
+) -> Iterator[None]:
     """Keep a process filling ``folder`` while the block runs; see `fill`."""
     folder.mkdir(parents=True, exist_ok=True)
     process = multiprocessing.get_context("spawn").Process(

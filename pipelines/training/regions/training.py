@@ -16,13 +16,14 @@ from torch.nn import functional
 from pipelines.device import computes_in_bfloat16
 from pipelines.errors import WeightsError
 from pipelines.flair.intensity import BACKGROUND
+from pipelines.memory import keep_freed_memory
 from pipelines.regions.network import CLASSES, RegionsNetwork, unshuffled
 from pipelines.training.regions.cases import Known, read, varied
 
 CHECKPOINT = "checkpoint.pt"
 RATE, DECAY, WARM_STEPS, CLIP_NORM = 2e-3, 1e-4, 30, 1.0
 AVERAGE_DECAY = 0.99
-SAMPLED = 80_000
+SAMPLED = 50_000
 """Coarse voxels of a brain that the loss looks at in one step."""
 FIRST_CASES = 16
 SAVE_EVERY_S = 60.0
@@ -33,18 +34,19 @@ def loss_of(network: RegionsNetwork, case: Known, draw: torch.Generator) -> Tens
     volume = torch.from_numpy(case.image)[None, None]
     truth = unshuffled(torch.from_numpy(case.structures)[None, None])[0].permute(1, 2, 3, 0)
     inside = unshuffled(volume > BACKGROUND)[0].permute(1, 2, 3, 0)
-    chosen = inside.any(-1).nonzero()
-    chosen = chosen[torch.randperm(len(chosen), generator=draw)[:SAMPLED]].unbind(1)
+    coarse = inside.any(-1).nonzero()
+    chosen = coarse[torch.randperm(len(coarse), generator=draw)[:SAMPLED]].unbind(1)
     with torch.autocast("cpu", torch.bfloat16, enabled=computes_in_bfloat16("cpu")):
         features = network.features(volume.contiguous(memory_format=torch.channels_last_3d))[0]
         said = network.told(features[chosen])
     logit = said.float().permute(0, 2, 1).reshape(-1, CLASSES)
     seen = inside[chosen].flatten()
     logit, target = logit[seen], truth[chosen].flatten()[seen].long()
-    entropy = functional.cross_entropy(logit, target)
-    share, is_it = logit.softmax(-1), functional.one_hot(target, CLASSES).float()
-    size = is_it.sum(0)
-    dice = (2 * (share * is_it).sum(0) + 1) / (share.sum(0) + size + 1)
+    told = logit.log_softmax(-1)
+    entropy = functional.nll_loss(told, target)
+    share, size = told.exp(), torch.bincount(target, minlength=CLASSES)
+    hit = torch.zeros(CLASSES).index_add(0, target, share.gather(1, target[:, None])[:, 0])
+    dice = (2 * hit + 1) / (share.sum(0) + size + 1)
     return entropy + 1 - dice[size > 0].mean()
 
 
@@ -59,8 +61,11 @@ class RegionsTrainer:
         Of all runs together; the learning rate falls to zero over them.
     """
 
-    def __init__(self, folder: Path, minutes: float, *, seed: int = 0, report: Callable[[str], None] = print) -> None:
+    def __init__(
+        self, folder: Path, minutes: float, *, seed: int = 0, report: Callable[[str], None] = print
+    ) -> None:
         torch.manual_seed(seed)
+        keep_freed_memory()
         self.network = RegionsNetwork().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.average = RegionsNetwork()
         self.average.load_state_dict(self.network.state_dict())
@@ -143,7 +148,9 @@ class RegionsTrainer:
                 losses.append(self.learn(case, draw))
                 self.used_s = before + time.monotonic() - begun
                 if len(losses) == 20:
-                    self.history.append({"step": self.step, "loss": float(np.mean(losses)), "used_s": self.used_s})
+                    self.history.append(
+                        {"step": self.step, "loss": float(np.mean(losses)), "used_s": self.used_s}
+                    )
                     self.report(f"step {self.step}  loss {np.mean(losses):.3f}  {self.used_s / 60:.1f} min")
                     losses = []
                 if time.monotonic() - saved > SAVE_EVERY_S:

@@ -215,7 +215,9 @@ def deform(
     ]
     at = Position(anatomy.ventricle_mm.ravel()[flat], position[2], position[1], position[0])
     structures = None if anatomy.structures is None else anatomy.structures.ravel()[flat]
-    return Head(anatomy.labels.ravel()[flat], lesions.ravel()[flat], anatomy.brain.ravel()[flat], at, structures)
+    return Head(
+        anatomy.labels.ravel()[flat], lesions.ravel()[flat], anatomy.brain.ravel()[flat], at, structures
+    )
 
 
 def _nearest(where: list[FloatArray], shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
