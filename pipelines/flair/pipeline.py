@@ -117,6 +117,7 @@ class _Found:
     probability: FloatArray
     lesions: tuple[Lesion, ...]
     counting: Counting
+    anatomy: Anatomy | None
     volume: Measurement
     cards: tuple[ModelCard, ...]
     joint: JointReading | None
@@ -134,16 +135,6 @@ class _Differential:
     not_applicable: str = ""
     rules: tuple[Rule, ...] = ()
     heatmaps: tuple[Heatmap, ...] = ()
-    cards: tuple[ModelCard, ...] = ()
-
-
-@dataclass(frozen=True)
-class _ByRegion:
-    """The lesions by region; nothing where no network tells the regions, lesions as they were where it is not believed."""
-
-    lesions: tuple[Lesion, ...] = ()
-    anatomy: Anatomy | None = None
-    segments: tuple[Segment, ...] = ()
     cards: tuple[ModelCard, ...] = ()
 
 
@@ -196,17 +187,23 @@ class FlairPipeline:
             cube = to_cube(corrected, brain, alignment) if suits else None
         if cube is None:
             return run.refusal()
-        with run.stage("lesions"):
-            found = self._find(cube, brain, settings)
-        by_region = _ByRegion()
+        anatomy, structures = None, None
         if self.models.regions is not None:
             with run.stage("regions"):
-                by_region = _sorted(self.models.regions, found, cube, brain, alignment)
+                anatomy, structures = _structures(self.models.regions, cube, brain, alignment)
+        with run.stage("lesions"):
+            found = self._find(cube, brain, settings, structures)
         told = _Differential()
         if found.lesions:
             with run.stage("differential"):
                 told = self._tell(found, cube, brain, alignment, corrected)
-        findings = _findings(found, told, by_region, brain)
+        findings = _findings(found, told, brain)
+        if self.models.regions is not None:
+            findings = replace(
+                findings,
+                anatomy=anatomy if structures is None else found.anatomy,
+                models=(*findings.models, self.models.regions.card),
+            )
         for card in findings.models:
             if card.trained_on != "real":
                 run.warnings.append(
@@ -214,8 +211,8 @@ class FlairPipeline:
                 )
         return replace(findings, warnings=tuple(run.warnings), timings_s=run.timings_s)
 
-    def _find(self, cube: Cube, brain: Brain, settings: Settings) -> _Found:
-        """Draw the mask and measure its lesions, with their intervals."""
+    def _find(self, cube: Cube, brain: Brain, settings: Settings, structures: BrainMap | None) -> _Found:
+        """Draw the mask and measure its lesions, with their intervals and regions."""
         joint = None
         samples: Samples
         if self.models.mask is not None:
@@ -228,6 +225,12 @@ class FlairPipeline:
         drawn_by = {card.name: card.digest for card in cards}
         probability = lesion_probability(mean, cube, brain, settings.threshold)
         labels, lesions, counting = find_lesions(probability, brain.whole, SEGMENT_NAME, settings.threshold)
+        anatomy = None
+        if structures is not None:
+            by_region = sort_lesions(labels, lesions, brain.whole, structures)
+            labels, lesions = by_region.labels, by_region.lesions
+            counting = by_region.counting(counting)
+            anatomy = by_region.anatomy(not_covered(structures, brain.whole))
         if lesions and joint is None:
             # Asked for the differential anyway, and trained apart from the ensemble.
             joint = self.models.joint(cube)
@@ -247,6 +250,7 @@ class FlairPipeline:
             probability=probability,
             lesions=lesions_with_intervals(lesions, labels, said),
             counting=counting,
+            anatomy=anatomy,
             volume=Measurement("volume", total_mm3, "mm3", derivation="total", interval=interval),
             cards=cards,
             joint=joint,
@@ -291,40 +295,35 @@ class FlairPipeline:
         return _Differential(said, "", rules, heatmaps, cards)
 
 
-def _sorted(model: RegionsModel, found: _Found, cube: Cube, brain: Brain, alignment: Alignment) -> _ByRegion:
-    """Sort the lesions into regions, where the structures of the brain are to be believed."""
+def _structures(
+    model: RegionsModel, cube: Cube, brain: Brain, alignment: Alignment
+) -> tuple[Anatomy, BrainMap | None]:
+    """Return the structures of the brain, or why they are not to be believed."""
     structures = BrainMap(model(cube.values, cube.mask), cube.grid, Midline.of(alignment))
     reason = doubt(structures, cube.values, brain.whole)
-    if reason:
-        return _ByRegion(anatomy=Anatomy(not_available=reason), cards=(model.card,))
-    by_region = sort_lesions(found.labels, found.lesions, brain.whole, structures)
-    return _ByRegion(
-        by_region.lesions,
-        by_region.anatomy(not_covered(structures, brain.whole)),
-        region_segments(found.labels, by_region.lesions, found.probability),
-        (model.card,),
-    )
+    return Anatomy(not_available=reason), None if reason else structures
 
 
-def _findings(found: _Found, told: _Differential, by_region: _ByRegion, brain: Brain) -> Findings:
+def _findings(found: _Found, told: _Differential, brain: Brain) -> Findings:
     """Put together what was found; where no class is told, the map is that of the lesions' probability."""
     whole = Segment(SEGMENT_NAME, "lesion_of_brain", found.mask, found.probability)
-    lesions = by_region.lesions or found.lesions
+    segments = (
+        (whole,) if found.anatomy is None else region_segments(found.labels, found.lesions, found.probability)
+    )
     probability = probability_heatmap(
         found.probability, found.mask, found.cards[0].name, brain.whole.spacing_mm[0]
     )
     return Findings(
         status="findings" if found.lesions else "none",
-        segments=(by_region.segments or (whole,)) if found.lesions else (),
-        lesions=lesions,
+        segments=segments if found.lesions else (),
+        lesions=found.lesions,
         counting=found.counting,
-        anatomy=by_region.anatomy,
         measurements=(found.volume, Measurement("lesion_count", float(len(found.lesions)), "{lesions}")),
         hypotheses=told.hypotheses,
         no_differential=told.not_applicable,
         rules=told.rules,
         heatmaps=told.heatmaps or (probability,),
-        models=(*found.cards, *(card for card in told.cards if card not in found.cards), *by_region.cards),
+        models=(*found.cards, *(card for card in told.cards if card not in found.cards)),
     )
 
 

@@ -18,6 +18,7 @@ from pipelines.regions.rules import Place, Surroundings
 from pipelines.types import (
     Anatomy,
     BoolArray,
+    Counting,
     FloatArray,
     Laterality,
     Lesion,
@@ -61,14 +62,17 @@ class Sorted:
 
     Parameters
     ----------
+    labels : int32 array, shape (k, j, i)
+        IDs of the lesions.
     lesions : tuple of Lesion
-        Those that were given, in their order, without normal rims and caps.
+        Those that were given, in their order, without normal rims and caps, numbered anew.
     loads : tuple of RegionLoad
         One for each region; confluent lesions by their parts.
     rims : tuple of Lesion
-        What is a normal rim or cap of the ventricles.
+        What is a normal rim or cap of the ventricles, by the IDs that were given.
     """
 
+    labels: IDs
     lesions: tuple[Lesion, ...]
     loads: tuple[RegionLoad, ...]
     rims: tuple[Lesion, ...] = ()
@@ -77,9 +81,20 @@ class Sorted:
         """Return what a report says of the regions."""
         return Anatomy(self.loads, not_covered)
 
+    def counting(self, before: Counting) -> Counting:
+        """Return what was left out, normal rims and caps included."""
+        volume_mm3 = sum(rim.volume_mm3 for rim in self.rims)
+        return replace(
+            before,
+            left_out=before.left_out + len(self.rims),
+            left_out_mm3=before.left_out_mm3 + volume_mm3,
+        )
+
 
 def sort_lesions(labels: IDs, lesions: Sequence[Lesion], grid: Grid, brain: BrainMap) -> Sorted:
     """Return lesions with region, side, long axis, what else they reach, and whether they are borderline.
+
+    Normal rims and caps of the ventricles are taken out.
 
     Parameters
     ----------
@@ -110,7 +125,11 @@ def sort_lesions(labels: IDs, lesions: Sequence[Lesion], grid: Grid, brain: Brai
                 long_axis_mm=long_axis_mm(mask, grid.spacing_mm),
             )
         )
-    return Sorted(tuple(sorted_lesions), _loads(counted), tuple(rims))
+    numbers = np.zeros(len(boxes) + 1, np.int32)
+    for number, lesion in enumerate(sorted_lesions, start=1):
+        numbers[lesion.id] = number
+    renumbered = tuple(replace(lesion, id=int(numbers[lesion.id])) for lesion in sorted_lesions)
+    return Sorted(numbers[labels], renumbered, _loads(counted), tuple(rims))
 
 
 def _parts(

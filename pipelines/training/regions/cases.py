@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,15 +157,21 @@ def fill(folder: Path, files: list[Path], size: int, seed: int, pause_s: float) 
 @contextmanager
 def filling(
     folder: Path, files: list[Path], *, size: int, seed: int, pause_s: float = 20.0
-) -> Iterator[None]:
-    """Keep a process filling ``folder`` while the block runs; see `fill`."""
+) -> Iterator[Callable[[], bool]]:
+    """Keep a process filling ``folder`` while the block runs; see `fill`.
+
+    Yields
+    ------
+    callable
+        Tells whether it still runs.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     process = multiprocessing.get_context("spawn").Process(
         target=fill, args=(folder, files, size, seed, pause_s), daemon=True
     )
     process.start()
     try:
-        yield
+        yield process.is_alive
     finally:
         process.terminate()
         process.join()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipelines.device import computes_in_bfloat16
-from pipelines.errors import WeightsError
+from pipelines.errors import DataSetError, WeightsError
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.memory import keep_freed_memory
 from pipelines.regions.network import CLASSES, RegionsNetwork, unshuffled
@@ -25,7 +25,6 @@ RATE, DECAY, WARM_STEPS, CLIP_NORM = 2e-3, 1e-4, 30, 1.0
 AVERAGE_DECAY = 0.99
 SAMPLED = 50_000
 """Coarse voxels of a brain that the loss looks at in one step."""
-FIRST_CASES = 16
 SAVE_EVERY_S = 60.0
 
 
@@ -129,8 +128,10 @@ class RegionsTrainer:
         self.step += 1
         return float(loss.detach())
 
-    def run(self, pool: Path, steps: int | None = None) -> None:
-        """Learn until the time is over, or the steps are done."""
+    def run(
+        self, pool: Path, steps: int | None = None, watch: Callable[[int, float], None] | None = None
+    ) -> None:
+        """Learn until the time is over, or the steps are done; ``watch`` is told of each step and its loss."""
         rng = np.random.default_rng((self.seed, self.step))
         draw = torch.Generator().manual_seed(self.seed + self.step)
 
@@ -147,6 +148,8 @@ class RegionsTrainer:
                 coming = loader.submit(load)
                 losses.append(self.learn(case, draw))
                 self.used_s = before + time.monotonic() - begun
+                if watch is not None:
+                    watch(self.step, losses[-1])
                 if len(losses) == 20:
                     self.history.append(
                         {"step": self.step, "loss": float(np.mean(losses)), "used_s": self.used_s}
@@ -159,8 +162,16 @@ class RegionsTrainer:
         self.save()
 
 
-def wait_for(pool: Path, count: int, report: Callable[[str], None]) -> None:
-    """Return when the pool holds ``count`` cases."""
+def wait_for(pool: Path, count: int, report: Callable[[str], None], alive: Callable[[], bool]) -> None:
+    """Return when the pool holds ``count`` cases.
+
+    Raises
+    ------
+    DataSetError
+        The process that makes them has ended.
+    """
     report(f"making the first {count} cases")
     while len(list(pool.glob("*.npz"))) < count:
+        if not alive():
+            raise DataSetError(f"the process that fills {pool} has ended, its reason stands above")
         time.sleep(0.5)
