@@ -13,6 +13,7 @@ from scipy import ndimage
 from pipelines.brain.grid import Grid
 from pipelines.brain.long_axis import long_axis_mm
 from pipelines.regions.brain_map import BrainMap
+from pipelines.regions.cleaning import cleaned, on_map
 from pipelines.regions.parts import parts_of
 from pipelines.regions.rules import Place, Surroundings
 from pipelines.types import (
@@ -105,6 +106,8 @@ def sort_lesions(labels: IDs, lesions: Sequence[Lesion], grid: Grid, brain: Brai
         Of the labels.
     brain : BrainMap
     """
+    inside = on_map(labels > 0, grid, brain.grid)
+    brain = replace(brain, structures=cleaned(brain.structures, inside, brain.grid.voxel_volume_mm3))
     surroundings = Surroundings(brain, grid)
     boxes = ndimage.find_objects(labels)
     sorted_lesions, rims, counted = [], [], []
