@@ -33,3 +33,28 @@ def on_cube(array: FloatArray, source: Grid, cube: Grid, inside: BoolArray) -> F
     spacing_mm = cube.spacing_mm[0]
     thin, divided = thinned(smooth_for(array, source, spacing_mm), source, spacing_mm, inside)
     return np.asarray(np.maximum(resample(thin, divided, cube, order=3), array.min()), dtype=np.float32)
+
+
+MARGIN = 4
+"""Voxels kept around the brain."""
+
+
+def box_around(inside: BoolArray, step: int) -> tuple[slice, slice, slice]:
+    """Return the part of a cube that holds the brain, each edge a multiple of ``step``; all of it without a brain.
+
+    Parameters
+    ----------
+    inside : bool array, shape (k, j, i)
+        The brain; each edge a multiple of ``step``.
+    """
+    box = []
+    for axis, edge in enumerate(inside.shape):
+        others = tuple(a for a in range(3) if a != axis)
+        filled = np.flatnonzero(inside.any(axis=others))
+        if not len(filled):
+            return (slice(0, inside.shape[0]), slice(0, inside.shape[1]), slice(0, inside.shape[2]))
+        low, high = max(int(filled[0]) - MARGIN, 0), min(int(filled[-1]) + 1 + MARGIN, edge)
+        size = -(-(high - low) // step) * step
+        low = min(low, edge - size)
+        box.append(slice(low, low + size))
+    return box[0], box[1], box[2]

@@ -25,8 +25,8 @@ Filippi et al., MRI criteria for the diagnosis of multiple sclerosis: MAGNIMS co
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.distance import pdist
 
+from pipelines.brain.long_axis import long_axis_mm
 from pipelines.types import BoolArray
 
 LONG_AXIS_MM = 3.0
@@ -76,26 +76,3 @@ def is_lesion(
         and mean_probability >= least_probability(threshold) * (1.0 - _ROUNDING)
         and long_axis_mm(region, spacing_mm) >= LONG_AXIS_MM * (1.0 - _ROUNDING)
     )
-
-
-def long_axis_mm(region: BoolArray, spacing_mm: tuple[float, float, float]) -> float:
-    """Return the longest extent of a region within a slice, mm, its outermost pixels whole.
-
-    Parameters
-    ----------
-    region : bool array, shape (k, j, i)
-    spacing_mm : three floats
-        Along k, j and i.
-    """
-    _, row_mm, column_mm = spacing_mm
-    longest = 0.0
-    for inside in region:
-        rows = np.flatnonzero(inside.any(axis=1))
-        if not rows.size:
-            continue
-        # in each row the two outermost pixels are enough
-        first = inside[rows].argmax(axis=1)
-        last = inside.shape[1] - 1 - inside[rows, ::-1].argmax(axis=1)
-        ends = np.column_stack([np.tile(rows * row_mm, 2), np.concatenate([first, last]) * column_mm])
-        longest = max(longest, float(pdist(ends).max()))
-    return longest + (row_mm + column_mm) / 2 if region.any() else 0.0

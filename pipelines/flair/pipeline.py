@@ -36,6 +36,7 @@ from pipelines.flair.settings import (
     JOINT_WEIGHTS,
     MASK_WEIGHTS,
     PATTERN_WEIGHTS,
+    REGIONS_WEIGHTS,
     Settings,
     settings_of,
     weights_used,
@@ -50,8 +51,13 @@ from pipelines.flair.suitability import (
 from pipelines.flair.uncertainty import lesions_with_intervals, volume_interval
 from pipelines.flair.volume_calibration import VolumeCalibration
 from pipelines.memory import keep_freed_memory
+from pipelines.regions.brain_map import BrainMap, Midline
+from pipelines.regions.model import RegionsModel
+from pipelines.regions.sanity import doubt, not_covered
+from pipelines.regions.sorting import region_segments, sort_lesions
 from pipelines.stages import Run, Verdict
 from pipelines.types import (
+    Anatomy,
     BoolArray,
     Counting,
     Findings,
@@ -90,6 +96,8 @@ class Models:
     volume_calibrations : tuple of VolumeCalibration
         Of the ensemble, one for each set of networks that it may ask; without one that applies the interval of the volume
         is the range of the predictions.
+    regions : RegionsModel, optional
+        Tells the structures that the regions of lesions rest on.
     """
 
     joint: JointReader
@@ -99,6 +107,7 @@ class Models:
     pattern: PatternModel | None = None
     pattern_calibration: Calibration = UNCALIBRATED
     volume_calibrations: tuple[VolumeCalibration, ...] = ()
+    regions: RegionsModel | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,7 @@ class _Found:
     probability: FloatArray
     lesions: tuple[Lesion, ...]
     counting: Counting
+    anatomy: Anatomy | None
     volume: Measurement
     cards: tuple[ModelCard, ...]
     joint: JointReading | None
@@ -178,13 +188,23 @@ class FlairPipeline:
             cube = to_cube(corrected, brain, alignment) if suits else None
         if cube is None:
             return run.refusal()
+        anatomy, structures = None, None
+        if self.models.regions is not None:
+            with run.stage("regions"):
+                anatomy, structures = _structures(self.models.regions, cube, brain, alignment)
         with run.stage("lesions"):
-            found = self._find(cube, brain, settings)
+            found = self._find(cube, brain, settings, structures)
         told = _Differential()
         if found.lesions:
             with run.stage("differential"):
                 told = self._tell(found, cube, brain, alignment, corrected)
         findings = _findings(found, told, brain)
+        if self.models.regions is not None:
+            findings = replace(
+                findings,
+                anatomy=anatomy if structures is None else found.anatomy,
+                models=(*findings.models, self.models.regions.card),
+            )
         for card in findings.models:
             if card.trained_on != "real":
                 run.warnings.append(
@@ -192,8 +212,8 @@ class FlairPipeline:
                 )
         return replace(findings, warnings=tuple(run.warnings), timings_s=run.timings_s)
 
-    def _find(self, cube: Cube, brain: Brain, settings: Settings) -> _Found:
-        """Draw the mask and measure its lesions, with their intervals."""
+    def _find(self, cube: Cube, brain: Brain, settings: Settings, structures: BrainMap | None) -> _Found:
+        """Draw the mask and measure its lesions, with their intervals and regions."""
         joint = None
         samples: Samples
         if self.models.mask is not None:
@@ -210,6 +230,12 @@ class FlairPipeline:
         drawn_by = {card.name: card.digest for card in cards}
         probability = lesion_probability(mean, cube, brain, settings.threshold)
         labels, lesions, counting = find_lesions(probability, brain.whole, SEGMENT_NAME, settings.threshold)
+        anatomy = None
+        if structures is not None:
+            by_region = sort_lesions(labels, lesions, brain.whole, structures)
+            labels, lesions = by_region.labels, by_region.lesions
+            counting = by_region.counting(counting)
+            anatomy = by_region.anatomy(not_covered(structures, brain.whole))
         if lesions and joint is None:
             # Asked for the differential anyway, and trained apart from the ensemble.
             joint = self.models.joint(cube)
@@ -229,6 +255,7 @@ class FlairPipeline:
             probability=probability,
             lesions=lesions_with_intervals(lesions, labels, said),
             counting=counting,
+            anatomy=anatomy,
             volume=Measurement("volume", total_mm3, "mm3", derivation="total", interval=interval),
             cards=cards,
             joint=joint,
@@ -273,15 +300,27 @@ class FlairPipeline:
         return _Differential(said, "", rules, heatmaps, cards)
 
 
+def _structures(
+    model: RegionsModel, cube: Cube, brain: Brain, alignment: Alignment
+) -> tuple[Anatomy, BrainMap | None]:
+    """Return the structures of the brain, or why they are not to be believed."""
+    structures = BrainMap(model(cube.values, cube.mask), cube.grid, Midline.of(alignment))
+    reason = doubt(structures, cube.values, brain.whole)
+    return Anatomy(not_available=reason), None if reason else structures
+
+
 def _findings(found: _Found, told: _Differential, brain: Brain) -> Findings:
     """Put together what was found; where no class is told, the map is that of the lesions' probability."""
-    segment = Segment(SEGMENT_NAME, "lesion_of_brain", found.mask, found.probability)
+    whole = Segment(SEGMENT_NAME, "lesion_of_brain", found.mask, found.probability)
+    segments = (
+        (whole,) if found.anatomy is None else region_segments(found.labels, found.lesions, found.probability)
+    )
     probability = probability_heatmap(
         found.probability, found.mask, found.cards[0].name, brain.whole.spacing_mm[0]
     )
     return Findings(
         status="findings" if found.lesions else "none",
-        segments=(segment,) if found.lesions else (),
+        segments=segments if found.lesions else (),
         lesions=found.lesions,
         counting=found.counting,
         measurements=(found.volume, Measurement("lesion_count", float(len(found.lesions)), "{lesions}")),
@@ -304,7 +343,9 @@ def load_flair(device: str = "auto", folder: Path = FOLDER) -> FlairPipeline:
     device = resolve_device(device)
     used = weights_used(folder)
     drawing = [name for name in MASK_WEIGHTS if name in used]
-    five_slices, pattern = FIVE_SLICES_WEIGHTS in used, PATTERN_WEIGHTS in used
+    five_slices, pattern, regions = (
+        name in used for name in (FIVE_SLICES_WEIGHTS, PATTERN_WEIGHTS, REGIONS_WEIGHTS)
+    )
     models = Models(
         joint=_load_joint(device, folder),
         mask=MaskModel(device, folder) if drawing else None,
@@ -317,6 +358,7 @@ def load_flair(device: str = "auto", folder: Path = FOLDER) -> FlairPipeline:
         if pattern
         else UNCALIBRATED,
         volume_calibrations=VolumeCalibration.all_of(card_details(drawing[0], folder)) if drawing else (),
+        regions=RegionsModel(device, folder) if regions else None,
     )
     return FlairPipeline(models, device)
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from pipelines.brain.cube import box_around
 from pipelines.device import computes_in_bfloat16
 from pipelines.errors import PipelineError, WeightsError
 from pipelines.flair.intensity import BACKGROUND
@@ -21,8 +22,6 @@ from pipelines.weights import FOLDER, card_details, load_weights
 
 MEMBERS = MASK_WEIGHTS
 """Names that the weights of the ensemble may have, the best first; one is an ensemble too."""
-MARGIN = 4
-"""Voxels kept around the brain."""
 STEP = 16
 """The box is a multiple of it along each axis, as the strides of the networks ask."""
 _LEFT_RIGHT = 4
@@ -36,18 +35,7 @@ def brain_box(cube: FloatArray, step: int = STEP) -> tuple[slice, slice, slice]:
     cube : float32 array, shape (k, j, i)
         Normalised, `BACKGROUND` outside the brain; each edge a multiple of ``step``.
     """
-    inside = cube > BACKGROUND
-    box = []
-    for axis, edge in enumerate(cube.shape):
-        others = tuple(a for a in range(3) if a != axis)
-        filled = np.flatnonzero(inside.any(axis=others))
-        if not len(filled):
-            return (slice(0, cube.shape[0]), slice(0, cube.shape[1]), slice(0, cube.shape[2]))
-        low, high = max(int(filled[0]) - MARGIN, 0), min(int(filled[-1]) + 1 + MARGIN, edge)
-        size = -(-(high - low) // step) * step
-        low = min(low, edge - size)
-        box.append(slice(low, low + size))
-    return box[0], box[1], box[2]
+    return box_around(cube > BACKGROUND, step)
 
 
 @torch.inference_mode()

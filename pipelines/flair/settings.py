@@ -18,6 +18,7 @@ Where none of it is installed, the joint network draws it.
 JOINT_WEIGHTS = "joint"
 FIVE_SLICES_WEIGHTS = "five-slices"
 PATTERN_WEIGHTS = "lesion-pattern"
+REGIONS_WEIGHTS = "regions"
 DECISIVE = ("network", "temperature", "calibrated", "volume_interval", "weighing")
 """What a model card says beside the weights' digest that changes results."""
 
@@ -66,7 +67,7 @@ def settings_of(given: Mapping[str, object]) -> Settings:
 def weights_used(folder: Path = weights.FOLDER) -> tuple[str, ...]:
     """Return the names of the weights that the pipeline uses, as far as they are installed; the joint network's always."""
     there = weights.installed(folder)
-    optional = (*MASK_WEIGHTS, FIVE_SLICES_WEIGHTS, PATTERN_WEIGHTS)
+    optional = (*MASK_WEIGHTS, FIVE_SLICES_WEIGHTS, PATTERN_WEIGHTS, REGIONS_WEIGHTS)
     return (*(name for name in optional if name in there), JOINT_WEIGHTS)
 
 

@@ -6,12 +6,13 @@ from pipelines.training.fatsat.trainable import OpticNerveEnsemble
 from pipelines.training.flair.recipes import NAMES, check_name
 from pipelines.training.flair.trainable import FlairNetwork, FlairPipeline
 from pipelines.training.pattern.trainable import LesionPattern
+from pipelines.training.regions.trainable import Regions
 from pipelines.training.trainable import Trainable
 
 
 def networks() -> list[Trainable]:
     """Return what can be trained, in the order of the list."""
-    return [*(FlairNetwork(name) for name in NAMES), LesionPattern(), OpticNerveEnsemble()]
+    return [*(FlairNetwork(name) for name in NAMES), LesionPattern(), Regions(), OpticNerveEnsemble()]
 
 
 def network_of(name: str) -> Trainable:

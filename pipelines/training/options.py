@@ -54,7 +54,10 @@ MembersOption = Annotated[
 ]
 CropOption = Annotated[str, typer.Option(help="fatsat: published, or along-nerve.")]
 SeriesOption = Annotated[
-    int | None, typer.Option(help="fatsat: phantom series, where --data is no data set.", min=1)
+    int | None,
+    typer.Option(
+        help="fatsat: phantom series, where --data is no data set; regions: synthetic brains.", min=1
+    ),
 ]
 EpochsOption = Annotated[int | None, typer.Option(help="fatsat: epochs of a network at most.", min=1)]
 MaybeIndexOption = Annotated[
@@ -134,7 +137,10 @@ class EvaluateOptions:
     series: SeriesOption = None
     seed: SeedOption = 0
     on_card: Annotated[
-        bool, typer.Option("--on-card", help="fatsat: put the figures on the model card of --weights, too.")
+        bool,
+        typer.Option(
+            "--on-card", help="fatsat, regions: put the figures on the model card of --weights, too."
+        ),
     ] = False
 
     @property

@@ -154,7 +154,9 @@ def _slices(upright: nib.nifti1.Nifti1Image) -> FloatArray:
 
 
 def _mask(findings: Findings, volume: Volume) -> BoolArray:
-    return findings.segments[0].mask if findings.segments else np.zeros(volume.array.shape, bool)
+    """Return all segments together: one for each region with lesions, or one."""
+    masks = [segment.mask for segment in findings.segments]
+    return np.logical_or.reduce(masks) if masks else np.zeros(volume.array.shape, bool)
 
 
 def _scored(findings: Findings, volume: Volume, truth: BoolArray) -> dict[str, float]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from pipelines.errors import DataSetError
+from pipelines.regions.structures import FREESURFER
 from pipelines.training.data_sets.cube import CUBE, SPACING_MM, lps_affine, to_cube
 from pipelines.types import BoolArray, FloatArray
 
@@ -87,6 +88,8 @@ class Anatomy:
         Distance to the ventricles and to the cerebral cortex.
     mni_scale, mni_origin : float64 arrays, shape (3,)
         MNI152 position in mm, LPS, is ``mni_origin + mni_scale * (i, j, k)``: extents matched, nothing turned.
+    structures : uint8 array, shape (k, j, i), or None
+        Values of `pipelines.regions.structures.Structure`; None for a head that is no label map.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Anatomy:
     cortex_mm: FloatArray
     mni_scale: npt.NDArray[np.float64]
     mni_origin: npt.NDArray[np.float64]
+    structures: Labels | None = None
 
     def mni_axes(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return MNI152 coordinates S, P, L of the cube's planes, broadcastable to (k, j, i)."""
@@ -139,7 +143,9 @@ def mni_extents(brain: BoolArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[
     return scale, extent[:, 0] - scale * low
 
 
-def finished(name: str, labels: Labels, insula: BoolArray | None = None) -> Anatomy:
+def finished(
+    name: str, labels: Labels, insula: BoolArray | None = None, structures: Labels | None = None
+) -> Anatomy:
     """Add what depends on the whole head: brain mask, distances, the tissues that are normally bright."""
     tissue = np.isin(labels, _BRAIN)
     scale, origin = mni_extents(tissue)
@@ -151,6 +157,7 @@ def finished(name: str, labels: Labels, insula: BoolArray | None = None) -> Anat
         cortex_mm=_near(labels, (Tissue.CORTEX,)),
         mni_scale=scale,
         mni_origin=origin,
+        structures=structures,
     )
     labels[(labels == Tissue.CAP) & (anatomy.ventricle_mm > CAP_MM)] = Tissue.WHITE
     superior, posterior, left = anatomy.mni_axes()
@@ -184,7 +191,10 @@ def from_label_map(path: Path) -> Anatomy:
     for tissue, numbers in _FREESURFER.items():
         labels[np.isin(cube, numbers)] = tissue
     putamen = ndimage.distance_transform_edt(~np.isin(cube, _PUTAMEN), sampling=SPACING_MM)
-    return finished(path.name.split(".")[0], labels, np.asarray(putamen < 11))
+    structures = np.zeros(cube.shape, np.uint8)
+    for structure, numbers in FREESURFER.items():
+        structures[np.isin(cube, numbers)] = structure
+    return finished(path.name.split(".")[0], labels, np.asarray(putamen < 11), structures)
 
 
 def from_template() -> Anatomy:

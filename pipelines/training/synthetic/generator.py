@@ -63,6 +63,8 @@ class Case:
     anatomy : str
     kinds : uint8 array, shape (k, j, i), optional
         1 + the index in `priors.KINDS` where there are lesions; None where they are a real pattern.
+    structures : uint8 array, shape (k, j, i), optional
+        Values of `Structure`, 0 outside the brain mask; None for a head without them.
     """
 
     image: FloatArray
@@ -71,6 +73,7 @@ class Case:
     label: Label
     anatomy: str
     kinds: npt.NDArray[np.uint8] | None = None
+    structures: npt.NDArray[np.uint8] | None = None
 
     def network_input(self) -> FloatArray:
         """Return the normalised volume, shape (k, j, i)."""
@@ -90,12 +93,16 @@ class Generator:
         Share of cases without lesions among those from priors.
     flair_order_share : float
         See `contrast.paint`; 1 draws nothing but FLAIR.
+    wide_share, most_widening_mm : float
+        See `deform`.
     """
 
     anatomies: list[Anatomy]
     masks: dict[str, tuple[BoolArray, npt.NDArray[np.float64]]] = field(default_factory=dict)
     none_share: float = NONE_SHARE
     flair_order_share: float = FLAIR_ORDER_SHARE
+    wide_share: float = WIDE_SHARE
+    most_widening_mm: float = MOST_WIDENING_MM
     _places: dict[str, dict[str, npt.NDArray[np.int32]]] = field(default_factory=dict)
 
     def case(self, rng: np.random.Generator, label: Label | None = None) -> Case:
@@ -115,7 +122,9 @@ class Generator:
         return self._scanned(anatomy, drawn, chosen, rng)
 
     def _scanned(self, anatomy: Anatomy, drawn: Drawn, label: Label, rng: np.random.Generator) -> Case:
-        head = deform(anatomy, drawn.lesions, rng)
+        head = deform(
+            anatomy, drawn.lesions, rng, wide_share=self.wide_share, most_widening_mm=self.most_widening_mm
+        )
         painted = paint(head.labels, head.lesions, rng, self.flair_order_share, head.at)
         acquisition = draw_acquisition(rng)
         image = scan(painted.image, acquisition, rng)
@@ -129,7 +138,8 @@ class Generator:
         truth = seen(painted.share, acquisition.slices) & mask
         patterned = head.lesions.any() and not drawn.kinds
         kinds = None if patterned else kinds_of(head.lesions, drawn.kinds, truth)
-        return Case(image, mask, truth, label, anatomy.name, kinds)
+        structures = None if head.structures is None else np.where(mask, head.structures, np.uint8(0))
+        return Case(image, mask, truth, label, anatomy.name, kinds, structures)
 
     def cases(self, seed: int) -> Iterator[Case]:
         """Yield cases without end; the same seed gives the same cases."""
@@ -164,27 +174,50 @@ class Head:
         0, or the lesion's number.
     brain : bool array, shape (k, j, i)
     at : Position
+    structures : uint8 array, shape (k, j, i), optional
+        Values of `Structure`.
     """
 
     labels: npt.NDArray[np.uint8]
     lesions: npt.NDArray[np.int16]
     brain: BoolArray
     at: Position
+    structures: npt.NDArray[np.uint8] | None = None
 
 
-def deform(anatomy: Anatomy, lesions: npt.NDArray[np.int16], rng: np.random.Generator) -> Head:
-    """Turn, scale, shear and bend a head with its lesions, and widen its ventricles in some; see `bent_coordinates`."""
+def deform(
+    anatomy: Anatomy,
+    lesions: npt.NDArray[np.int16],
+    rng: np.random.Generator,
+    *,
+    wide_share: float = WIDE_SHARE,
+    most_widening_mm: float = MOST_WIDENING_MM,
+) -> Head:
+    """Turn, scale, shear and bend a head with its lesions, and widen its ventricles in some; see `bent_coordinates`.
+
+    Parameters
+    ----------
+    lesions : int16 array, shape (k, j, i)
+        0, or the lesion's number.
+    wide_share : float
+        Share of heads whose ventricles are widened.
+    most_widening_mm : float
+        So far their walls move outwards at most.
+    """
     shape = anatomy.labels.shape
     where = bent_coordinates(shape, rng)
-    if rng.random() < WIDE_SHARE:
-        where = _towards_ventricles(where, anatomy.ventricle_mm, rng.uniform(1.0, MOST_WIDENING_MM))
+    if rng.random() < wide_share:
+        where = _towards_ventricles(where, anatomy.ventricle_mm, rng.uniform(1.0, most_widening_mm))
     flat = _nearest(where, shape)
     position = [
         np.asarray(anatomy.mni_origin[axis] + anatomy.mni_scale[axis] * where[2 - axis], dtype=np.float32)
         for axis in range(3)
     ]
     at = Position(anatomy.ventricle_mm.ravel()[flat], position[2], position[1], position[0])
-    return Head(anatomy.labels.ravel()[flat], lesions.ravel()[flat], anatomy.brain.ravel()[flat], at)
+    structures = None if anatomy.structures is None else anatomy.structures.ravel()[flat]
+    return Head(
+        anatomy.labels.ravel()[flat], lesions.ravel()[flat], anatomy.brain.ravel()[flat], at, structures
+    )
 
 
 def _nearest(where: list[FloatArray], shape: tuple[int, ...]) -> npt.NDArray[np.intp]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.flair.lesion_rule import is_lesion, least_probability, least_volume_mm3, long_axis_mm
+from pipelines.brain.long_axis import long_axis_mm
+from pipelines.flair.lesion_rule import is_lesion, least_probability, least_volume_mm3
 
 CUBIC = (1.0, 1.0, 1.0)
 THICK = (6.0, 0.9, 0.9)

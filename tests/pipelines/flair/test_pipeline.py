@@ -26,8 +26,10 @@ from pipelines.flair.segmenter import MaskAnswer
 from pipelines.flair.settings import MASK_WEIGHTS, default_settings, settings_of
 from pipelines.flair.volume_calibration import VolumeCalibration
 from pipelines.phantoms.flair import AXIAL_2D, Acquisition, flair_phantom
+from pipelines.regions.brain_map import StructureArray
+from pipelines.regions.structures import Structure
 from pipelines.stages import Verdict
-from pipelines.types import Findings, FloatArray, Measurement, ModelCard, Volume
+from pipelines.types import BoolArray, Findings, FloatArray, Measurement, ModelCard, Volume
 from tests.kept import kept
 
 CARD = ModelCard("joint", "1", "ab12", "2.25.1", "synthetic", "Lesions on FLAIR")
@@ -274,6 +276,42 @@ def test_pattern_is_read_from_the_mask_beside_the_other_two(volume: Volume) -> N
     assert features[NAMES.index("number")] == pytest.approx(np.log1p(len(findings.lesions)))
     # it explains no map: the strongest of the other two still names theirs
     assert [m.name for m in findings.heatmaps] == ["localisation map", "Grad-CAM", "slice map"]
+
+
+class Structures:
+    """All white matter, but for a ventricle beside two of the lesions."""
+
+    card = replace(CARD, name="regions")
+
+    def __call__(self, cube: FloatArray, brain: BoolArray) -> StructureArray:
+        found = np.full(cube.shape, Structure.WHITE, np.uint8)
+        found[90:96, 70:76, 66:90] = Structure.LATERAL_VENTRICLE
+        return found
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("all_is_brain")
+def test_lesions_are_sorted_into_regions_where_the_structures_are_believed(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = models(Spot(), mask=Ensemble(), regions=Structures())
+    doubted, stages = analyse(given, volume)
+    assert stages == ["mask", "N4", "MNI", "regions", "lesions", "differential"]
+    assert doubted.anatomy is not None
+    assert "not plausible" in doubted.anatomy.not_available
+    assert [of.name for of in doubted.segments] == ["Lesion"]
+
+    monkeypatch.setattr(module, "doubt", lambda *_: "")
+    findings, _ = analyse(given, volume)
+    assert findings.anatomy is not None
+    assert {load.region: load.lesions for load in findings.anatomy.loads if load.lesions} == {
+        "periventricular": 2,
+        "deep_white_matter": 1,
+    }
+    assert [of.region for of in findings.segments] == ["periventricular", "deep_white_matter"]
+    assert sum(of.mask.sum() for of in findings.segments) == doubted.segments[0].mask.sum()
+    assert {of.segment for of in findings.lesions} == {of.name for of in findings.segments}
+    assert findings.models[-1].name == "regions"
 
 
 @pytest.mark.slow
