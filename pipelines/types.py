@@ -341,6 +341,8 @@ class Heatmap:
         The edge of what the model was shown, drawn as a line.
     laterality : "left", "right" or None
         The patient's side that the map explains.
+    resolution_mm : float or None
+        Distance between neighbouring values as the network gave them; None where it is about that of the voxels.
     """
 
     name: str
@@ -352,13 +354,15 @@ class Heatmap:
     model: str
     outline: BoolArray | None = None
     laterality: Laterality | None = None
+    resolution_mm: float | None = None
 
 
 @dataclass(frozen=True)
 class ModelCard:
     """Model card of the weights that were used: what ContributingEquipment and TID 4019 say of them.
 
-    ``classes_trained_on`` says what the classes were learnt from, where that is not all of what the weights were trained on.
+    ``classes_trained_on`` says what the classes were learnt from, where that is not all of what the weights were trained on,
+    ``undecided`` between which probabilities of a class the answer is none; without it no answer counts as decided.
     """
 
     name: str
@@ -368,6 +372,7 @@ class ModelCard:
     trained_on: Provenance
     purpose: str
     classes_trained_on: Provenance | None = None
+    undecided: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ def card(name: str, folder: Path = FOLDER) -> ModelCard:
         The card is missing, unreadable or incomplete.
     """
     details = card_details(name, folder)
+    band = details.get("undecided")
     return ModelCard(
         name=str(details["name"]),
         version=str(details["version"]),
@@ -82,6 +83,7 @@ def card(name: str, folder: Path = FOLDER) -> ModelCard:
         trained_on=details["trained_on"],
         purpose=str(details["purpose"]),
         classes_trained_on=details.get("classes_trained_on"),
+        undecided=None if band is None else (float(band[0]), float(band[1])),
     )
 
 

@@ -63,5 +63,5 @@ def analyse_files(
         series_number_base=results.series_number,
     )
     manifest = analyse_series(paths, pipeline, context, out, info.default_settings, progress)
-    write_previews(out, paths, out)
+    write_previews(out, out)
     return manifest

@@ -49,7 +49,7 @@ def _is_given(value: object) -> object:
 AETitle = Annotated[str, AfterValidator(_is_title)]
 Host = Annotated[str, AfterValidator(_is_host)]
 GivenPath = Annotated[Path, BeforeValidator(_is_given)]
-Role = Literal["seg", "sr", "text-sr", "heatmap"]
+Role = Literal["outline", "seg", "sr", "text-sr", "heatmap"]
 
 
 SHORTEST_PASSWORD = 12
@@ -256,7 +256,7 @@ class ResultsSection(Section):
     heatmap_slices: Literal["key", "all"] = "key"
     when_unsuitable: Literal["report", "silent"] = "report"
     differential: Literal["text", "coded", "off"] = "text"
-    series_number: Annotated[int, Field(ge=1, le=2_000_000_000)] = 9001
+    series_number: Annotated[int, Field(ge=1, le=2_000_000_000)] = 9000
 
 
 class FlairSection(Section):
@@ -301,7 +301,7 @@ class Destination(Section):
     ae_title: AETitle
     host: Host
     port: Annotated[int, Field(ge=1, le=65535)]
-    objects: tuple[Role, ...] = ("seg", "sr", "text-sr", "heatmap")
+    objects: tuple[Role, ...] = ("outline", "seg", "sr", "text-sr", "heatmap")
     confirm: Literal["c-find", "commitment", "none"] = "c-find"
     verify_patient: Literal["known", "required", "off"] = "known"
     tls: DestinationTls | None = None

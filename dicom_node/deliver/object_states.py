@@ -24,6 +24,7 @@ ORDER = (
     "sr",
     "sr-enhanced",
     "text-sr",
+    "outline",
     "heatmap",
 )  # a report refers to the SEG, which should be there first
 SUBSTITUTES = {"sr": "sr-enhanced"}

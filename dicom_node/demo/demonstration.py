@@ -224,7 +224,7 @@ class Demo:
             good, line = study.judged(objects)
             complete &= good
             self.console.print(f"{study.name}: {line}", style="" if good else "red", markup=False)
-            for path in study.previews(files[study.name], objects, self.folder / "previews"):
+            for path in study.previews(objects, self.folder / "previews"):
                 self.console.print(f"Preview {path}", markup=False, soft_wrap=True)
         return complete
 

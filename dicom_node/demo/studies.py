@@ -10,21 +10,24 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset, dcmread
 
-from dicom_node.results.preview import heatmap_preview, mask_frames, mask_preview, most_lit_first
+from dicom_node.results.preview import fullest_outlines, mask_frames, most_lit_first, write_png
+from dicom_node.results.series_list import PLACES
 from dicom_node.series.writer import write_series
 from dicom_node.standard import codes
 from pipelines.types import BoolArray, Laterality, Volume
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 MEASUREMENTS = "1.2.840.10008.5.1.4.1.1.88.34"
-HEATMAP = "1.2.840.10008.5.1.4.1.1.7"
+PICTURE = "1.2.840.10008.5.1.4.1.1.7"
 EXPECTED = {
     SEGMENTATION: "SEG, mask",
     MEASUREMENTS: "SR, measurements (TID 1500)",
     "1.2.840.10008.5.1.4.1.1.88.11": "SR, report as text",
-    HEATMAP: "SC, heatmaps",
+    PICTURE: "SC, outlines and maps",
 }
 """SOP classes that must come back of every study of the demonstration."""
+OUTLINES = PLACES["outline"][1]
+"""Stands in the description of the series of outlines."""
 LEAST_DICE = 0.3
 """Overlap with the truth below which the demonstration fails: a wrong place or side gives 0, a chance mask below 0.05."""
 PHANTOM_ONLY = "a phantom: it says nothing about patients"
@@ -130,21 +133,21 @@ class Study:
             masks[frame.segment - 1, k] |= frame.mask
         return masks
 
-    def previews(self, files: Sequence[Path], objects: Objects, folder: Path) -> list[Path]:
-        """Write a picture of the mask and one of a heatmap of the side or the class that was found."""
+    def previews(self, objects: Objects, folder: Path) -> list[Path]:
+        """Write the fullest picture with outlines and the fullest of each map, as PNG."""
         folder.mkdir(parents=True, exist_ok=True)
-        written = [
-            mask_preview(seg, files, folder / f"{self.name}-mask.png")
-            for seg in objects.get(SEGMENTATION, [])[:1]
-        ]
-        maps: dict[str, list[Path]] = {}
-        for path in objects.get(HEATMAP, []):
+        series: dict[str, list[Path]] = {}
+        for path in objects.get(PICTURE, []):
             ds = dcmread(path, stop_before_pixels=True)
-            if not self.side or f" {self.side}:" in str(ds.SeriesDescription):
-                maps.setdefault(f"{int(ds.SeriesNumber):05d}", []).append(path)
-        for number, key in enumerate(sorted(maps)):
-            shown = most_lit_first(maps[key])[0]
-            written.append(heatmap_preview(shown, folder / f"{self.name}-heatmap-{number + 1}.png"))
+            series.setdefault(f"{int(ds.SeriesNumber):010d} {ds.SeriesDescription}", []).append(path)
+        written = []
+        for key in sorted(series):
+            if OUTLINES in key:
+                shown = [*fullest_outlines(objects[SEGMENTATION][0], series[key]).values()][-1:]
+            else:
+                shown = most_lit_first(series[key])[:1]
+            name = "outlines" if OUTLINES in key else "map"
+            written += [write_png(path, folder / f"{self.name}-{name}.png") for path in shown]
         return written
 
 

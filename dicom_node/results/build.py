@@ -13,12 +13,13 @@ from dicom_node.errors import ResultError
 from dicom_node.results.context import ResultContext
 from dicom_node.results.heatmap import build_heatmaps
 from dicom_node.results.manifest import ResultObject, Role
+from dicom_node.results.outline import build_outlines
 from dicom_node.results.provenance import write
 from dicom_node.results.segmentation import build_segmentation, segments_shown
 from dicom_node.results.source import sources_of
 from dicom_node.results.structured_report import build_structured_report
 from dicom_node.results.text_report import build_text_report
-from dicom_node.series.identity import identity_of, mixture
+from dicom_node.series.identity import Identity, identity_of, mixture
 from dicom_node.series.reading import tolerant
 from dicom_node.standard.codes import UnknownCodeError
 from pipelines.types import Findings
@@ -36,8 +37,9 @@ def build_results(
 ) -> list[ResultObject]:
     """Write every object that the findings call for into ``out``, and return what was written.
 
-    A SEG where something was found; the structured report (and, beside it, the same tree as Enhanced SR) and the text
-    report always; heatmaps where the analysis ran. With ``when_unsuitable = "silent"`` an unsuitable series gives nothing.
+    A SEG, and outlines as pictures, where something was found; the structured report (and, beside it, the same tree as Enhanced
+    SR) and the text report always; heatmaps where the analysis ran. With ``when_unsuitable = "silent"`` an unsuitable series
+    gives nothing.
     The same arguments give the same bytes.
 
     Raises
@@ -61,27 +63,34 @@ def build_results(
 
 
 def _build(findings: Findings, series: LoadedSeries, context: ResultContext, out: Path) -> list[ResultObject]:
-    _require_one_patient(series.datasets)
+    identities = _identities(series.datasets)
+    _require_one_patient(identities)
     sources = sources_of(series)
     objects: list[ResultObject] = []
     segmentation = None
-    if findings.status == "findings" and segments_shown(findings):
+    is_outlined = findings.status == "findings" and bool(segments_shown(findings))
+    if is_outlined:
         segmentation = build_segmentation(findings, series, sources, context)
-        objects.append(_store(segmentation, "seg", "seg.dcm", out, series))
+        objects.append(_store(segmentation, "seg", "seg.dcm", out, identities))
     report = build_structured_report(findings, series, sources, segmentation, context)
-    objects.append(_store(report, "sr", "sr.dcm", out, series))
+    objects.append(_store(report, "sr", "sr.dcm", out, identities))
     text = build_text_report(findings, series, sources, segmentation, context)
-    objects.append(_store(text, "text-sr", "text-sr.dcm", out, series))
+    objects.append(_store(text, "text-sr", "text-sr.dcm", out, identities))
+    if is_outlined:
+        for name, outline in build_outlines(findings, series, sources, context):
+            objects.append(_store(outline, "outline", name, out, identities))
     if findings.status in ("findings", "none") and series.volume is not None:
         for name, heatmap in build_heatmaps(findings, series, sources, context):
-            objects.append(_store(heatmap, "heatmap", name, out, series))
+            objects.append(_store(heatmap, "heatmap", name, out, identities))
     fallback = build_structured_report(findings, series, sources, segmentation, context, enhanced=True)
-    objects.append(_store(fallback, "sr-enhanced", "sr-enhanced.dcm", out, series))
+    objects.append(_store(fallback, "sr-enhanced", "sr-enhanced.dcm", out, identities))
     return objects
 
 
-def _store(ds: Dataset, role: Role, name: str, out: Path, series: LoadedSeries) -> ResultObject:
-    _require_one_patient([ds, *series.datasets])
+def _store(
+    ds: Dataset, role: Role, name: str, out: Path, identities: frozenset[tuple[str, Identity]]
+) -> ResultObject:
+    _require_one_patient(identities | _identities([ds]))
     path = out / name
     write(ds, path)
     return ResultObject(
@@ -95,9 +104,14 @@ def _store(ds: Dataset, role: Role, name: str, out: Path, series: LoadedSeries) 
     )
 
 
-def _require_one_patient(datasets: Iterable[Dataset]) -> None:
-    """Raise ResultError when datasets are not all of one patient and one study: no result may be filed under the wrong one."""
+def _identities(datasets: Iterable[Dataset]) -> frozenset[tuple[str, Identity]]:
+    """Return study and identity of each dataset, alike ones once."""
     with tolerant():
-        found = mixture((str(ds.get("StudyInstanceUID", "")), identity_of(ds)) for ds in datasets)
+        return frozenset((str(ds.get("StudyInstanceUID", "")), identity_of(ds)) for ds in datasets)
+
+
+def _require_one_patient(identities: Iterable[tuple[str, Identity]]) -> None:
+    """Raise ResultError when these are not all of one patient and one study: no result may be filed under the wrong one."""
+    found = mixture(identities)
     if found is not None and not found.may_be_released:
         raise ResultError(f"{found.reason}: nothing is written, since it would lie with one of them")

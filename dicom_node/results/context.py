@@ -37,7 +37,7 @@ class ResultContext:
     heatmap_slices: Literal["key", "all"] = "key"
     when_unsuitable: Literal["report", "silent"] = "report"
     differential: Literal["text", "coded", "off"] = "text"
-    series_number_base: int = 9001
+    series_number_base: int = 9000
     note: str = ""
     replaces: tuple[tuple[str, str, str, str], ...] = ()
     snomed_scheme: str = "SCT"

@@ -1,42 +1,79 @@
-"""Heatmaps, what drove a decision, as Secondary Capture images (PS3.3 A.8.1) that lie where their source slices lie."""
+"""Maps of what drove a decision over their source slices, in one series of Secondary Capture images (PS3.3 A.8.1)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import SecondaryCaptureImageStorage
+from scipy.ndimage import binary_fill_holes
 
 from dicom_node.errors import ResultError
 from dicom_node.results import wording
-from dicom_node.results.colours import RgbArray, grey, overlay, window_of, with_line
+from dicom_node.results.colours import FAINT, RgbArray, as_rgb, grey_levels, overlay, window_of, with_line
 from dicom_node.results.context import ResultContext
-from dicom_node.results.inset import with_inset
+from dicom_node.results.inset import enlarged_part
 from dicom_node.results.manifest import site_name
-from dicom_node.results.picture import Caption, draw_caption, orientation_letters, side_letters
+from dicom_node.results.margin import AMBER, Margin, Remark, edge_letters, with_margin
+from dicom_node.results.picture_grid import PictureGrid, thin_outline
 from dicom_node.results.provenance import (
     DISCLAIMER,
-    code_item,
-    finish,
+    classes_origin,
     is_synthetic,
+    may_name_class,
     model_named,
+    training_origin,
     training_remark,
 )
-from dicom_node.results.source import Slice, slice_of
+from dicom_node.results.secondary_capture import CaptureSeries, Picture
+from dicom_node.results.source import slice_of
 from dicom_node.standard import codes
-from pipelines.types import Findings, Heatmap, ModelCard
+from pipelines.types import BoolArray, Findings, FloatArray, Heatmap, ModelCard
 
 if TYPE_CHECKING:
     from dicom_node.series.volume import LoadedSeries
 
 ROLE = "heatmap"
-SERIES_OFFSET = 3
-NOTHING = 0.05
-"""With every slice wanted, one whose map stays below this everywhere, and that lies beyond the others, is left out."""
-BARELY = 0.2
-"""A slice whose map stays below this shows no colour that an eye would see, and says so."""
+MOST_SLICES: Final = 5
+"""Of one map, with the key slices only: those that show most of it."""
+COARSE_MM: Final = 10.0
+"""A map with values farther apart than this says so: its blots are no outlines of anything."""
+UNNAMED: Final = "map of the image reader"
+"""A map whose class may not be named."""
+
+
+@dataclass(frozen=True)
+class ShownMap:
+    """Map of one kind and model as it is shown, that of both sides in one picture.
+
+    Parameters
+    ----------
+    parts : tuple of Heatmap
+        One, or one for each side.
+    model : ModelCard or None
+    """
+
+    parts: tuple[Heatmap, ...]
+    model: ModelCard | None
+
+    @property
+    def first(self) -> Heatmap:
+        """The map, or that of the first side: what both share is read from it."""
+        return self.parts[0]
+
+    def values(self, k: int) -> FloatArray:
+        """Return the values of slice k, shape (j, i), in [0, 1]."""
+        return np.asarray(np.maximum.reduce([np.nan_to_num(part.values[k]) for part in self.parts]))
+
+    def seen(self) -> FloatArray:
+        """Return how much of the map each slice shows, each side as a share of its own most."""
+        shares = []
+        for part in self.parts:
+            sums = np.where(part.values >= FAINT, part.values, 0.0).sum(axis=(1, 2), dtype=np.float64)
+            shares.append(sums / max(float(sums.max(initial=0.0)), 1e-9))
+        return np.asarray(np.sum(shares, axis=0), dtype=np.float32)
 
 
 def build_heatmaps(
@@ -49,93 +86,115 @@ def build_heatmaps(
     ResultError
         A map is not on the source's grid, or there is no volume to draw it over.
     """
-    if series.volume is None:
+    volume = series.volume
+    if volume is None:
         raise ResultError("a heatmap needs the volume that it explains")
-    window = window_of(series.volume.array)
-    for number, heatmap in enumerate(shown_heatmaps(findings, context)):
-        for drawn in (heatmap.values, heatmap.outline):
-            if drawn is not None and drawn.shape != series.volume.array.shape:
+    for heatmap in findings.heatmaps:
+        for array in (heatmap.values, heatmap.outline):
+            if array is not None and array.shape != volume.array.shape:
                 raise ResultError(
-                    f"heatmap {heatmap.name!r} has shape {drawn.shape}, the source {series.volume.array.shape}"
+                    f"heatmap {heatmap.name!r} has shape {array.shape}, the source {volume.array.shape}"
                 )
-        model = model_named(findings, heatmap.model)
-        for k in slices_shown(heatmap, findings, context):
+    window = window_of(volume.array)
+    for number, shown in enumerate(shown_maps(findings, context)):
+        captures = CaptureSeries(context, ROLE, [shown.model] if shown.model else findings.models)
+        for k in slices_shown(shown, findings, context):
             place = slice_of(series, sources, k)
-            background = grey(series.volume.array[k], window)
-            image = draw_caption(
-                _drawn(background, heatmap, k),
-                caption_of(heatmap, model, place, findings, k),
-                colour_bar=True,
+            grid = PictureGrid.over(volume.array.shape[1:], place.spacing)
+            background = as_rgb(grid.grey(grey_levels(volume.array[k], window)))
+            drawn, insets = _drawn(background, shown, k, grid)
+            margin = Margin(
+                remarks_of(shown, findings, k, place.image_number),
+                edge_letters(place.orientation),
+                has_bar=True,
+                insets=insets,
             )
-            ds = _secondary_capture(image, place, heatmap, model, structure_of(heatmap, findings))
-            finish(
-                ds,
-                source=place.source,
-                context=context,
-                models=[model] if model else findings.models,
-                role=ROLE,
-                what=f"{heatmap.name} {heatmap.laterality or heatmap.class_name}",
-                series_number=context.series_number_base + SERIES_OFFSET + number,
-                instance_number=place.image_number,
-                index=(number, k),
-                series_index=(number,),
+            picture = Picture(
+                with_margin(drawn, margin),
+                grid.spacing_mm,
+                comments_of(shown, findings),
+                f"{shown.first.name} over the source image: {shown.first.method}",
             )
+            ds = captures.image(picture, place, (number, k))
             yield f"heatmap-{number + 1}-{k + 1:04d}.dcm", ds
 
 
-def _drawn(background: RgbArray, heatmap: Heatmap, k: int) -> RgbArray:
-    """Return the map of one slice over its source; with an outline, what lies inside it is also shown enlarged."""
-    lit = overlay(background, heatmap.values[k])
-    if heatmap.outline is None:
-        return lit
-    return with_inset(with_line(lit, heatmap.outline[k]), lit, heatmap.outline[k])
+def shown_maps(findings: Findings, context: ResultContext) -> list[ShownMap]:
+    """Return the maps to be shown: of each model the finest, or all of them where every slice is wanted.
 
-
-def shown_heatmaps(findings: Findings, context: ResultContext) -> list[Heatmap]:
-    """Return the maps to be shown: with the differential off, none that explains a disease."""
-    if context.differential != "off":
-        return list(findings.heatmaps)
+    With the differential off there is none that explains a disease.
+    """
     diseases = {item.name for item in findings.hypotheses}
-    return [
-        item
-        for item in findings.heatmaps
-        if item.class_name not in diseases and not codes.names_disease(item.class_name)
-    ]
+    groups: dict[tuple[str, str, str], list[Heatmap]] = {}
+    for number, item in enumerate(findings.heatmaps):
+        explains_disease = item.class_name in diseases or codes.names_disease(item.class_name)
+        if context.differential == "off" and explains_disease:
+            continue
+        own = "" if item.laterality else str(number)
+        groups.setdefault((item.model, item.name, own), []).append(item)
+    shown = [ShownMap(tuple(parts), model_named(findings, parts[0].model)) for parts in groups.values()]
+    if context.heatmap_slices == "all":
+        return shown
+    finest: dict[str, ShownMap] = {}
+    for each in shown:
+        known = finest.get(each.first.model)
+        if known is None or (each.first.resolution_mm or 0.0) < (known.first.resolution_mm or 0.0):
+            finest[each.first.model] = each
+    return list(finest.values())
 
 
-def slices_shown(heatmap: Heatmap, findings: Findings, context: ResultContext) -> list[int]:
-    """Return the slices k of a map to be drawn, ascending: its own key slices, or all that show any of it."""
-    count = heatmap.values.shape[0]
+def slices_shown(shown: ShownMap, findings: Findings, context: ResultContext) -> list[int]:
+    """Return the slices k of a map to be drawn, ascending: the key slices that show most of it, or all that show any."""
+    seen = shown.seen()
+    keys = {k for part in shown.parts for k in part.key_slices_k if 0 <= k < len(seen)}
     if context.heatmap_slices == "key":
-        return sorted({k for k in heatmap.key_slices_k if 0 <= k < count})
-    lit = np.flatnonzero(heatmap.values.max(axis=(1, 2)) >= NOTHING).tolist()
-    lit += [k for lesion in findings.lesions for k in lesion.slices_k] + list(heatmap.key_slices_k)
-    return list(range(min(lit), max(lit) + 1)) if lit else []
+        ranked = sorted(keys, key=lambda k: (-seen[k], k))
+        lit = [k for k in ranked if seen[k] > 0][:MOST_SLICES]
+        return sorted(lit or ranked[:1])
+    wanted = [*np.flatnonzero(seen > 0).tolist(), *keys]
+    wanted += [k for lesion in findings.lesions for k in lesion.slices_k]
+    return list(range(min(wanted), max(wanted) + 1)) if wanted else []
 
 
-def caption_of(
-    heatmap: Heatmap, model: ModelCard | None, place: Slice, findings: Findings, k: int
-) -> Caption:
-    """Return what is burned into the heatmap of slice ``k``."""
-    if heatmap.laterality:
-        explained = f'{structure_of(heatmap, findings).capitalize()}: class "{heatmap.class_name}"'
-        outcome = "" if heatmap.probability is None else f" {wording.probability_text(heatmap.probability)}"
-    else:
-        explained = heatmap.class_name
-        outcome = "" if findings.status == "findings" else "  (nothing found)"
-        if heatmap.probability is not None:
-            outcome = f": {wording.probability_text(heatmap.probability)}"
-    top = [
-        f"{explained}{outcome}",
-        heatmap.name,
-        f"{model.name} {model.version}" if model else heatmap.model,
+def remarks_of(shown: ShownMap, findings: Findings, k: int, image_number: int) -> tuple[Remark, ...]:
+    """Return what stands in the margin of the picture of slice ``k``."""
+    heatmap, model = shown.first, shown.model
+    named = heatmap.model if model is None else f"{model.name} {model.version}"
+    remarks = [
+        Remark("RESEARCH USE", AMBER),
+        Remark(f"{title_of(shown, findings)}, image {image_number}"),
+        Remark(f"{heatmap.name}, {named}"),
     ]
-    if heatmap.values[k].max() < BARELY:
-        top.append(f"below {BARELY:g} on this slice")
-    bottom = ["RESEARCH USE"]
     if model is not None and is_synthetic(model):
-        bottom.append(f"trained on {model.classes_trained_on or model.trained_on} data")
-    return Caption(tuple(top), tuple(bottom), side_letters(place.orientation))
+        separate = model.classes_trained_on is not None
+        origin = f"classes learnt from {classes_origin(model)} data" if separate else training_origin(model)
+        remarks.append(Remark(origin, AMBER))
+    if (heatmap.resolution_mm or 0.0) > COARSE_MM:
+        remarks.append(Remark(f"coarse map: one value for each {heatmap.resolution_mm:.0f} mm", AMBER))
+    if findings.status != "findings" and not heatmap.laterality:
+        remarks.append(Remark("nothing was found"))
+    if float(shown.values(k).max()) < FAINT:
+        remarks.append(Remark(f"nothing above {FAINT:g} on this slice"))
+    return tuple(remarks)
+
+
+def title_of(shown: ShownMap, findings: Findings) -> str:
+    """Return what a map is: that of a class where it may be named, else a map of the image reader; with its sides."""
+    where = " and ".join(filter(None, (structure_of(part, findings) for part in shown.parts)))
+    if not all(may_name_class(shown.model, part.class_name, part.probability) for part in shown.parts):
+        return f"{UNNAMED}: {where}" if where else UNNAMED
+    said = []
+    for part in shown.parts:
+        stated = "" if part.probability is None else f" {wording.probability_text(part.probability)}"
+        side = f"{structure_of(part, findings)} " if part.laterality else ""
+        said.append(f'{side}class "{part.class_name}"{stated}')
+    return f"map: {', '.join(said)}"
+
+
+def comments_of(shown: ShownMap, findings: Findings) -> str:
+    """Return ImageComments (0020,4000): what the map is, what its model has learnt from, and what it is not for."""
+    told = f"RESEARCH. {title_of(shown, findings)}; {shown.first.name} of {shown.first.model}."
+    return " ".join(filter(None, (told, training_remark(shown.model), DISCLAIMER)))
 
 
 def structure_of(heatmap: Heatmap, findings: Findings) -> str:
@@ -146,57 +205,21 @@ def structure_of(heatmap: Heatmap, findings: Findings) -> str:
     return heatmap.laterality or ""
 
 
-def _secondary_capture(
-    image: RgbArray, place: Slice, heatmap: Heatmap, model: ModelCard | None, structure: str
-) -> Dataset:
-    ds = Dataset()
-    ds.SOPClassUID = SecondaryCaptureImageStorage
-    ds.Modality = "OT"
-    ds.ConversionType = "WSD"
-    ds.ImageType = ["DERIVED", "SECONDARY"]
-    ds.BurnedInAnnotation = "YES"
-    ds.LossyImageCompression = "00"
-    stated = "" if heatmap.probability is None else f", {wording.probability_text(heatmap.probability)}"
-    where = f" of the {structure}" if structure else ""
-    shown = f"RESEARCH. {heatmap.name} of {heatmap.model} for the class {heatmap.class_name}{where}{stated}."
-    ds.ImageComments = " ".join(filter(None, (shown, training_remark(model), DISCLAIMER)))
-    ds.DerivationDescription = f"{heatmap.name} over the source image: {heatmap.method}"[:1024]
-    _add_geometry(ds, place)
-    _add_source(ds, place)
-    rows, columns, samples = image.shape
-    ds.Rows, ds.Columns, ds.SamplesPerPixel = rows, columns, samples
-    ds.PhotometricInterpretation = "RGB"
-    ds.PlanarConfiguration = 0
-    ds.BitsAllocated = ds.BitsStored = 8
-    ds.HighBit = 7
-    ds.PixelRepresentation = 0
-    pixels = np.ascontiguousarray(image).tobytes()
-    ds.PixelData = pixels + b"\0" * (len(pixels) % 2)
-    ds["PixelData"].VR = "OB"
-    return ds
+def _drawn(
+    background: RgbArray, shown: ShownMap, k: int, grid: PictureGrid
+) -> tuple[RgbArray, tuple[RgbArray, ...]]:
+    """Return the map of one slice over its source, with the edge of what the network saw, and what lies inside it enlarged."""
+    lit = overlay(background, grid.values(shown.values(k)))
+    drawn, insets = lit, []
+    for seen in _parts_seen(shown.parts, k):
+        inside = grid.mask(seen)
+        drawn = with_line(drawn, thin_outline(inside))
+        insets.append(enlarged_part(lit, inside))
+    return drawn, tuple(part for part in insets if part is not None)
 
 
-def _add_geometry(ds: Dataset, place: Slice) -> None:
-    """State that the image lies exactly where its source does (PS3.3 C.7.6.2)."""
-    ds.FrameOfReferenceUID = place.source.FrameOfReferenceUID
-    ds.PositionReferenceIndicator = place.source.get("PositionReferenceIndicator", "")
-    ds.ImagePositionPatient = list(place.position)
-    ds.ImageOrientationPatient = list(place.orientation)
-    ds.PatientOrientation = [
-        orientation_letters(place.orientation[:3]),
-        orientation_letters(place.orientation[3:]),
-    ]
-    ds.PixelSpacing = list(place.spacing)
-    ds.SliceThickness = place.thickness_mm
-
-
-def _add_source(ds: Dataset, place: Slice) -> None:
-    """Name the source slice, pixel by pixel the same place (PS3.3 C.7.6.1.1.4)."""
-    item = Dataset()
-    item.ReferencedSOPClassUID = place.source.SOPClassUID
-    item.ReferencedSOPInstanceUID = place.source.SOPInstanceUID
-    if place.frame is not None:
-        item.ReferencedFrameNumber = place.frame
-    item.PurposeOfReferenceCodeSequence = [code_item(codes.SOURCE_IMAGE)]
-    item.SpatialLocationsPreserved = "YES"
-    ds.SourceImageSequence = [item]
+def _parts_seen(parts: Sequence[Heatmap], k: int) -> list[BoolArray]:
+    """Return what the network saw on slice k, in the order in which the parts stand in the picture from the left."""
+    edges = [part.outline[k] for part in parts if part.outline is not None and part.outline[k].any()]
+    filled = [np.asarray(binary_fill_holes(edge), dtype=bool) for edge in edges]
+    return sorted(filled, key=lambda inside: float(np.flatnonzero(inside.any(axis=0)).mean()))

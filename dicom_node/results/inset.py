@@ -1,63 +1,38 @@
-"""A part of a picture, enlarged in a free corner of it: a nerve is a few pixels wide on a slice of the whole head."""
+"""A part of a picture, enlarged for its margin: a nerve is a few pixels wide on a slice of the whole head."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from dicom_node.results.colours import RgbArray
-from dicom_node.results.picture import BLACK, SMALLEST_WITH_LETTERS, WHITE, font_size
 from pipelines.types import BoolArray
 
-ROOM: Final = (0.26, 0.4)
-"""Share of the picture's height and width that it may take; the colour bar ends above it."""
-ZOOM: Final = (2, 4)
-"""Enlargement, least and most; with less room than for the least there is no inset."""
-FRAME: Final = (200, 200, 200)
+ROOM: Final = (120, 0.25)
+"""Most of the rows, and most of the picture's width, that it may take."""
+LEAST_ZOOM: Final = 1.3
+"""A part that can't be enlarged by this much is not shown again."""
+MOST_ZOOM: Final = 4.0
 
 
-def with_inset(picture: RgbArray, shown: RgbArray, part: BoolArray) -> RgbArray:
-    """Return a picture with one part enlarged in its lower or upper right corner; as it is where there is no room for it.
+def enlarged_part(picture: RgbArray, part: BoolArray) -> RgbArray | None:
+    """Return the box around a part of a picture, enlarged; None where the part is empty or so large that it would gain nothing.
 
     Parameters
     ----------
     picture : uint8 array, shape (j, i, 3)
-    shown : uint8 array, shape (j, i, 3)
-        What is enlarged: the picture, or the same without some of its lines.
     part : bool array, shape (j, i)
-        The part is the box around these pixels.
     """
-    height, width = part.shape
-    if not part.any() or min(height, width) < SMALLEST_WITH_LETTERS:
-        return picture
+    if not part.any():
+        return None
     (top, bottom), (left, right) = (
         (int(at.min()), int(at.max()) + 1) for at in (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
     )
-    zoom = int(min(ROOM[0] * height / (bottom - top), ROOM[1] * width / (right - left), ZOOM[1]))
-    if zoom < ZOOM[0]:
-        return picture
-    tall, wide = zoom * (bottom - top), zoom * (right - left)
-    margin = 2
-    place_left = width - wide - margin
-    for place_top in (height - tall - margin, margin):
-        if right <= place_left or not (place_top < bottom and top < place_top + tall):
-            break
-    else:
-        return picture
-    canvas = Image.fromarray(picture)
-    part_of = Image.fromarray(np.ascontiguousarray(shown[top:bottom, left:right]))
-    canvas.paste(part_of.resize((wide, tall), Image.Resampling.BICUBIC), (place_left, place_top))
-    pen = ImageDraw.Draw(canvas)
-    pen.rectangle((place_left - 1, place_top - 1, place_left + wide, place_top + tall), outline=FRAME)
-    font = ImageFont.load_default(max(8, font_size(part.shape) - 3))
-    pen.text(
-        (place_left + margin, place_top + margin),
-        f"{zoom}x",
-        font=font,
-        fill=WHITE,
-        stroke_width=1,
-        stroke_fill=BLACK,
-    )
-    return np.asarray(canvas)
+    zoom = min(ROOM[0] / (bottom - top), ROOM[1] * part.shape[1] / (right - left), MOST_ZOOM)
+    if zoom < LEAST_ZOOM:
+        return None
+    size = (round(zoom * (right - left)), round(zoom * (bottom - top)))
+    box = Image.fromarray(np.ascontiguousarray(picture[top:bottom, left:right]))
+    return np.asarray(box.resize(size, Image.Resampling.BICUBIC))

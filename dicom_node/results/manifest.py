@@ -17,7 +17,7 @@ FILE_NAME = "manifest.json"
 MM3_IN = {"mm3": 1.0, "mL": 1000.0}
 """Units of volume."""
 
-Role = Literal["seg", "sr", "text-sr", "heatmap", "sr-enhanced"]
+Role = Literal["outline", "seg", "sr", "text-sr", "heatmap", "sr-enhanced"]
 """``sr-enhanced`` is the tree of ``sr`` as Enhanced SR: kept for a PACS that refuses Comprehensive 3D SR, else not sent."""
 
 

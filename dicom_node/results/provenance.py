@@ -12,6 +12,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from dicom_node.results.context import ResultContext
+from dicom_node.results.series_list import LONG_STRING, RESEARCH, listed_series
 from dicom_node.results.source import copy_patient_and_study
 from dicom_node.standard import codes
 from dicom_node.standard.contexts import IMPLEMENTATION_CLASS_UID
@@ -19,7 +20,6 @@ from pipelines.types import Findings, ModelCard
 
 MANUFACTURER = "dicom-node project"
 MODEL_NAME = "dicom-node"
-RESEARCH = "RESEARCH"
 DISCLAIMER = (
     "Research use only. Made by software without a radiologist; not a medical device, not a diagnosis. "
     "Do not base decisions on patient care on it."
@@ -36,16 +36,6 @@ SYNTHETIC_CLASSES = (
     "trained on real and synthetic data, and its classes were trained on synthetic data alone; its clinical accuracy is "
     "not known, and its classes may only reflect the assumptions behind that data"
 )
-LONG_STRING = 64
-"""Longest value of VR LO, in characters (PS3.5 6.2)."""
-
-
-def series_description(context: ResultContext, what: str) -> str:
-    """Return the SeriesDescription of one kind of object, in one form for all: ``RESEARCH <what>: <pipeline>``.
-
-    Viewers show some twenty characters of it, in which the objects of one job must differ.
-    """
-    return f"{RESEARCH} {what}: {context.title}"[:LONG_STRING].rstrip(": ")
 
 
 def code_item(code: Code) -> Dataset:
@@ -71,6 +61,28 @@ def training_remark(model: ModelCard | None) -> str:
     if model.classes_trained_on == "synthetic":
         return f"This model was {SYNTHETIC_CLASSES}."
     return f"This model was {SYNTHETIC if model.trained_on == 'synthetic' else PARTLY_SYNTHETIC}."
+
+
+def training_origin(model: ModelCard | None) -> str:
+    """Return what is to stand in a picture of what weights have learnt from; nothing where that was real data alone."""
+    return f"trained on {model.trained_on} data" if model is not None and is_synthetic(model) else ""
+
+
+def classes_origin(model: ModelCard) -> str:
+    """Return what a model's classes were learnt from: "real", "synthetic" or "real and synthetic"."""
+    return model.classes_trained_on or model.trained_on
+
+
+def may_name_class(model: ModelCard | None, class_name: str, probability: float | None) -> bool:
+    """Tell whether a class may be named: never one that was learnt from synthetic data alone, nor while it is undecided.
+
+    Without a probability nothing is decided; what is no disease may be named all the same.
+    """
+    if model is None or classes_origin(model) == "synthetic":
+        return False
+    if probability is None:
+        return not codes.names_disease(class_name)
+    return model.undecided is not None and not model.undecided[0] <= probability <= model.undecided[1]
 
 
 def software_versions(model: ModelCard) -> list[str]:
@@ -117,13 +129,11 @@ def finish(
     context: ResultContext,
     models: Iterable[ModelCard],
     role: str,
-    what: str,
-    series_number: int,
     instance_number: int = 1,
     index: tuple[object, ...] = (),
     series_index: tuple[object, ...] = (),
 ) -> None:
-    """Set what all objects share: patient and study, UIDs, dates, equipment, provenance and the research mark.
+    """Set what all objects share: patient and study, UIDs, place in the list, dates, equipment and the research mark.
 
     Every date is the context's, every UID derives from job, run, role and index, so that the same run gives the same
     bytes; values that highdicom took from the clock are overwritten.
@@ -131,9 +141,10 @@ def finish(
     copy_patient_and_study(source, ds)
     ds.SOPInstanceUID = context.derive_uid(role, "instance", *index)
     ds.SeriesInstanceUID = context.derive_uid(role, "series", *series_index)
-    ds.SeriesNumber = series_number
+    listed = listed_series(context, role)
+    ds.SeriesNumber = listed.number
     ds.InstanceNumber = instance_number
-    ds.SeriesDescription = series_description(context, what)
+    ds.SeriesDescription = listed.description
     created = time_of(context, source)
     date, time = created.strftime("%Y%m%d"), created.strftime("%H%M%S")
     for prefix in ("InstanceCreation", "Content", "Series"):

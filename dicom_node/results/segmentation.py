@@ -14,15 +14,16 @@ from pydicom.valuerep import DSfloat
 
 from dicom_node.errors import ResultError
 from dicom_node.results import wording
+from dicom_node.results.colours import segment_colour
 from dicom_node.results.context import ResultContext
 from dicom_node.results.provenance import (
-    LONG_STRING,
     MANUFACTURER,
     MODEL_NAME,
     finish,
     segmenting_model,
     software_versions,
 )
+from dicom_node.results.series_list import LONG_STRING, listed_series
 from dicom_node.results.source import is_enhanced, without_name
 from dicom_node.standard import codes
 from pipelines.types import BoolArray, Findings, ModelCard, Segment
@@ -68,7 +69,7 @@ def build_segmentation(
             _description(number, segment, model, context) for number, segment in enumerate(segments, start=1)
         ],
         series_instance_uid=context.derive_uid(ROLE, "series"),
-        series_number=context.series_number_base,
+        series_number=listed_series(context, ROLE).number,
         sop_instance_uid=context.derive_uid(ROLE, "instance"),
         instance_number=1,
         manufacturer=MANUFACTURER,
@@ -91,8 +92,6 @@ def build_segmentation(
         context=context,
         models=findings.models,
         role=ROLE,
-        what="nerve, candidate region" if findings.sites else "lesion mask",
-        series_number=context.series_number_base,
     )
     return ds
 
@@ -169,7 +168,7 @@ def _description(
         tracking_uid=tracking_uid(segment, context),
         tracking_id=name,
         anatomic_regions=[codes.OPTIC_NERVE] if segment.laterality else None,
-        display_color=CIELabColor.from_rgb(*segment.colour_rgb),
+        display_color=CIELabColor.from_rgb(*segment_colour(segment)),
     )
     remark = wording.segment_remark(segment)
     if remark:

@@ -11,6 +11,7 @@ from dicom_node.results.context import ResultContext
 from dicom_node.results.provenance import MANUFACTURER, finish
 from dicom_node.results.report_items import ReportInput
 from dicom_node.results.report_tree import measurement_report
+from dicom_node.results.series_list import listed_series
 from dicom_node.results.source import without_name
 from dicom_node.standard import codes
 from pipelines.types import Findings
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 ROLE = "sr"
 ENHANCED_ROLE = "sr-enhanced"
-SERIES_OFFSET = 1
 
 
 def build_structured_report(
@@ -43,7 +43,7 @@ def build_structured_report(
         evidence=[*without_name(sources), *([segmentation] if segmentation is not None else [])],
         content=measurement_report(given)[0],
         series_instance_uid=context.derive_uid(ROLE, "series"),
-        series_number=context.series_number_base + SERIES_OFFSET,
+        series_number=listed_series(context, ROLE).number,
         sop_instance_uid=context.derive_uid(role, "instance"),
         instance_number=1,
         manufacturer=MANUFACTURER,
@@ -58,8 +58,6 @@ def build_structured_report(
         context=context,
         models=findings.models,
         role=role,
-        what="measurements",
-        series_number=context.series_number_base + SERIES_OFFSET,
     )
     ds.SeriesInstanceUID = context.derive_uid(ROLE, "series")
     if any(item.keyword == "CodingSchemeDesignator" and item.value == codes.SCHEME for item in ds.iterall()):

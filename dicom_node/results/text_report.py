@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from dicom_node.series.volume import LoadedSeries
 
 ROLE = "text-sr"
-SERIES_OFFSET = 2
 
 _LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
 _ENGLISH = Code("en", "RFC5646", "English")
@@ -83,8 +82,6 @@ def build_text_report(
         context=context,
         models=findings.models,
         role=ROLE,
-        what="report",
-        series_number=context.series_number_base + SERIES_OFFSET,
     )
     add_predecessors(ds, context)
     return ds

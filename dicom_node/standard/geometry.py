@@ -23,6 +23,12 @@ DRIFT_TOLERANCE_MM = 0.5
 ORIENTATION_TOLERANCE = 1e-3
 """Largest difference of a direction cosine within one orientation (some vendors write four digits)."""
 
+LETTERS = (("L", "R"), ("P", "A"), ("H", "F"))
+"""LPS: the letter towards which each axis rises and falls (PS3.3 C.7.6.1.1.1)."""
+
+OBLIQUE = 0.35
+"""A direction gets a second letter where that axis' cosine is at least this."""
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -212,3 +218,11 @@ def orientation_of(affine: npt.ArrayLike) -> tuple[tuple[float, ...], tuple[floa
     column = units[:, 1] - row * (row @ units[:, 1])
     column /= np.linalg.norm(column)
     return (*map(float, row), *map(float, column)), (float(lengths[1]), float(lengths[0]))
+
+
+def orientation_letters(direction_lps: npt.ArrayLike) -> str:
+    """Return the letters that a direction points to, the strongest first ("L", "AH")."""
+    cosines = np.asarray(direction_lps, dtype=np.float64)
+    axes = sorted(range(3), key=lambda axis: -abs(cosines[axis]))
+    shown = [axis for rank, axis in enumerate(axes) if rank == 0 or abs(cosines[axis]) >= OBLIQUE][:2]
+    return "".join(LETTERS[axis][0 if cosines[axis] > 0 else 1] for axis in shown)

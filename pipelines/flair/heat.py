@@ -10,7 +10,9 @@ from torch.nn import functional
 
 from pipelines.flair.five_slices.model import (
     GRAD_CAM_METHOD,
+    GRAD_CAM_MM,
     SLICE_MAP_METHOD,
+    SLICE_MAP_MM,
     FiveSliceAnswer,
     map_to_native,
 )
@@ -22,6 +24,8 @@ from pipelines.types import BoolArray, FloatArray, Heatmap
 
 LOCALISATION_WEIGHTS = (0.25, 0.25, 0.5)
 """Of the maps at 20, 40 and 80 cubed: those that the network was trained with."""
+LOCALISATION_MM = 2.4
+"""Between values of the finest of them."""
 LOCALISATION_METHOD = (
     "Class features weighted by the classifier's weights, at three scales (Front Neurosci 2024, "
     "10.3389/fnins.2024.1351387)."
@@ -93,6 +97,7 @@ def joint_heatmap(
         values=heat,
         key_slices_k=key_slices(lesions, heat, spacing_k_mm),
         model=model,
+        resolution_mm=LOCALISATION_MM,
     )
 
 
@@ -102,9 +107,9 @@ def five_slice_heatmaps(
     """Return Grad-CAM and the map of each slice, on the native slices nearest to the five planes."""
     planes = planes_shown(slices, brain)
     shown = []
-    for name, method, maps in (
-        ("Grad-CAM", GRAD_CAM_METHOD, answer.grad_cam),
-        ("slice map", SLICE_MAP_METHOD, answer.per_slice),
+    for name, method, maps, resolution_mm in (
+        ("Grad-CAM", GRAD_CAM_METHOD, answer.grad_cam, GRAD_CAM_MM),
+        ("slice map", SLICE_MAP_METHOD, answer.per_slice, SLICE_MAP_MM),
     ):
         values = map_to_native(maps, slices, brain)
         shown.append(
@@ -118,6 +123,7 @@ def five_slice_heatmaps(
                 key_slices_k=planes
                 or key_slices(np.zeros(values.shape, dtype=np.bool_), values, brain.whole.spacing_mm[0]),
                 model=model,
+                resolution_mm=resolution_mm,
             )
         )
     return shown[0], shown[1]

@@ -42,7 +42,11 @@ def stored(orthanc: Orthanc, study_uid: str, description: str) -> list[Dataset]:
     """What Orthanc holds of a study in the series of one kind of result."""
     found = []
     for series in orthanc.find("Series", {"StudyInstanceUID": study_uid}):
-        if series["MainDicomTags"].get("SeriesDescription", "").startswith(f"RESEARCH {description}:"):
+        if (
+            series["MainDicomTags"]
+            .get("SeriesDescription", "")
+            .endswith(f" {description}: FAT-SAT optic nerves")
+        ):
             for identity in series["Instances"]:
                 url = f"http://127.0.0.1:{orthanc.http_port}/instances/{identity}/file"
                 with urllib.request.urlopen(url) as answer:

@@ -63,7 +63,10 @@ def test_real_flair_comes_back_with_mask_reports_and_heatmaps(
         )
         assert found["SEG"] == 1
         assert found["OT"] >= 1
-        assert [description.split()[1] for description in reports] == ["measurements:", "report:"]
+        assert [description.split()[1:3] for description in reports] == [
+            ["13", "measurements:"],
+            ["14", "report:"],
+        ]
         assert len(node.events("confirmed")) >= 1, "Orthanc shows by C-FIND what it holds"
         assert len(node.events("analysed")) == 1, "the same series sent twice is analysed once"
         why = node.run("why", "A-1", "--config", str(node.config))

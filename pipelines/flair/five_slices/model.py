@@ -18,10 +18,12 @@ from pipelines.types import Affine, FloatArray
 from pipelines.weights import FOLDER, load_weights
 
 WEIGHTS = "five-slices"
+GRAD_CAM_MM = 48.0
 GRAD_CAM_METHOD = (
     "Grad-CAM on the last convolution of the ResNet18 (Selvaraju et al., ICCV 2017): one map of 4x4 cells of 48 mm that "
     "all five slices share."
 )
+SLICE_MAP_MM = 3.0
 SLICE_MAP_METHOD = (
     "Integrated gradients of each slice (Sundararajan et al., ICML 2017), from a brain of its most frequent intensity, "
     "smoothed by 3 mm."

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from factories import volume
 
-from dicom_node.demo.studies import HEATMAP, Study, sides_judged
+from dicom_node.demo.studies import PICTURE, Study, sides_judged
 from dicom_node.results.build import build_results
 from dicom_node.results.context import ResultContext
 from dicom_node.series.volume import load_series
@@ -118,9 +118,8 @@ def test_sides_are_read_from_the_report_alone(answered: Callable[..., Answer]) -
 def test_previews_show_the_mask_and_the_side_that_was_found(
     answered: Callable[..., Answer], tmp_path: Path
 ) -> None:
-    study, objects, folder = answered(("right",), RIGHT)
-    files = sorted((folder / "source" / "fatsat").glob("*.dcm"))
-    written = study.previews(files, objects, tmp_path / "previews")
-    assert [path.name for path in written] == ["fatsat-mask.png", "fatsat-heatmap-1.png"]
-    assert len(objects[HEATMAP]) == 2
+    study, objects, _ = answered(("right",), RIGHT)
+    written = study.previews(objects, tmp_path / "previews")
+    assert [path.name for path in written] == ["fatsat-outlines.png", "fatsat-map.png"]
+    assert len(objects[PICTURE]) == SHAPE[0] + 2
     assert all(path.stat().st_size > 1000 for path in written)

@@ -11,9 +11,9 @@ from factories import mr_series
 from pydicom import dcmread
 from result_factories import CONTEXT, REAL, Case, texts, tool
 
-from dicom_node.results.provenance import series_description
+from dicom_node.results.series_list import listed_series
 
-ROLES = ("seg", "sr", "text-sr", "heatmap", "sr-enhanced")
+ROLES = ("outline", "seg", "sr", "text-sr", "heatmap", "sr-enhanced")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_body_part_is_the_sources_where_the_object_may_have_one(case: Case, role
 def test_object_is_marked_as_research(case: Case, role: str) -> None:
     ds = case.read(role)
     assert ds.ContentQualification == "RESEARCH"
-    assert re.fullmatch(r"RESEARCH [\w -]+: FLAIR lesions", ds.SeriesDescription)
+    assert re.fullmatch(r"RESEARCH 1\d [\w -]+: FLAIR lesions", ds.SeriesDescription)
     if ds.Modality == "SR":
         assert (ds.PreliminaryFlag, ds.VerificationFlag) == ("PRELIMINARY", "UNVERIFIED")
 
@@ -161,9 +161,9 @@ def test_names_in_other_character_sets_become_utf_8(
 
 
 def test_long_titles_are_cut_and_keep_what_matters() -> None:
-    shown = series_description(replace(CONTEXT, title="t" * 80), "lesion mask")
+    shown = listed_series(replace(CONTEXT, title="t" * 80), "seg").description
     assert len(shown) == 64
-    assert shown.startswith("RESEARCH lesion mask: ttt")
+    assert shown.startswith("RESEARCH 12 lesion mask: ttt")
 
 
 @pytest.mark.slow

@@ -151,7 +151,7 @@ def test_overall_group_counts_no_lesions_and_names_no_brain(case: Case) -> None:
 
 
 def test_no_report_speaks_of_the_brain_or_counts_lesions(case: Case) -> None:
-    for role in ("sr", "text-sr", "sr-enhanced", "seg", "heatmap"):
+    for role in ("sr", "text-sr", "sr-enhanced", "seg", "outline", "heatmap"):
         written = case.read(role).to_json()
         assert not re.search(
             r"Brain|brain|total volume|lesions? (was|were) found|LESIONS|lesion mask", written
@@ -225,7 +225,7 @@ def test_eye_that_was_not_analysed_is_no_absence_of_a_lesion(tmp_path: Path) -> 
 def test_negative_series_has_no_seg_and_shows_its_maps(tmp_path: Path) -> None:
     case = make(tmp_path, **findings((replace(RIGHT, status="negative", probability=0.2), LEFT)))
     assert case.paths("seg") == []
-    assert len(case.paths("heatmap")) == 2
+    assert len(case.paths("heatmap")) == 1, "both sides stand in one picture"
     assert coded(measurement_groups(case.read("sr"))["Analysis"])[SUMMARY] == "111241"
 
 
@@ -234,7 +234,7 @@ def test_seg_holds_the_nerve_and_the_candidate_region_with_their_side(case: Case
     nerve, candidate = seg.SegmentSequence
     assert (seg.ContentLabel, seg.SeriesDescription) == (
         "OPTIC_NERVES",
-        "RESEARCH nerve, candidate region: FAT-SAT optic nerves",
+        "RESEARCH 22 nerve, candidate region: FAT-SAT optic nerves",
     )
     assert nerve.SegmentLabel == "Right optic nerve"
     assert nerve.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "91723000"
@@ -283,7 +283,7 @@ def test_dcmqi_reads_both_sides(case: Case, tmp_path: Path) -> None:
         assert candidate["ReferencedSegment"] == 2
 
 
-@pytest.mark.parametrize("role", ["seg", "sr", "text-sr", "heatmap", "sr-enhanced"])
+@pytest.mark.parametrize("role", ["outline", "seg", "sr", "text-sr", "heatmap", "sr-enhanced"])
 def test_dciodvfy_finds_no_errors(case: Case, role: str) -> None:
     done = tool("dciodvfy", case.paths(role)[0])
     errors = [line for line in done.stderr.splitlines() if line.startswith("Error")]
@@ -296,19 +296,26 @@ def test_dcentvfy_finds_no_dangling_reference(case: Case) -> None:
     assert [line for line in done.stderr.splitlines() if line.startswith("Error")] == []
 
 
-def test_heatmap_says_side_and_probability_and_draws_the_crops_line(case: Case) -> None:
-    right, left = (dcmread(path) for path in case.paths("heatmap"))
-    assert "saliency of fatsat for the class lesion of the right optic nerve, 0.91." in right.ImageComments
-    assert "for the class no lesion of the left optic nerve, 0.88." in left.ImageComments
-    assert right.SeriesDescription == "RESEARCH saliency right: FAT-SAT optic nerves"
-    assert left.SeriesDescription == "RESEARCH saliency left: FAT-SAT optic nerves"
-    assert right.SeriesInstanceUID != left.SeriesInstanceUID
-    outline = case.findings.heatmaps[0].outline
-    assert outline is not None
-    drawn = (right.pixel_array == np.array(LINE)).all(axis=-1)
-    # the burned-in text covers part of the line, and nothing else is of its colour
-    assert not (drawn & ~outline[6]).any()
-    assert (drawn & outline[6]).sum() > 20
+def test_map_of_both_sides_is_one_picture_with_the_crops_lines(case: Case) -> None:
+    (picture,) = (dcmread(path) for path in case.paths("heatmap"))
+    assert picture.ImageComments.startswith(
+        "RESEARCH. map of the image reader: right optic nerve and left optic nerve; saliency of fatsat."
+    )
+    assert "class" not in picture.ImageComments
+    assert picture.SeriesDescription == "RESEARCH 25 maps: FAT-SAT optic nerves"
+    drawn = (picture.pixel_array == np.array(LINE)).all(axis=-1)
+    zoom = 512 / SHAPE[2]
+    rows, columns = np.nonzero(drawn[:512])
+    assert abs(rows.min() - 20 * zoom) < zoom and abs(rows.max() - 43 * zoom) < zoom
+    assert abs(columns.min() - 10 * zoom) < zoom and abs(columns.max() - 33 * zoom) < zoom
+
+
+def test_outlines_show_nerve_and_candidate_without_numbers(case: Case) -> None:
+    pictures = {int(ds.InstanceNumber): ds for ds in map(dcmread, case.paths("outline"))}
+    assert len(pictures) == SHAPE[0]
+    assert "Numbers" not in pictures[1].ImageComments
+    colours = (pictures[7].pixel_array[:512].astype(int) == [255, 64, 64]).all(axis=-1)
+    assert colours.sum() > 50, "nerve and candidate region in the colours of their segments"
 
 
 def test_manifest_has_one_line_on_both_eyes_and_their_numbers(case: Case) -> None:
