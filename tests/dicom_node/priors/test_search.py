@@ -121,25 +121,23 @@ def test_series_that_is_sent_twice_is_one_prior(bench: Bench, pacs: RigPacs, tmp
 
 
 def test_images_that_come_after_the_wait_are_an_ordinary_series(
-    bench_with: Callable[..., Bench], pacs: RigPacs, tmp_path: Path
+    bench: Bench, pacs: RigPacs, tmp_path: Path
 ) -> None:
-    bench = bench_with(wait_s=1)
     before = flair(tmp_path / "before", BEFORE)
+    uid = str(dcmread(before[0]).SeriesInstanceUID)
     pacs.has(before)
     pacs.move = nothing
     job = bench.answered(flair(tmp_path / "now", NOW))
-    bench.search()
+    search = run_later(bench.search)
+    until(lambda: pacs.asked, "a request")
+    bench.now_s = 70.0
+    search.join(30)
     record = bench.record(job)
     assert (record.state, record.tries) == ("waiting", 1)
-    assert "nothing of the series came within 1 s" in record.reason
-    uid = str(dcmread(before[0]).SeriesInstanceUID)
-    request = bench.intake.prior_requests.of(uid)
-    assert request is not None
-    # As if the minutes since had passed.
+    assert "nothing of the series came within 30 s" in record.reason
     path = bench.root / "priors" / "requests" / f"{bench.spool.series_folder(uid).name}.json"
     values = json.loads(path.read_text())
-    path.write_text(json.dumps(values | {"valid_until": request.asked_at}))
-    until(lambda: pacs.node, "the node")
+    path.write_text(json.dumps(values | {"asked_at": 1.0, "valid_until": 31.0}))  # long ago
     pacs.send(pacs.images)
     assert len(until(lambda: bench.jobs(uid), "a job of its own")) == 1
 
@@ -161,9 +159,8 @@ def test_busy_pacs_is_asked_again_after_one_five_and_twenty_five_minutes(
 
 
 def test_prior_comes_at_the_second_try_and_is_kept_as_one(
-    bench_with: Callable[..., Bench], pacs: RigPacs, tmp_path: Path
+    bench: Bench, pacs: RigPacs, tmp_path: Path
 ) -> None:
-    bench = bench_with(wait_s=1)
     before = flair(tmp_path / "before", BEFORE)
     pacs.has(before)
 
@@ -175,11 +172,12 @@ def test_prior_comes_at_the_second_try_and_is_kept_as_one(
 
     pacs.move = half
     job = bench.answered(flair(tmp_path / "now", NOW))
-    bench.search()
-    row = bench.series(before)
-    assert row is not None and row.state == SeriesState.IGNORED
+    search = run_later(bench.search)
+    row = until(lambda: (one := bench.series(before)) and one.state == "ignored" and one, "a verdict")
+    bench.now_s = 35.0
+    search.join(30)
     assert bench.found(job) == () and "not whole" in bench.record(job).reason
-    pacs.move, bench.now_s = all_of, 61.0
+    pacs.move, bench.now_s = all_of, 100.0
     bench.search()
     assert len(bench.found(job)) == 1 and bench.jobs(row.series_uid) == []
 
