@@ -43,10 +43,11 @@ from pipelines.types import PipelineInfo
 INSTALLED = {"flair": PipelineInfo("flair", "FLAIR lesions", "1", "0" * 64)}
 FLAIR: dict[str, Any] = {"EchoTime": 90.0, "RepetitionTime": 9000.0, "shape": (6, 16, 16)}
 PATIENT = {"PatientID": "P-1", "PatientBirthDate": "19800101", "PatientSex": "F", "PatientName": "Doe^Jane"}
+WAIT_S = 300
 PENDING, BUSY = 0xFF00, 0xA702
 
 
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> Any:
+def until(condition: Callable[[], Any], what: str, timeout_s: float = 200.0) -> Any:
     deadline = time.monotonic() + timeout_s
     while not (result := condition()):
         assert time.monotonic() < deadline, what
@@ -185,17 +186,27 @@ def busy(images: list[Dataset]) -> Iterator[Any]:
 class Bench:
     """A node's receiver and intake, with a search service whose steps are done by hand, and jobs that are answered by hand."""
 
-    def __init__(self, root: Path, pacs: RigPacs, **section: Any) -> None:
+    def __init__(
+        self,
+        root: Path,
+        pacs: RigPacs,
+        archive: tuple[str, int] | None = None,
+        node_port: int = 0,
+        **section: Any,
+    ) -> None:
+        """Ask `pacs`, or an archive by another AE title and port, while `pacs` only sends what is current."""
         self.root = root
         self.pacs = pacs
-        pacs_table = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port}
+        self.node_port = node_port
+        ae_title, port = archive or ("PACS", pacs.port)
+        pacs_table = {"name": "pacs", "ae_title": ae_title, "host": "127.0.0.1", "port": port}
         self.settings = load_settings(
             None,
             {
                 "node": {"data": str(root)},
                 "series": {"quiet_s": 0.05},
                 "destination": [pacs_table],
-                "priors": {"from": "pacs", "wait_s": 30, **section},
+                "priors": {"from": "pacs", "wait_s": WAIT_S, **section},
             },
         )
         self.now_s = 0.0  # how far its clock is ahead
@@ -220,7 +231,7 @@ class Bench:
         gate = Gate(Admission((), require_called_ae=True), "LESIONNODE", max_associations=8, max_per_caller=0)
         self.receivers = Receivers(
             host="127.0.0.1",
-            port=0,
+            port=self.node_port,
             ae_title="LESIONNODE",
             spool=self.spool,
             gate=gate,

@@ -108,7 +108,8 @@ def find_studies(
         Of the digests, the node's own.
     """
     ds = _question("STUDY", STUDY_KEYS)
-    ds.SpecificCharacterSet = patient.character_set
+    if not patient.patient_id.isascii():  # some archives refuse a character set that is not needed
+        ds.SpecificCharacterSet = patient.character_set
     ds.PatientID = patient.patient_id
     ds.StudyDate = f"-{examination.day - timedelta(days=1):%Y%m%d}"
     found: dict[str, StudyFound] = {}

@@ -19,7 +19,9 @@ from dicom_node.jobs.states import SeriesState
 from dicom_node.jobs.why import why
 from dicom_node.priors.search import Searcher
 from dicom_node.spool.prior_searches import PriorSearch, write_search
-from tests.priors_rig import Bench, RigPacs, all_of, busy, flair, nothing, run_later, until
+from tests.priors_rig import WAIT_S, Bench, RigPacs, all_of, busy, flair, nothing, run_later, until
+
+pytestmark = pytest.mark.slow
 
 NOW, BEFORE, LONG_BEFORE = "20260301", "20250401", "20240301"
 
@@ -130,11 +132,11 @@ def test_images_that_come_after_the_wait_are_an_ordinary_series(
     job = bench.answered(flair(tmp_path / "now", NOW))
     search = run_later(bench.search)
     until(lambda: pacs.asked, "a request")
-    bench.now_s = 70.0
-    search.join(30)
+    bench.now_s = WAIT_S + 10.0
+    search.join(200)
     record = bench.record(job)
     assert (record.state, record.tries) == ("waiting", 1)
-    assert "nothing of the series came within 30 s" in record.reason
+    assert "nothing of the series came within 300 s" in record.reason
     path = bench.root / "priors" / "requests" / f"{bench.spool.series_folder(uid).name}.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps(values | {"asked_at": 1.0, "valid_until": 31.0}))  # long ago
@@ -174,10 +176,10 @@ def test_prior_comes_at_the_second_try_and_is_kept_as_one(
     job = bench.answered(flair(tmp_path / "now", NOW))
     search = run_later(bench.search)
     row = until(lambda: (one := bench.series(before)) and one.state == "ignored" and one, "a verdict")
-    bench.now_s = 35.0
-    search.join(30)
+    bench.now_s = WAIT_S + 10.0
+    search.join(200)
     assert bench.found(job) == () and "not whole" in bench.record(job).reason
-    pacs.move, bench.now_s = all_of, 100.0
+    pacs.move, bench.now_s = all_of, WAIT_S + 90.0
     bench.search()
     assert len(bench.found(job)) == 1 and bench.jobs(row.series_uid) == []
 
@@ -314,7 +316,7 @@ def test_two_current_studies_at_once_share_a_prior_that_is_asked_for_once(
     jobs = [bench.answered(flair(tmp_path / name, day)) for name, day in (("one", NOW), ("two", "20260302"))]
     other = run_later(bench.search)
     bench.search()
-    other.join(30)
+    other.join(200)
     assert len(pacs.asked) == 1
     assert [len(bench.found(job)) for job in jobs] == [1, 1]
 
