@@ -280,6 +280,19 @@ class Bench:
         while self.priors.step() == 0.0:
             pass
 
+    def let_wait_pass(self, when: Callable[[], bool]) -> None:
+        """Have the wait for images be over at once, as soon as something holds."""
+        verdicts = self.priors._verdicts
+        wait = verdicts.wait
+
+        def pass_by(timeout_s: float) -> bool:
+            if when():
+                self.now_s += WAIT_S + 10.0
+                return True
+            return wait(timeout_s)
+
+        verdicts.wait = pass_by  # type: ignore[method-assign]
+
     def jobs(self, series_uid: str) -> list[JobRow]:
         return self.store.jobs_of(series_uid)
 

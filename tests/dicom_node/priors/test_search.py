@@ -19,7 +19,7 @@ from dicom_node.jobs.states import SeriesState
 from dicom_node.jobs.why import why
 from dicom_node.priors.search import Searcher
 from dicom_node.spool.prior_searches import PriorSearch, write_search
-from tests.priors_rig import WAIT_S, Bench, RigPacs, all_of, busy, flair, nothing, run_later, until
+from tests.priors_rig import Bench, RigPacs, all_of, busy, flair, nothing, run_later, until
 
 pytestmark = pytest.mark.slow
 
@@ -130,10 +130,8 @@ def test_images_that_come_after_the_wait_are_an_ordinary_series(
     pacs.has(before)
     pacs.move = nothing
     job = bench.answered(flair(tmp_path / "now", NOW))
-    search = run_later(bench.search)
-    until(lambda: pacs.asked, "a request")
-    bench.now_s = WAIT_S + 10.0
-    search.join(200)
+    bench.let_wait_pass(when=lambda: True)
+    bench.search()
     record = bench.record(job)
     assert (record.state, record.tries) == ("waiting", 1)
     assert "nothing of the series came within 300 s" in record.reason
@@ -174,13 +172,18 @@ def test_prior_comes_at_the_second_try_and_is_kept_as_one(
 
     pacs.move = half
     job = bench.answered(flair(tmp_path / "now", NOW))
-    search = run_later(bench.search)
-    row = until(lambda: (one := bench.series(before)) and one.state == "ignored" and one, "a verdict")
-    bench.now_s = WAIT_S + 10.0
-    search.join(200)
-    assert bench.found(job) == () and "not whole" in bench.record(job).reason
-    pacs.move, bench.now_s = all_of, WAIT_S + 90.0
+    bench.let_wait_pass(
+        when=lambda: (
+            pacs.move is half and (one := bench.series(before)) is not None and one.state == "ignored"
+        )
+    )
     bench.search()
+    row = bench.series(before)
+    assert bench.found(job) == () and "not whole" in bench.record(job).reason
+    pacs.move = all_of
+    bench.now_s += 70.0
+    bench.search()
+    assert row is not None
     assert len(bench.found(job)) == 1 and bench.jobs(row.series_uid) == []
 
 
