@@ -183,6 +183,23 @@ def busy(images: list[Dataset]) -> Iterator[Any]:
     yield BUSY, None
 
 
+def write_answer(results: Path, job: JobRow, image: Path) -> None:
+    """Write what a worker leaves of a job: a report that names the patient of an image, and a manifest."""
+    header = dcmread(image, stop_before_pixels=True)
+    folder = results / f"{job.id}.made"
+    folder.mkdir()
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.SOPClassUID, ds.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.34", f"1.2.3.{int(job.id[:12], 16)}"
+    ds.StudyInstanceUID, ds.PatientID = header.StudyInstanceUID, header.PatientID
+    ds.save_as(folder / "sr.dcm", enforce_file_format=True)
+    item = ResultObject("sr", "sr.dcm", ds.SOPClassUID, ds.SOPInstanceUID, "1.2", header.StudyInstanceUID, "")
+    manifest = Manifest(job.id, job.run, "flair", "findings", "", "2026-11-30T00:00:00+00:00", (item,))
+    manifest.write(folder)
+    folder.rename(results / job.id)
+
+
 class Bench:
     """A node's receiver and intake, with a search service whose steps are done by hand, and jobs that are answered by hand."""
 
@@ -258,19 +275,7 @@ class Bench:
         self.pacs.send([dcmread(path) for path in series])
         uid = str(dcmread(series[0]).SeriesInstanceUID)
         job = until(lambda: self.jobs(uid), "a job")[-1]
-        header = dcmread(series[0], stop_before_pixels=True)
-        folder = self.spool.results / job.id
-        folder.mkdir()
-        ds = Dataset()
-        ds.file_meta = FileMetaDataset()
-        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        ds.SOPClassUID, ds.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.34", f"1.2.3.{len(job.id)}"
-        ds.PatientID = header.PatientID
-        ds.save_as(folder / "sr.dcm", enforce_file_format=True)
-        item = ResultObject(
-            "sr", "sr.dcm", ds.SOPClassUID, ds.SOPInstanceUID, "1.2", header.StudyInstanceUID, ""
-        )
-        Manifest(job.id, 1, "flair", "findings", "", "2026-11-30T00:00:00+00:00", (item,)).write(folder)
+        write_answer(self.spool.results, job, series[0])
         self.store.move_job(job.id, JobState.DELIVERING, "", outcome=outcome)
         self.store.move_job(job.id, JobState.DELIVERED)
         return job
