@@ -17,6 +17,7 @@ from dicom_node.priors.choose import (
     candidates,
     is_flair_by_times,
     may_be_volume,
+    unnamed,
     verdicts_on,
 )
 from dicom_node.priors.examination import Examination, PatientKey
@@ -114,7 +115,7 @@ def catalogue_of(
 
 
 def _series_of(assoc: Association, study_uid: str, examination: Examination) -> tuple[SeriesFound, ...]:
-    """Return the series of a study that may be FLAIR: by their names or, where no name tells, by their times."""
+    """Return the series of a study that may be FLAIR: by their names, by their times, or since the archive tells neither."""
     series = find_series(assoc, study_uid)
     if found := candidates(series, examination):
         return tuple(found)
@@ -123,4 +124,4 @@ def _series_of(assoc: Association, study_uid: str, examination: Examination) -> 
         for one in [one for one in series if may_be_volume(one)][:TIMES_ASKED_OF]
         if (times := find_times(assoc, one)) is not None and is_flair_by_times(times)
     ]
-    return tuple(by_times[:SERIES_OF_A_STUDY])
+    return tuple(by_times[:SERIES_OF_A_STUDY] or unnamed(series, examination))

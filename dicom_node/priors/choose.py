@@ -16,6 +16,8 @@ LOOKED_AT = 4
 """Series of so many studies are looked at, the newest ones."""
 SERIES_OF_A_STUDY = 2
 """So many series of one study are asked for, until one of them is what it seems."""
+UNNAMED_OF_A_STUDY = 4
+"""The same, of an archive that names no series and tells no times: the rules judge what has come."""
 WORDS = word_pattern(
     ("*flair*", "dark fluid", "tirm dark*", "da fl", "fluid attenuated*", "attenuated fluid*")
 )
@@ -91,6 +93,12 @@ def may_be_volume(series: SeriesFound) -> bool:
     if series.modality not in ("MR", "") or OTHER_WORDS.search(_names(series)):
         return False
     return series.images is None or series.images == 1 or series.images >= MIN_SLICES
+
+
+def unnamed(series: Sequence[SeriesFound], examination: Examination) -> list[SeriesFound]:
+    """Return the series of a study of which the archive tells neither description nor protocol, the likest in number first."""
+    found = [one for one in series if may_be_volume(one) and not (one.description or one.protocol)]
+    return sorted(found, key=lambda one: _likeness(one, examination), reverse=True)[:UNNAMED_OF_A_STUDY]
 
 
 def is_flair_by_times(times: tuple[float, float]) -> bool:

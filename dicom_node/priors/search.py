@@ -42,11 +42,10 @@ class Verdicts(Protocol):
 
 @dataclass
 class _Found:
-    """Findings of one pass."""
+    """Findings of one pass: priors that are here, and why the archive is to be asked again, if it is."""
 
     priors: list[Prior] = field(default_factory=list)
-    again: str = ""  # why the archive is to be asked again
-    looked_at: int = 0
+    again: str = ""
 
 
 class Searcher:
@@ -88,37 +87,33 @@ class Searcher:
 
     def run(self, search: PriorSearch, job: JobRow) -> None:
         """Look for the priors of a job; `search` says afterwards what was done, and whether it is done."""
-        told = set(search.priors)
         try:
             examination = examination_of(self._store, job)
         except PriorError as error:
             search.note(str(error))
             self._end(search, str(error))
             return
-        found = _Found()
         own = self._own(search, examination)
-        try:
-            closed_s = opens_in_s(self._section.window, datetime.fromtimestamp(self._clock()).astimezone())
-            if closed_s and len(own) < self._section.max_studies:
-                search.note(f"{self._archive.name} is asked within {self._section.window} only")
-                found.priors = list(own.values())
-                search.next_at = self._clock() + closed_s
-            else:
+        found = _Found(list(own.values()))
+        closed_s = opens_in_s(self._section.window, datetime.fromtimestamp(self._clock()).astimezone())
+        reason = ""
+        if closed_s:
+            search.note(f"{self._archive.name} is asked within {self._section.window} only")
+        else:
+            try:
                 self._ask(search, examination, job, own, found)
-                closed_s = 0.0
-        except AskAgainError as error:
-            closed_s, found.again = 0.0, str(error)
-            found.priors = found.priors or list(own.values())
-        except PriorError as error:
-            closed_s = 0.0
-            search.note(f"{self._archive.name}: {error}")
-            found.priors = found.priors or list(own.values())
-            search.reason = f"{self._archive.name}: {error}"
-        self._take(search, found, told)
+            except AskAgainError as error:
+                found.again = str(error)
+            except PriorError as error:
+                reason = f"{self._archive.name}: {error}"
+                search.note(reason)
+        self._take(search, found)
         if found.again:
             self._wait(search, found.again)
-        elif not closed_s:
-            self._end(search, search.reason)
+        elif closed_s and len(search.priors) < self._section.max_studies:
+            search.next_at = self._clock() + closed_s
+        else:
+            self._end(search, reason)
 
     # Own store
 
@@ -154,26 +149,33 @@ class Searcher:
             for reason, count in Counter(catalogue.identity_refusals).items():
                 self._worklog.write("prior-refused", job.id, reason=reason, count=count)
         options: list[Prior | Choice] = [*own.values(), *catalogue.choices]
+        count = 0
         for option in sorted(options, key=lambda one: (one.day, one.study_uid), reverse=True):
-            if len(found.priors) == self._section.max_studies:
+            if count == self._section.max_studies:
                 break
             if isinstance(option, Prior):
-                found.priors.append(option)
-                continue
-            for series in option.series:
-                try:
-                    prior = self._obtain(search, examination, option, series)
-                except AskAgainError as error:
-                    search.note(f"{self._archive.name}: {error}")
-                    found.again = str(error)
-                    break
-                if isinstance(prior, Prior):
-                    found.priors.append(prior)
-                    break
-                search.note(f"series {series_identity(series.series_uid)[:8]} is not used: {prior}")
-                self._worklog.write(
-                    "prior-refused", job.id, series=series_identity(series.series_uid), reason=prior
-                )
+                count += 1
+            elif (prior := self._first_of(search, examination, option, found)) is not None:
+                found.priors.append(prior)
+                count += 1
+
+    def _first_of(
+        self, search: PriorSearch, examination: Examination, choice: Choice, found: _Found
+    ) -> Prior | None:
+        """Return the first series of a study that is a prior, once it is here; None where none is, or none is here yet."""
+        for series in choice.series:
+            try:
+                prior = self._obtain(search, examination, choice, series)
+            except AskAgainError as error:
+                search.note(f"{self._archive.name}: {error}")
+                found.again = str(error)
+                return None
+            if isinstance(prior, Prior):
+                return prior
+            identity = series_identity(series.series_uid)
+            search.note(f"series {identity[:8]} is not used: {prior}")
+            self._worklog.write("prior-refused", examination.job_id, series=identity, reason=prior)
+        return None
 
     def _obtain(
         self, search: PriorSearch, examination: Examination, choice: Choice, series: SeriesFound
@@ -264,10 +266,12 @@ class Searcher:
 
     # The end of a pass
 
-    def _take(self, search: PriorSearch, found: _Found, told: set[str]) -> None:
-        """Note the priors of a pass, and tell of those that were not told of."""
-        search.priors = [prior.series_uid for prior in found.priors]
-        for prior in found.priors:
+    def _take(self, search: PriorSearch, found: _Found) -> None:
+        """Note the newest priors of a pass, and tell of those that were not told of."""
+        newest = sorted(found.priors, key=lambda one: (one.day, one.study_uid), reverse=True)
+        newest = newest[: self._section.max_studies]
+        told, search.priors = search.priors, [prior.series_uid for prior in newest]
+        for prior in newest:
             if prior.series_uid not in told:
                 self._worklog.write(
                     "prior-found",

