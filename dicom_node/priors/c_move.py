@@ -85,7 +85,9 @@ def outcome_of(
     """
     for status, _ in answers:
         if "Status" not in status:
-            raise AskAgainError(f"it broke off or fell silent in a {service}")
+            # Orthanc aborts the association of a caller that it does not know, and sends no status.
+            way_out = f"; if it does not know this node yet, enter {archive.ae_title} there"
+            raise AskAgainError(f"it broke off or fell silent in a {service}{way_out}")
         code = int(status.Status)
         if code in PENDING:
             on_progress()
