@@ -27,6 +27,7 @@ from dicom_node.commands.files import route
 from dicom_node.commands.history import hold, release, retry, why, worklog
 from dicom_node.commands.init import init
 from dicom_node.commands.network import echo, send
+from dicom_node.commands.priors import priors
 from dicom_node.commands.status import status
 from dicom_node.errors import NodeError
 from pipelines.errors import PipelineError
@@ -155,7 +156,7 @@ def demo(
     raise typer.Exit(0 if Demo(out, studies, folder, is_kept=keep is not None).run() else 1)
 
 
-for command in (init, send, echo, route, status, worklog, why, retry, hold, release, check):
+for command in (init, send, echo, route, status, worklog, why, priors, retry, hold, release, check):
     app.command()(command)
 for provider in entry_points(group="dicom_node.commands"):
     provider.load()(app)

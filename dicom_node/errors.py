@@ -14,6 +14,7 @@ NodeError
 ├── RoutingError         a rule that can't be read
 ├── ResultError          an object that can't be built
 ├── DeliveryError        a destination that refuses or can't be reached
+├── PriorError           an earlier study that can't be looked for or had
 └── NotFoundError        an ID that nothing has, or that several have
 """
 
@@ -72,6 +73,10 @@ class ResultError(NodeError):
 
 class DeliveryError(NodeError):
     """A destination that can't be reached or that refuses an object."""
+
+
+class PriorError(NodeError):
+    """An earlier study of a patient that can't be looked for, or that the archive does not give."""
 
 
 class NotFoundError(NodeError):

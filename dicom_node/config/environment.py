@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dicom_node.config.schema import field_of, is_list, is_structured, model_of
+from dicom_node.config.schema import field_of, fields_of, is_list, is_structured, model_of
 from dicom_node.errors import ConfigError
 
 ENV_PREFIX = "DICOM_NODE__"
@@ -40,9 +40,9 @@ def check_environment(settings: type[BaseModel]) -> None:
                     f"environment {name}: nothing stands below {whole}; a list is written there as JSON"
                 )
         model = model_of(keys[:-1], settings)
-        if model is None or keys[-1] not in model.model_fields:
+        if model is None or keys[-1] not in fields_of(model):
             continue  # told as an unknown key, with those that there are
-        if is_structured(model.model_fields[keys[-1]].annotation):
+        if is_structured(fields_of(model)[keys[-1]].annotation):
             try:
                 json.loads(os.environ[name])
             except ValueError as error:

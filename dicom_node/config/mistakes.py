@@ -9,11 +9,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from dicom_node.config.environment import given_by, keys_of, variable_of
-from dicom_node.config.schema import field_of, kind_in_words, model_of
+from dicom_node.config.schema import field_of, fields_of, kind_in_words, model_of
 
 LISTS_OF_TABLES = ("destination", "route")
 NAMES = ("name", "ae_title")
 """Keys by which an entry of a list is called."""
+SECRETS = ("password", "authorization")
+"""What stands in the names of keys whose values are not shown."""
 
 Location = Sequence[str | int]
 
@@ -53,7 +55,7 @@ def _mistake(item: Any, settings: type[BaseModel], given: Mapping[str, Any]) -> 
     key = _key_path(location, given)
     if item["type"] == "extra_forbidden":
         model = model_of(location[:-1], settings)
-        return f"unknown key {key}" + (f"; allowed: {', '.join(model.model_fields)}" if model else "")
+        return f"unknown key {key}" + (f"; allowed: {', '.join(fields_of(model))}" if model else "")
     if item["type"] == "missing":
         return f"{key} is missing"
     if not location:
@@ -62,7 +64,7 @@ def _mistake(item: Any, settings: type[BaseModel], given: Mapping[str, Any]) -> 
     value = "" if isinstance(found, (dict, list, tuple, BaseModel)) else f" = {found!r}"
     if isinstance(found, bool):
         value = value.lower()  # as TOML writes it
-    if "password" in str(location[-1]):
+    if any(secret in str(location[-1]) for secret in SECRETS):
         value = ""
     value = re.sub(r"//.*@", "//***@", value)  # a password in a URL
     return f"{key}{value}: {_reason(item, location, settings)}"

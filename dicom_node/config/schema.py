@@ -13,13 +13,18 @@ from pydantic.fields import FieldInfo
 LIMIT_WORDS = {Gt: "above", Ge: "at least", Lt: "below", Le: "at most"}
 
 
+def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the fields of a table by the keys that stand in the file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
 def model_of(location: Sequence[str | int], settings: type[BaseModel]) -> type[BaseModel] | None:
     """Return the model of the table at a location, of a list of tables that of each; None where there is no table."""
     model: type[BaseModel] = settings
     for part in location:
         if isinstance(part, int):
             continue
-        field = model.model_fields.get(part)
+        field = fields_of(model).get(part)
         models = [kind for kind in _kinds(field.annotation) if _is_model(kind)] if field else []
         if not models:
             return None
@@ -32,7 +37,7 @@ def field_of(location: Sequence[str | int], settings: type[BaseModel]) -> FieldI
     named = [part for part in location if isinstance(part, str)]
     if not named or (model := model_of(named[:-1], settings)) is None:
         return None
-    return model.model_fields.get(named[-1])
+    return fields_of(model).get(named[-1])
 
 
 def is_structured(annotation: Any) -> bool:

@@ -305,3 +305,60 @@ class Destination(Section):
     confirm: Literal["c-find", "commitment", "none"] = "c-find"
     verify_patient: Literal["known", "required", "off"] = "known"
     tls: DestinationTls | None = None
+
+
+class PriorsSection(Section):
+    """``[priors]``: the destination that is asked for earlier studies ("": none are looked for), how, and which are wanted.
+
+    ``retrieve`` is C-MOVE to the node itself, C-GET, or DICOMweb at `web_url`; ``window`` the hours in which it is asked.
+    """
+
+    from_: str = Field(default="", alias="from")  # "from" is a word of Python's own
+    retrieve: Literal["move", "get", "web"] = "move"
+    web_url: str = ""
+    web_authorization: SecretStr = SecretStr("")
+    max_age_years: Annotated[float, Field(gt=0, le=100)] = 5.0
+    min_days: Annotated[int, Field(ge=1, le=36500)] = 28
+    max_studies: Annotated[int, Field(ge=1, le=10)] = 2
+    wait_s: Annotated[float, Field(ge=1, le=86400)] = 120.0
+    concurrent: Annotated[int, Field(ge=1, le=16)] = 1
+    window: str = "00:00-24:00"
+    ignore_issuer: bool = False
+
+    @field_validator("web_url")
+    @classmethod
+    def _is_web(cls, value: str) -> str:
+        if value and not re.match(r"https?://[^\s/@]+(/|$)", value):
+            raise ValueError(
+                "the base of DICOMweb, as https://pacs.example.org/dicom-web; who we are stands in web_authorization"
+            )
+        return value.rstrip("/")
+
+    @field_validator("window")
+    @classmethod
+    def _is_window(cls, value: str) -> str:
+        window_minutes(value)
+        return value
+
+    @model_validator(mode="after")
+    def _web_has_url(self) -> Self:
+        if self.retrieve == "web" and not self.web_url:
+            raise ValueError('retrieve = "web" needs web_url, as https://pacs.example.org/dicom-web')
+        return self
+
+
+def window_minutes(value: str) -> tuple[int, int]:
+    """Return the begin and the end of hours of the day, in minutes since midnight; they may span it.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    found = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d)", value)
+    if found is not None:
+        hours = [int(part) for part in found.groups()]
+        begin, end = 60 * hours[0] + hours[1], 60 * hours[2] + hours[3]
+        if max(hours[1], hours[3]) < 60 and max(begin, end) <= 24 * 60 and begin != end:
+            return begin, end
+    raise ValueError("hours of the day, as 18:00-06:00 or 00:00-24:00")

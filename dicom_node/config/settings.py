@@ -23,6 +23,7 @@ from dicom_node.config.sections import (
     FatsatSection,
     FlairSection,
     NodeSection,
+    PriorsSection,
     ResultsSection,
     SeriesSection,
     StorageSection,
@@ -48,6 +49,7 @@ class Settings(BaseSettings):
     results: ResultsSection = ResultsSection()
     flair: FlairSection = FlairSection()
     fatsat: FatsatSection = FatsatSection()
+    priors: PriorsSection = PriorsSection()
     storage: StorageSection = StorageSection()
     destination: tuple[Destination, ...] = ()
     route: tuple[Rule, ...] = ()
@@ -61,6 +63,16 @@ class Settings(BaseSettings):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"[[{table}]] name {twice[0]!r} is used twice")
+        return self
+
+    @model_validator(mode="after")
+    def _priors_have_source(self) -> Settings:
+        names = [one.name for one in self.destination]
+        if self.priors.from_ and self.priors.from_ not in names:
+            known = ", ".join(names) or "none"
+            raise ValueError(
+                f"[priors] from = {self.priors.from_!r}: no [[destination]] has that name; there are: {known}"
+            )
         return self
 
     @classmethod

@@ -91,6 +91,9 @@ class _Socket(AssociationSocket):  # type: ignore[misc]
 class Requestor(AE):  # type: ignore[misc]
     """An application entity whose associations have a :class:`_Socket`, a :class:`ReactorPause` and bounded messages."""
 
+    takes_objects = False
+    """True where the peer may store objects on them."""
+
     def associate(self, *args: Any, **options: Any) -> Association:
         """Ask for an association, and take a rejection for one however fast it came.
 
@@ -107,7 +110,7 @@ class Requestor(AE):  # type: ignore[misc]
 
     def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> _Socket:
         assoc._reactor_checkpoint = ReactorPause(assoc)
-        assoc.dimse = BoundedMessages(assoc)
+        assoc.dimse = BoundedMessages(assoc, takes_objects=self.takes_objects)
         sock = _Socket(assoc, address=address)
         sock.tls_args = tls_args
         return sock
@@ -123,6 +126,7 @@ def associate(
     max_pdu: int = MAX_PDU,
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
     handlers: Sequence[tuple[Any, ...]] = (),
+    takes_objects: bool = False,
 ) -> Iterator[Association]:
     """Hold an established association; it is released at the end, or aborted when an error leaves the block.
 
@@ -138,6 +142,8 @@ def associate(
         Roles to negotiate, where they are not the usual ones.
     handlers : sequence of tuple
         Events of pynetdicom and what handles them, for what the peer may ask.
+    takes_objects : bool
+        The peer may store objects on it, as C-GET has it.
 
     Raises
     ------
@@ -151,6 +157,7 @@ def associate(
         The peer accepted no presentation context.
     """
     ae = Requestor(ae_title)
+    ae.takes_objects = takes_objects
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.connection_timeout, ae.acse_timeout = timeouts.connect_s, timeouts.acse_s
     ae.dimse_timeout = ae.network_timeout = timeouts.dimse_s

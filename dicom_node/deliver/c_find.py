@@ -81,7 +81,7 @@ def c_find_missing(
         by_series[study_uid, series_uid].add(sop_instance_uid)
     missing: set[str] = set()
     try:
-        with associate(address, ae_title, [_context()], timeouts=timeouts) as assoc:
+        with associate(address, ae_title, [find_context()], timeouts=timeouts) as assoc:
             for (study_uid, series_uid), wanted in by_series.items():
                 missing |= wanted - _shown(assoc, study_uid, series_uid, wanted)
     except (NoContextError, RejectedError) as error:
@@ -113,8 +113,8 @@ def c_find_patients(
     for keyword in ("PatientID", "IssuerOfPatientID", "PatientBirthDate"):
         setattr(ds, keyword, "")
     try:
-        with associate(address, ae_title, [_context()], timeouts=timeouts) as assoc, tolerant():
-            answers = _answers(assoc, ds)
+        with associate(address, ae_title, [find_context()], timeouts=timeouts) as assoc, tolerant():
+            answers = answers_of(assoc, ds)
             return {patient for answer in answers if (patient := _patient_in(answer, study_uid)) is not None}
     except NoContextError as error:
         raise FindRefusedError("it offers no C-FIND") from error
@@ -129,7 +129,8 @@ def _patient_in(answer: Dataset, study_uid: str) -> Identity | None:
         raise FindRefusedError("its answer to C-FIND can't be read") from error
 
 
-def _context() -> PresentationContext:
+def find_context() -> PresentationContext:
+    """Return the presentation context of such questions."""
     return build_context(
         StudyRootQueryRetrieveInformationModelFind, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
     )
@@ -158,11 +159,11 @@ def _ask(assoc: Association, study_uid: str, series_uid: str, sop_instance_uid: 
     ds.StudyInstanceUID = study_uid
     ds.SeriesInstanceUID = series_uid
     ds.SOPInstanceUID = sop_instance_uid
-    answers = _answers(assoc, ds)
+    answers = answers_of(assoc, ds)
     return {str(answer.SOPInstanceUID) for answer in answers if answer.get("SOPInstanceUID")}
 
 
-def _answers(assoc: Association, ds: Dataset) -> Iterator[Dataset]:
+def answers_of(assoc: Association, ds: Dataset) -> Iterator[Dataset]:
     """Yield what a peer answers to one question."""
     try:
         answers = assoc.send_c_find(ds, StudyRootQueryRetrieveInformationModelFind)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +23,7 @@ from dicom_node.jobs.states import SeriesState
 from dicom_node.jobs.store import NewImage, Store
 from dicom_node.receive.association import Association
 from dicom_node.series.headers import ImageHeader
+from dicom_node.spool.prior_requests import PriorRequests
 from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
@@ -63,6 +64,8 @@ class Intake:
         Gets what the receiver tells of storage commitment.
     reader : Reader, optional
         Reads headers and compares copies; by default parser processes of its own. It is stopped with the intake.
+    on_prior : callable, optional
+        Told of the verdict on a series that this node asked for as a prior, and of its Series Instance UID.
 
     Attributes
     ----------
@@ -81,12 +84,15 @@ class Intake:
         jobs: Jobs,
         commitments: CommitmentEvents | None = None,
         reader: Reader | None = None,
+        on_prior: Callable[[str], None] = lambda series_uid: None,
     ) -> None:
         self.spool = spool
         self.store = store
         self.worklog = worklog
         self.commitments = commitments
         self.guard = threading.RLock()
+        self.prior_requests = PriorRequests(spool)
+        self._on_prior = on_prior
         self._in_trouble = False
         self._behind = False
         self.arrivals = Arrivals(worklog, self._series)
@@ -281,19 +287,32 @@ class Intake:
     def series_is_whole(self, series_uid: str, headers: list[ImageHeader], note: str) -> None:
         """Route a whole series, and make a job of it when a rule wants it."""
         with self.guard:
-            if self._covers(series_uid, headers):
-                self.judge.route(self._series(series_uid), headers, note)
+            if not self._covers(series_uid, headers) or self._is_prior(series_uid, headers, note):
+                return
+            self.judge.route(self._series(series_uid), headers, note)
 
     def series_has_gap(self, series_uid: str, reason: str) -> None:
         """Hold a series with a gap when a rule wants it; what nothing wants is ignored all the same."""
         with self.guard:
-            self.judge.hold(self._series(series_uid), self._headers(series_uid), reason)
+            headers = self._headers(series_uid)
+            if not self._is_prior(series_uid, headers, reason):
+                self.judge.hold(self._series(series_uid), headers, reason)
 
     def series_is_no_volume(self, series_uid: str, headers: Sequence[ImageHeader], reason: str) -> None:
         """Hold images that are no volume when a rule wants them, ignore them otherwise."""
         with self.guard:
-            if self._covers(series_uid, headers):
-                self.judge.hold(self._series(series_uid), headers, reason)
+            if not self._covers(series_uid, headers) or self._is_prior(series_uid, headers, reason):
+                return
+            self.judge.hold(self._series(series_uid), headers, reason)
+
+    def _is_prior(self, series_uid: str, headers: Sequence[ImageHeader], fault: str) -> bool:
+        """Tell whether a series came because this node asked for it; if so, it gets a verdict as a prior."""
+        request = self.prior_requests.that_brought(series_uid)
+        if request is None:
+            return False
+        self.judge.keep_prior(self._series(series_uid), headers, fault, request.job_id)
+        self._on_prior(series_uid)
+        return True
 
     # What a person asks for
 
@@ -305,9 +324,10 @@ class Intake:
             self.worklog.write("released", series.id, reason="asked for by a person")
 
     def route_again(self, series: SeriesRow) -> None:
-        """Judge an ignored series by the rules as they are now."""
+        """Judge an ignored series, or one that was kept as a prior, by the rules as they are now."""
         uid = series.series_uid
         with self.guard:
+            self.prior_requests.withdraw(uid)
             self.store.move_series(uid, SeriesState.RECEIVING, "judged again")
             self.tracker.restore(uid, self._headers(uid))
 

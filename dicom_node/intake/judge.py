@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Protocol
 
 from dicom_node.config.settings import Settings
@@ -19,6 +20,7 @@ from dicom_node.routing.match import Decision, decide
 from dicom_node.routing.rules import built_in_rules
 from dicom_node.series.completeness import assess, main_stack
 from dicom_node.series.headers import ImageHeader
+from dicom_node.spool.prior_requests import NOT_WHOLE
 from dicom_node.spool.run_folder import last_run
 from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
@@ -115,6 +117,24 @@ class Judge:
         self._settle(series, SeriesState.HELD, reason)
         self._worklog.write("held", series.id, reason=reason, images=len(headers))
 
+    def keep_prior(self, series: SeriesRow, headers: Sequence[ImageHeader], fault: str, job_id: str) -> None:
+        """Keep a series for comparison that was asked for, if it is whole and of the job's pipeline; else ignore it.
+
+        No job is made of it, and nobody need decide on it.
+        """
+        self._arrivals.tell_series(series.series_uid)
+        decision = decide(headers, self._rules)
+        job = self._store.job(job_id)
+        if fault:
+            refusal = f"{NOT_WHOLE}: {fault}"
+        elif decision.pipeline is None or (job is not None and decision.pipeline != job.pipeline):
+            refusal = f"asked for as a prior of job {job_id[:8]}, and no image for it: {decision.reason}"
+        else:
+            self._settle(series, SeriesState.PRIOR, f"prior of job {job_id[:8]}: {decision.reason}")
+            self._worklog.write("prior-received", series.id, images=len(headers), job=job_id)
+            return
+        self._ignore(series, replace(decision, reason=refusal), len(headers))
+
     def analyse_with(self, job: JobRow, given: Mapping[str, Any]) -> str:
         """Analyse the images of a job with settings of a person; return the ID of the new job, which replaces it.
 
@@ -169,7 +189,10 @@ class Judge:
 
     def _settle(self, series: SeriesRow, to: SeriesState, reason: str) -> None:
         """Move a series to its verdict; one that has another verdict already is received anew."""
-        if series.state in {SeriesState.ROUTED, SeriesState.IGNORED} and series.state != to:
+        if (
+            series.state in {SeriesState.ROUTED, SeriesState.IGNORED, SeriesState.PRIOR}
+            and series.state != to
+        ):
             self._store.move_series(series.series_uid, SeriesState.RECEIVING, "judged again")
         self._store.move_series(series.series_uid, to, reason)
 

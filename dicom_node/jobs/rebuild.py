@@ -106,7 +106,7 @@ def _index_images(store: Store, spool: Spool, read_headers: ReadHeaders) -> int:
         added = store.add_image(header, relative, "", path.stat().st_mtime)
         images += added
         series = store.series(header.series_uid)
-        if added and series is not None and series.state == SeriesState.IGNORED:
+        if added and series is not None and series.state in {SeriesState.IGNORED, SeriesState.PRIOR}:
             store.move_series(header.series_uid, SeriesState.RECEIVING, "an image was found in the spool")
     return images
 

@@ -20,6 +20,8 @@ from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.stepper import Stepper
 from dicom_node.jobs.store import Store
 from dicom_node.spool.durable import sync_folder
+from dicom_node.spool.prior_requests import withdraw_request
+from dicom_node.spool.prior_searches import forget_search
 from dicom_node.spool.promises import promised_until
 from dicom_node.spool.run_folder import last_run
 from dicom_node.spool.spool import Spool
@@ -92,7 +94,7 @@ class Retention:
         now = self._clock()
         self._clear_trash(now)
         removed = []
-        for listed in self._store.series_in(SeriesState.IGNORED, SeriesState.ROUTED):
+        for listed in self._store.series_in(SeriesState.IGNORED, SeriesState.ROUTED, SeriesState.PRIOR):
             if self._stepper.stopping:
                 break
             try:
@@ -147,6 +149,8 @@ class Retention:
             if job.state != JobState.NO_PIPELINE:
                 (self._spool.results / f"{job.id}.was{run}").mkdir(mode=0o700)
             (self._spool.jobs / f"{job.id}.json").unlink(missing_ok=True)
+            forget_search(self._spool, job.id)
+        withdraw_request(self._spool, series.series_uid)
         for parent in (self._spool.series, self._spool.results, self._spool.jobs):
             sync_folder(parent)  # before the rows: files that came back without them would be new images
         removed = Removed(series.id, self._remove_rows(series, [job.id for job in jobs]))

@@ -12,6 +12,7 @@ class SeriesState(StrEnum):
     HELD = "held"
     IGNORED = "ignored"
     ROUTED = "routed"
+    PRIOR = "prior"  # of an earlier study, asked for by this node: for comparison only
 
 
 class JobState(StrEnum):
@@ -38,10 +39,15 @@ class ObjectState(StrEnum):
 
 
 SERIES_TRANSITIONS: dict[SeriesState, frozenset[SeriesState]] = {
-    SeriesState.RECEIVING: frozenset({SeriesState.HELD, SeriesState.IGNORED, SeriesState.ROUTED}),
-    SeriesState.HELD: frozenset({SeriesState.RECEIVING, SeriesState.IGNORED, SeriesState.ROUTED}),
+    SeriesState.RECEIVING: frozenset(
+        {SeriesState.HELD, SeriesState.IGNORED, SeriesState.ROUTED, SeriesState.PRIOR}
+    ),
+    SeriesState.HELD: frozenset(
+        {SeriesState.RECEIVING, SeriesState.IGNORED, SeriesState.ROUTED, SeriesState.PRIOR}
+    ),
     SeriesState.IGNORED: frozenset({SeriesState.RECEIVING, SeriesState.ROUTED}),
     SeriesState.ROUTED: frozenset({SeriesState.RECEIVING}),
+    SeriesState.PRIOR: frozenset({SeriesState.RECEIVING}),
 }
 
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {

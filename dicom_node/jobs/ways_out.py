@@ -37,6 +37,8 @@ def of_series(identifier: str, state: str, reason: str) -> WayOut | None:
             f"dicom-node retry {short}",
             "judges it again, as after a change of rules; dicom-node route --explain shows every rule on the files",
         )
+    if state == SeriesState.PRIOR:
+        return WayOut(f"dicom-node retry {short}", "makes it an ordinary series, analysed and answered")
     return None
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from dicom_node.errors import NotFoundError
+from dicom_node.errors import NotFoundError, StateError
 from dicom_node.jobs import ways_out
 from dicom_node.jobs.former_identity import is_of_former_identity
 from dicom_node.jobs.known_workers import Workers
@@ -21,6 +21,7 @@ from dicom_node.jobs.schema import CommitmentRow, JobRow, ObjectRow, SeriesRow, 
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
 from dicom_node.jobs.ways_out import WayOut
+from dicom_node.spool.prior_searches import read_search
 from dicom_node.spool.spool import Spool
 from dicom_node.standard.uids import uid_name
 from dicom_node.worklog.follow import records
@@ -174,7 +175,7 @@ def _of_job(store: Store, job: JobRow, workers: Workers, spool: Spool) -> Histor
         f"job {job.id[:8]} ({job.pipeline}, run {job.run})",
         f"{job.state}{f', {job.outcome}' if job.outcome else ''}",
         reasons=[reason for reason in reasons if reason],
-        facts=_deliveries(store, job),
+        facts=[*_deliveries(store, job), *_priors(spool, job)],
         way_out=way_out,
         steps=store.history(job.id),
     )
@@ -206,6 +207,20 @@ def _deliveries(store: Store, job: JobRow) -> list[str]:
         f"storage commitment asked of {destination}: {times} x, last {at(last_at)}"
         for destination, times, last_at in asked
     ]
+
+
+def _priors(spool: Spool, job: JobRow) -> list[str]:
+    """Return a line for each step of the search for the job's priors, and one on where it stands."""
+    try:
+        search = read_search(spool, job.id)
+    except StateError as error:
+        return [f"priors: {error}"]
+    if search is None:
+        return []
+    lines = [f"priors: {at(when)}  {text}" for when, text in search.steps]
+    if search.state == "waiting":
+        lines.append(f"priors: looked for {f'again at {at(search.next_at)}' if search.next_at else 'soon'}")
+    return lines
 
 
 def _style(level: str) -> str:

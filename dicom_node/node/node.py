@@ -42,6 +42,7 @@ from dicom_node.node.steering import Steering
 from dicom_node.overview.gauges import COUNTED_STATES, OverviewGauges
 from dicom_node.overview.pages import Pages
 from dicom_node.overview.web import WebServer
+from dicom_node.priors.service import Priors
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.commitment_scp import CommitmentPolicy
 from dicom_node.receive.limits import Limits
@@ -131,6 +132,12 @@ class Node:
             jobs=self.reconciler,
             commitments=self.commitments,
             reader=self.parser,
+            on_prior=self._on_prior,
+        )
+        self.priors = (
+            Priors(settings, self.spool, self.store, self.worklog, self.intake)
+            if settings.priors.from_
+            else None
         )
         self.retention = Retention(
             self.store,
@@ -213,6 +220,8 @@ class Node:
         self.commitments.start()
         self.scp.start()
         self.retention.start()
+        if self.priors is not None:
+            self.priors.start()
         if self.settings.node.metrics_port:
             self.web.start(self.settings.node.metrics_port, self.settings.node.metrics_host)
         self.control.start()
@@ -238,6 +247,8 @@ class Node:
         self.scp.stop()
         self.control.stop()
         self.web.stop()
+        if self.priors is not None:
+            self.priors.stop()
         self.intake.stop()
         self.commitments.stop()
         self.retention.stop()
@@ -324,6 +335,8 @@ class Node:
                 seconds=sum(manifest.timings_s.values()),
             )
         self.outbox.add(job, manifest)
+        if self.priors is not None:
+            self.priors.wake()
 
     def job_lost(self, job: JobRow, reason: str) -> None:
         """Write that a run was lost; the job goes on as the next one."""
@@ -360,6 +373,12 @@ class Node:
 
     def _on_served(self, queue: UnservedQueue) -> None:
         self.worklog.write("worker-back", pipeline=queue.queue, waited_s=max(0.0, time.time() - queue.since))
+
+    # What the intake tells
+
+    def _on_prior(self, series_uid: str) -> None:
+        if self.priors is not None:
+            self.priors.verdict_told(series_uid)
 
     # What the outbox tells
 

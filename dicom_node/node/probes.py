@@ -31,6 +31,7 @@ from dicom_node.jobs.retention_reasons import Reason, survey
 from dicom_node.jobs.store import Store
 from dicom_node.jobs.why import STATE_NAME
 from dicom_node.node.embedded_broker import read_url
+from dicom_node.priors.probe import probe_archive
 from dicom_node.spool.spool import Spool
 from dicom_node.tls import ServerTls
 
@@ -73,6 +74,8 @@ def check_node(settings: Settings, extra: Iterable[tuple[str, Look]] = ()) -> It
         address = Address.of(destination)
         ask = partial(_destination, settings, destination, address)
         looks.append((f"destination {destination.name}", ask))
+    if settings.priors.from_:
+        looks.append(("[priors]", lambda: probe_archive(settings)))
     for what, look in looks:
         try:
             yield Verdict(True, what, look())

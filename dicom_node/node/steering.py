@@ -77,7 +77,7 @@ class Steering:
         if verb == "release" and series.state == SeriesState.HELD:
             self._intake.release(series)
             return f"series {series.id[:8]} is analysed as it is"
-        if verb == "retry" and series.state in {SeriesState.IGNORED, SeriesState.ROUTED}:
+        if verb == "retry" and series.state in {SeriesState.IGNORED, SeriesState.ROUTED, SeriesState.PRIOR}:
             self._intake.route_again(series)
             return f"series {series.id[:8]} is judged by the rules again"
         raise StateError(f"series {series.id[:8]} is {series.state} ({series.reason}): nothing to {verb}")

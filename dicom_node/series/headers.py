@@ -72,6 +72,9 @@ InternalPulseSequenceName is GE's private (0019,xx9C) of GEMS_ACQU_01; all other
 
 GE_CREATORS = tuple(BaseTag(0x00190000 | element) for element in range(0x10, 0x20))
 
+DATE_DIGITS = 8
+LONGEST_TIME = 26  # PS3.5 table 6.2-1, DT
+
 MAX_TEXT = 256
 """Longer texts are cut: rules look for words."""
 
@@ -95,6 +98,10 @@ class ImageHeader:
     identity : Identity or None
         Patient and frame of reference, comparable with headers that were read with the same key; None in headers that were
         kept by a version that did not look.
+    study_date : str
+        StudyDate (0008,0020) or, where that is blank, AcquisitionDate (0008,0022), as YYYYMMDD; "" where neither is there.
+    acquired_at : str
+        Date and time of acquisition, as YYYYMMDDHHMMSS with a fraction or without; "" where they are not there.
     """
 
     sop_class_uid: str
@@ -114,6 +121,8 @@ class ImageHeader:
     is_image: bool = True
     tags: dict[str, JSON] = field(default_factory=dict)
     identity: Identity | None = None
+    study_date: str = ""
+    acquired_at: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values that JSON keeps, not to be changed."""
@@ -213,7 +222,23 @@ def _header_of(ds: Dataset, has_pixels: bool | None, key: bytes) -> ImageHeader:
         is_image=bool(rows and columns and has_pixels),
         tags=_tags(ds),
         identity=identity_of(ds, key),
+        study_date=_date(ds, "StudyDate") or _date(ds, "AcquisitionDate"),
+        acquired_at=_acquired_at(ds),
     )
+
+
+def _date(ds: Dataset, keyword: str) -> str:
+    """Return a date as YYYYMMDD, also where it is written with dots, as before 1993; "" where it is none."""
+    digits = "".join(filter(str.isdigit, _text(ds, keyword)))
+    return digits if len(digits) == DATE_DIGITS else ""
+
+
+def _acquired_at(ds: Dataset) -> str:
+    """Return AcquisitionDateTime (0008,002A), or AcquisitionDate and AcquisitionTime (0008,0022 and 0032)."""
+    if together := _text(ds, "AcquisitionDateTime"):
+        return together[:LONGEST_TIME]
+    day, time = _date(ds, "AcquisitionDate"), _text(ds, "AcquisitionTime").replace(":", "")
+    return (day + time)[:LONGEST_TIME] if day and time else ""
 
 
 def _tags(ds: Dataset) -> dict[str, JSON]:

@@ -41,9 +41,10 @@ class Identity:
 
     Parameters
     ----------
-    patient_id, issuer, birth_date, name : str
-        Keyed digests of PatientID (0010,0020), IssuerOfPatientID (0010,0021), PatientBirthDate (0010,0030) and PatientName
-        (0010,0010), without padding and, of the name, without differences of case.
+    patient_id, issuer, birth_date, name, sex : str
+        Keyed digests of PatientID (0010,0020), IssuerOfPatientID (0010,0021), PatientBirthDate (0010,0030), PatientName
+        (0010,0010) and PatientSex (0010,0040), without padding and, of the name, without differences of case; "O" (other)
+        counts as a blank sex.
     frame_of_reference : str
         FrameOfReferenceUID (0020,0052).
     """
@@ -53,6 +54,7 @@ class Identity:
     birth_date: str = ""
     name: str = ""
     frame_of_reference: str = ""
+    sex: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def identity_of(ds: Dataset, key: bytes = PROCESS_KEY) -> Identity:
         birth_date=_digest(key, "".join(filter(str.isdigit, _text(ds, "PatientBirthDate")))),
         name=_digest(key, _plain_name(_text(ds, "PatientName"))),
         frame_of_reference=_text(ds, "FrameOfReferenceUID"),
+        sex=_digest(key, sex if (sex := _text(ds, "PatientSex").upper()) != "O" else ""),
     )
 
 

@@ -1,7 +1,8 @@
 """The data folder: where everything that came in, and everything made of it, lies.
 
 Layout: ``inbox/`` received and not yet looked at, ``series/`` filed images, ``quarantine/`` what can't be
-filed, ``results/`` and ``jobs/``, ``refused/`` word of workers that could not read a message. Names are made of
+filed, ``results/`` and ``jobs/``, ``refused/`` word of workers that could not read a message, ``priors/`` searches for
+earlier studies and requests for their series. Names are made of
 our own random IDs, of counters and of digests of UIDs, never of anything that a caller sent.
 """
 

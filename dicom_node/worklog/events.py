@@ -20,6 +20,7 @@ FIGURES: dict[str, type | str] = {
     "called_ae": str,
     "calling_ae": str,
     "count": int,
+    "days": int,
     "destination": str,
     "host": str,
     "images": int,
@@ -128,6 +129,14 @@ EVENTS: dict[str, Event] = {
     "released": _event("info", "released", "{reason}"),
     "routed": _event("info", "to {pipeline}", "job {job}", "{reason}"),
     "ignored": _event("info", "nothing to do: {reason}", "series {series_number}", "{images:image}"),
+    "prior-asked": _event(
+        "info", "{destination} is asked for a series", "{days:day} earlier", "{reason}", label="prior-asked"
+    ),
+    "prior-received": _event("info", "whole with {images:image}", "kept for the comparison of job {job}"),
+    "prior-found": _event("info", "series {series}", "{days:day} earlier", "{images:image}", "{reason}"),
+    "prior-refused": _event("info", "{reason}", "{count:examination}"),
+    "prior-none": _event("info", "{reason}"),
+    "prior-retry": _event("warning", "{destination}: {reason}", "again in {wait_s:seconds}"),
     "queued": _event("info", "waits for a {pipeline} worker", "run {run}", "{images:image}", "{reason}"),
     "no-pipeline": _event("warning", "no pipeline {pipeline} installed"),
     "running": _event("info", "{pipeline} on {worker}", "run {run}"),

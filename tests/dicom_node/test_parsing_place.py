@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "dicom_node"
-ROOMS = ("intake", "jobs", "receive", "deliver", "node", "spool", "worklog", "routing", "config")
+ROOMS = ("intake", "jobs", "receive", "deliver", "node", "spool", "worklog", "routing", "config", "priors")
 PARSERS = {
     "dcmread",
     "read_header",
@@ -30,6 +30,7 @@ ALLOWED = {
     "deliver/c_store.py": "the node's own results",
     "deliver/patient_check.py": "the node's own results",
     "jobs/former_identity.py": "the node's own results",
+    "priors/examination.py": "the node's own results",
     "receive/commitment_provider.py": "file meta information, which is the node's own",
 }
 

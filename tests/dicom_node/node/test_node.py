@@ -22,9 +22,11 @@ from dicom_node.jobs.why import why
 from dicom_node.node.control_socket import ask
 from dicom_node.node.embedded_broker import EmbeddedBroker
 from dicom_node.node.node import Node
+from dicom_node.priors.preview import preview
 from dicom_node.results.manifest import Manifest, ResultObject
 from dicom_node.spool.refusals import Refusal, refuse
 from pipelines.types import PipelineInfo
+from tests.priors_rig import RigPacs, flair, write_answer
 
 FLAIR = {
     "SeriesDescription": "t2_tirm_tra_dark-fluid",
@@ -416,3 +418,30 @@ def test_taken_port_is_refused(rig: Rig, tmp_path: Path) -> None:
     with pytest.raises(PortTakenError, match="is in use: choose another"):
         other.start()
     other.stop()
+
+
+@pytest.mark.slow
+def test_earlier_study_is_looked_for_after_the_answer_and_gets_no_job(tmp_path: Path) -> None:
+    pacs = RigPacs()
+    before, now = flair(tmp_path / "before", "20250401"), flair(tmp_path / "now", "20260301")
+    pacs.has(before)
+    destination = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port}
+    rig = Rig(tmp_path, destination=[destination], priors={"from": "pacs"})
+    try:
+        pacs.node = "LESIONNODE", rig.node.scp.port
+        rig.send(now)
+        rig.wait_for("queued")
+        (job,) = rig.node.store.jobs_in(JobState.QUEUED)
+        assert pacs.found == []
+        write_answer(rig.data / "results", job, now[0])
+        prior = rig.wait_for("prior-found")
+        assert (prior["id"], prior["days"], prior["images"]) == (job.id[:8], 334, 6)
+        assert len(rig.events("queued")) == 1
+        lines = list(preview(rig.settings, job.id))
+        assert f"here: series {prior['series']} of 2025-04-01, 334 days earlier, 6 images" in lines
+        assert "searched before: 1 prior" in lines
+        ask(rig.data, "retry", prior["series"])
+        assert rig.wait_for("queued", 2)["images"] == 6
+    finally:
+        rig.stop()
+        pacs.stop()
