@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.errors import ResultError
 from dicom_node.results.context import ResultContext
+from dicom_node.results.finding_marks import marks_of
 from dicom_node.results.heatmap import build_heatmaps
 from dicom_node.results.manifest import ResultObject, Role
 from dicom_node.results.provenance import write
@@ -68,14 +69,15 @@ def _build(findings: Findings, series: LoadedSeries, context: ResultContext, out
     if findings.status == "findings" and segments_shown(findings):
         segmentation = build_segmentation(findings, series, sources, context)
         objects.append(_store(segmentation, "seg", "seg.dcm", out, series))
-    report = build_structured_report(findings, series, sources, segmentation, context)
+    marks = marks_of(findings, series.volume)
+    report = build_structured_report(findings, series, sources, segmentation, context, marks)
     objects.append(_store(report, "sr", "sr.dcm", out, series))
-    text = build_text_report(findings, series, sources, segmentation, context)
+    text = build_text_report(findings, series, sources, segmentation, context, marks)
     objects.append(_store(text, "text-sr", "text-sr.dcm", out, series))
     if findings.status in ("findings", "none") and series.volume is not None:
         for name, heatmap in build_heatmaps(findings, series, sources, context):
             objects.append(_store(heatmap, "heatmap", name, out, series))
-    fallback = build_structured_report(findings, series, sources, segmentation, context, enhanced=True)
+    fallback = build_structured_report(findings, series, sources, segmentation, context, marks, enhanced=True)
     objects.append(_store(fallback, "sr-enhanced", "sr-enhanced.dcm", out, series))
     return objects
 

@@ -16,7 +16,7 @@ CLASSES: Final[Mapping[str, DiseaseClass]] = {"multiple_sclerosis": "MS", "neuro
 QUESTION: Final = "MS versus NMOSD"
 UNMET: Final = "An unmet rule says little."
 NOT_MODELLED: Final = "MOGAD is not modelled."
-LESIONS_NAMED: Final = 4
+LESIONS_NAMED: Final = 3
 """Lesions that a met rule is named with; the others are counted."""
 _NUMBERS: Final = ("no", "one", "two", "three", "four", "five", "six")
 
@@ -92,25 +92,20 @@ def _why_undecided(findings: Findings) -> str:
     models = [model_named(findings, name) for name in _readers(findings)]
     count = _NUMBERS[len(models)] if len(models) < len(_NUMBERS) else str(len(models))
     readers = f"{count} reader" if len(models) == 1 else f"{count} readers"
-    if any(model is None or has_synthetic_classes(model) for model in models):
-        whose = (
-            "all" if all(model is not None and has_synthetic_classes(model) for model in models) else "some"
-        )
-        if len(models) == 1:
-            return f"{readers}, which learnt these classes from synthetic data alone"
-        return f"{readers}, {whose} of which learnt these classes from synthetic data alone"
+    taught = [model is not None and not has_synthetic_classes(model) for model in models]
+    if not all(taught):
+        return f"{readers}, {'some of them ' if any(taught) else ''}taught on synthetic cases alone"
     if any(model is not None and model.undecided_band is None for model in models):
-        return f"{readers} without a band of undecided cases on their cards"
-    return f"{readers} that do not agree, or are not sure enough"
+        return f"{readers}, and no card says from where on it is sure"
+    return f"{readers}, which do not agree or are not sure"
 
 
 def _rule_clause(rule: Rule) -> str:
     """Return a rule's answer without the disease that it points to: its measures here are not validated."""
-    head = f"{rule.name} ({rule.source})"
     if not rule.met:
-        return f"{head} is not met. {UNMET}"
+        return f"{rule.name} is not met. {UNMET}"
     lesions = sorted({number for item in rule.criteria for number in item.lesions})
     noun = "lesion" if len(lesions) == 1 else "lesions"
     named = ", ".join(map(str, lesions[:LESIONS_NAMED]))
     more = f" and {len(lesions) - LESIONS_NAMED} more" if len(lesions) > LESIONS_NAMED else ""
-    return f"{head} is met by {noun} {named}{more}, by measures that are not validated."
+    return f"{rule.name} is met by {noun} {named}{more} (measures not validated)."

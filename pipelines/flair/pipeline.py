@@ -109,6 +109,7 @@ class _Found:
     lesions: tuple[Lesion, ...]
     counting: Counting
     volume: Measurement
+    drawn_by: tuple[ModelCard, ...]
     cards: tuple[ModelCard, ...]
     joint: JointReading | None
 
@@ -184,11 +185,6 @@ class FlairPipeline:
             with run.stage("differential"):
                 told = self._tell(found, cube, brain, alignment, corrected)
         findings = _findings(found, told, brain)
-        for card in findings.models:
-            if card.trained_on != "real":
-                run.warnings.append(
-                    f"{card.name} was trained on {card.trained_on} data; no clinical accuracy known"
-                )
         return replace(findings, warnings=tuple(run.warnings), timings_s=run.timings_s)
 
     def _find(self, cube: Cube, brain: Brain, settings: Settings) -> _Found:
@@ -202,7 +198,7 @@ class FlairPipeline:
         else:
             joint = self.models.joint(cube)
             samples, mean, cards = joint.lesion[None], joint.lesion, (self.models.joint.card,)
-        drawn_by = {card.name: card.digest for card in cards}
+        drawn_by = cards
         probability = lesion_probability(mean, cube, brain, settings.threshold)
         labels, lesions, counting = find_lesions(probability, brain.whole, SEGMENT_NAME, settings.threshold)
         if lesions and joint is None:
@@ -215,7 +211,8 @@ class FlairPipeline:
         voxel_mm3 = brain.whole.voxel_volume_mm3
         interval = None
         calibration = self.models.volume_calibration
-        if calibration and calibration.applies(drawn_by, settings.threshold, flips=settings.flips):
+        digests = {card.name: card.digest for card in drawn_by}
+        if calibration and calibration.applies(digests, settings.threshold, flips=settings.flips):
             interval = calibration.interval(total_mm3, probability, voxel_mm3)
         if interval is None:
             interval = volume_interval(total_mm3, probability, said, voxel_mm3, settings.threshold)
@@ -225,6 +222,7 @@ class FlairPipeline:
             lesions=lesions_with_intervals(lesions, labels, said),
             counting=counting,
             volume=Measurement("volume", total_mm3, "mm3", derivation="total", interval=interval),
+            drawn_by=drawn_by,
             cards=cards,
             joint=joint,
         )
@@ -285,7 +283,16 @@ def _findings(found: _Found, told: _Differential, brain: Brain) -> Findings:
         rules=told.rules,
         heatmaps=told.heatmaps or (probability,),
         models=(*found.cards, *(card for card in told.cards if card not in found.cards)),
+        tasks={
+            "mask": _names(found.drawn_by),
+            "intervals": _names(found.cards),
+            "differential": _names(told.cards),
+        },
     )
+
+
+def _names(cards: tuple[ModelCard, ...]) -> tuple[str, ...]:
+    return tuple(card.name for card in cards)
 
 
 def load_flair(device: str = "auto", folder: Path = FOLDER) -> FlairPipeline:

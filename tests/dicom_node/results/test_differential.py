@@ -56,8 +56,8 @@ def test_no_class_is_named_of_synthetic_classes_or_without_a_band(card: ModelCar
 
 def test_undecided_line_names_no_class_and_says_why() -> None:
     assert differential_line(findings((0.57, 0.29, 0.4), SYNTHETIC_CLASSES), CONTEXT) == (
-        "MS versus NMOSD: undecided (three readers, all of which learnt these classes from synthetic data alone). "
-        "Matthews' rule (Neurology 2013;80:1330) is met by lesions 2, 7, by measures that are not validated. "
+        "MS versus NMOSD: undecided (three readers, taught on synthetic cases alone). "
+        "Matthews' rule is met by lesions 2, 7 (measures not validated). "
         "MOGAD is not modelled."
     )
 
@@ -65,8 +65,8 @@ def test_undecided_line_names_no_class_and_says_why() -> None:
 def test_unmet_rule_says_little() -> None:
     line = differential_line(findings((0.5, 0.6), rule=UNMET), CONTEXT)
     assert line == (
-        "MS versus NMOSD: undecided (two readers that do not agree, or are not sure enough). "
-        "Matthews' rule (Neurology 2013;80:1330) is not met. An unmet rule says little. MOGAD is not modelled."
+        "MS versus NMOSD: undecided (two readers, which do not agree or are not sure). "
+        "Matthews' rule is not met. An unmet rule says little. MOGAD is not modelled."
     )
 
 
