@@ -27,6 +27,8 @@ Region = Literal[
 ]
 """Regions that lesions are sorted into, in the order of reports; "juxtacortical" is juxtacortical or cortical."""
 Located = Literal["automatic", "manual"]
+Task = Literal["mask", "regions", "intervals", "differential"]
+"""Kinds of result that models are asked for; "intervals": those of the volume and of each lesion's probability."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,8 @@ class SiteFinding:
         Share, in [0, 1], of the saliency that lies inside the structure.
     located : "automatic", "manual" or None
         Who found the place: the node, or a person who gave a point.
+    point_lps : Point or None
+        A point of the structure, mm, LPS, where it was found.
     site : str
         Code key of the structure.
     """
@@ -268,6 +272,7 @@ class SiteFinding:
     saliency_share: float | None = None
     located: Located | None = None
     site: str = "optic_nerve"
+    point_lps: Point | None = None
 
 
 @dataclass(frozen=True)
@@ -361,8 +366,9 @@ class Heatmap:
 class ModelCard:
     """Model card of the weights that were used: what ContributingEquipment and TID 4019 say of them.
 
-    ``classes_trained_on`` says what the classes were learnt from, where that is not all of what the weights were trained on,
-    ``undecided`` between which probabilities of a class the answer is none; without it no answer counts as decided.
+    ``classes_trained_on`` says what the classes were learnt from, where that is not all of what the weights were trained on.
+    ``undecided_band``: the probabilities of MS from which and up to which no class is to be named, fitted on cases that the
+    weights have not learnt from; None where none was fitted, and then no class is named at all.
     """
 
     name: str
@@ -372,7 +378,7 @@ class ModelCard:
     trained_on: Provenance
     purpose: str
     classes_trained_on: Provenance | None = None
-    undecided: tuple[float, float] | None = None
+    undecided_band: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -383,7 +389,8 @@ class Findings:
     analysis broke; ``reason`` then says why, in one line. ``no_differential`` says why there are no hypotheses although
     there are lesions; ``rules`` stand beside the hypotheses, or in their place. ``sites`` hold one answer for each side, where
     a pipeline classifies sides instead of counting lesions. ``models`` are all that were asked, the one that drew the masks
-    first. ``counting`` says what counted as a lesion, where lesions are counted, and ``anatomy`` how they lie over the
+    first; ``tasks`` names those behind each kind of result, and what no task names counts as behind all of them.
+    ``counting`` says what counted as a lesion, where lesions are counted, and ``anatomy`` how they lie over the
     regions of the brain; None where a pipeline knows no regions.
     """
 
@@ -401,6 +408,7 @@ class Findings:
     heatmaps: tuple[Heatmap, ...] = ()
     warnings: tuple[str, ...] = ()
     models: tuple[ModelCard, ...] = ()
+    tasks: Mapping[Task, tuple[str, ...]] = field(default_factory=dict)
     timings_s: Mapping[str, float] = field(default_factory=dict)
 
 

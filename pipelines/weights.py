@@ -71,10 +71,9 @@ def card(name: str, folder: Path = FOLDER) -> ModelCard:
     Raises
     ------
     WeightsError
-        The card is missing, unreadable or incomplete.
+        The card is missing, unreadable or incomplete, or its undecided band is none.
     """
     details = card_details(name, folder)
-    band = details.get("undecided")
     return ModelCard(
         name=str(details["name"]),
         version=str(details["version"]),
@@ -83,8 +82,24 @@ def card(name: str, folder: Path = FOLDER) -> ModelCard:
         trained_on=details["trained_on"],
         purpose=str(details["purpose"]),
         classes_trained_on=details.get("classes_trained_on"),
-        undecided=None if band is None else (float(band[0]), float(band[1])),
+        undecided_band=_undecided_band(name, details, folder),
     )
+
+
+def _undecided_band(name: str, details: Mapping[str, Any], folder: Path) -> tuple[float, float] | None:
+    stated = details.get("undecided_band")
+    if stated is None:
+        return None
+    try:
+        low, high = (float(value) for value in stated)
+    except (TypeError, ValueError):
+        low, high = 1.0, 0.0
+    if not 0.0 <= low <= high <= 1.0:
+        raise WeightsError(
+            f"model card {folder / name}.json states the undecided_band {stated!r}: two probabilities, rising, are due; "
+            f"{_way_out(folder)}"
+        )
+    return low, high
 
 
 def installed(folder: Path = FOLDER) -> dict[str, str]:

@@ -141,11 +141,15 @@ def _print_manifest(manifest: Manifest) -> None:
     for site, said in figures.pop("sites", {}).items():
         figures |= {f"{site}: {key.replace('_', ' ')}": value for key, value in said.items()}
     for name, value in figures.pop("probability", {}).items():
-        figures[f"probability of {name}"] = f"{value:.2f} (research use, see its training data below)"
+        figures[f"probability of {name}"] = f"{value:.2f}"
     for key, value in figures.items():
         out.print(f"  {key:<72}{value}")
     for warning in manifest.warnings:
         out.print(f"  {warning}", style="yellow")
+    for model in manifest.models:
+        out.print(
+            f"  {model['name']} {model['version']}: trained on {model['trained_on']} data, research use only"
+        )
 
 
 def import_dicom(

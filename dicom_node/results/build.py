@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.errors import ResultError
 from dicom_node.results.context import ResultContext
+from dicom_node.results.finding_marks import marks_of
 from dicom_node.results.heatmap import build_heatmaps
 from dicom_node.results.manifest import ResultObject, Role
 from dicom_node.results.outline import build_outlines
@@ -72,9 +73,10 @@ def _build(findings: Findings, series: LoadedSeries, context: ResultContext, out
     if is_outlined:
         segmentation = build_segmentation(findings, series, sources, context)
         objects.append(_store(segmentation, "seg", "seg.dcm", out, identities))
-    report = build_structured_report(findings, series, sources, segmentation, context)
+    marks = marks_of(findings, series.volume)
+    report = build_structured_report(findings, series, sources, segmentation, context, marks)
     objects.append(_store(report, "sr", "sr.dcm", out, identities))
-    text = build_text_report(findings, series, sources, segmentation, context)
+    text = build_text_report(findings, series, sources, segmentation, context, marks)
     objects.append(_store(text, "text-sr", "text-sr.dcm", out, identities))
     if is_outlined:
         for name, outline in build_outlines(findings, series, sources, context):
@@ -82,7 +84,7 @@ def _build(findings: Findings, series: LoadedSeries, context: ResultContext, out
     if findings.status in ("findings", "none") and series.volume is not None:
         for name, heatmap in build_heatmaps(findings, series, sources, context):
             objects.append(_store(heatmap, "heatmap", name, out, identities))
-    fallback = build_structured_report(findings, series, sources, segmentation, context, enhanced=True)
+    fallback = build_structured_report(findings, series, sources, segmentation, context, marks, enhanced=True)
     objects.append(_store(fallback, "sr-enhanced", "sr-enhanced.dcm", out, identities))
     return objects
 

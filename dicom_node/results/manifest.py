@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,8 +91,8 @@ class Manifest:
 def figures_of(findings: Findings) -> dict[str, Any]:
     """Return the numbers of an outcome.
 
-    lesions, volume_ml and its interval (volume_low_ml, volume_high_ml), probability of each hypothesis with its model and
-    of each side; ``sides``, one line on all sides that were judged, and ``sites`` with the numbers of each.
+    lesions, volume_ml and its interval (volume_low_ml, volume_high_ml), probability of each side;
+    ``sides``, one line on all sides that were judged, and ``sites`` with the numbers of each.
     """
     figures: dict[str, Any] = {}
     count, volume_mm3 = lesion_count(findings), total_volume_mm3(findings)
@@ -104,9 +104,6 @@ def figures_of(findings: Findings) -> dict[str, Any]:
     if interval is not None:
         figures["volume_low_ml"] = round(interval.low / 1000, 2)
         figures["volume_high_ml"] = round(interval.high / 1000, 2)
-    for hypothesis in findings.hypotheses:
-        key = f"{hypothesis.name} ({hypothesis.model})"
-        figures.setdefault("probability", {})[key] = round(hypothesis.probability, 2)
     for measurement in findings.measurements:
         if measurement.code == "probability" and measurement.laterality:
             figures.setdefault("probability", {})[measurement.laterality] = round(measurement.value, 2)
@@ -204,11 +201,7 @@ def manifest_of(
     objects: tuple[ResultObject, ...] | list[ResultObject],
     timings_s: Mapping[str, float] | None = None,
 ) -> Manifest:
-    """Return the manifest of one run; ``timings_s`` adds to the pipeline's own.
-
-    With the differential off the figures hold no probability of a disease.
-    """
-    told = replace(findings, hypotheses=()) if context.differential == "off" else findings
+    """Return the manifest of one run; ``timings_s`` adds to the pipeline's own."""
     return Manifest(
         job_id=context.job_id,
         run=context.run,
@@ -218,7 +211,7 @@ def manifest_of(
         created_at=context.created_at.isoformat(),
         objects=tuple(objects),
         timings_s={**findings.timings_s, **(timings_s or {})},
-        figures=figures_of(told),
+        figures=figures_of(findings),
         warnings=findings.warnings,
         models=tuple(asdict(model) for model in findings.models),
     )

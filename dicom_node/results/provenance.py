@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.sequence import Sequence
+from pydicom.sequence import Sequence as DicomSequence
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
@@ -16,7 +16,7 @@ from dicom_node.results.series_list import LONG_STRING, RESEARCH, listed_series
 from dicom_node.results.source import copy_patient_and_study
 from dicom_node.standard import codes
 from dicom_node.standard.contexts import IMPLEMENTATION_CLASS_UID
-from pipelines.types import Findings, ModelCard
+from pipelines.types import Findings, ModelCard, Task
 
 MANUFACTURER = "dicom-node project"
 MODEL_NAME = "dicom-node"
@@ -24,6 +24,8 @@ DISCLAIMER = (
     "Research use only. Made by software without a radiologist; not a medical device, not a diagnosis. "
     "Do not base decisions on patient care on it."
 )
+RESEARCH_ONLY = "Research use only, made by software alone: not a medical device, not a diagnosis."
+"""The disclaimer as the second line of a text to read."""
 SYNTHETIC = (
     "trained on synthetic data; its clinical accuracy is not known, "
     "and it may only reflect the assumptions behind that data"
@@ -45,6 +47,16 @@ def code_item(code: Code) -> Dataset:
     item.CodingSchemeDesignator = code.scheme_designator
     item.CodeMeaning = code.meaning
     return item
+
+
+def state_coding_scheme(ds: Dataset) -> None:
+    """State what the project's own coding scheme is (PS3.3 C.12.1.1.1), in an object that uses it."""
+    if any(item.keyword == "CodingSchemeDesignator" and item.value == codes.SCHEME for item in ds.iterall()):
+        item = Dataset()
+        item.CodingSchemeDesignator = codes.SCHEME
+        item.CodingSchemeName = codes.SCHEME_NAME
+        item.CodingSchemeResponsibleOrganization = MANUFACTURER
+        ds.CodingSchemeIdentificationSequence = [item]
 
 
 def is_synthetic(model: ModelCard) -> bool:
@@ -82,7 +94,10 @@ def may_name_class(model: ModelCard | None, class_name: str, probability: float 
         return False
     if probability is None:
         return not codes.names_disease(class_name)
-    return model.undecided is not None and not model.undecided[0] <= probability <= model.undecided[1]
+    return (
+        model.undecided_band is not None
+        and not model.undecided_band[0] <= probability <= model.undecided_band[1]
+    )
 
 
 def software_versions(model: ModelCard) -> list[str]:
@@ -107,6 +122,29 @@ def model_named(findings: Findings, name: str) -> ModelCard | None:
 def segmenting_model(findings: Findings) -> ModelCard | None:
     """Return the model that made the masks: the first."""
     return findings.models[0] if findings.models else None
+
+
+def mask_models(findings: Findings) -> tuple[ModelCard, ...]:
+    """Return the models that drew the masks together: an ensemble, or the first model."""
+    named = findings.tasks.get("mask", ())
+    return tuple(model for model in findings.models if model.name in named) or findings.models[:1]
+
+
+def models_behind(findings: Findings, *tasks: Task) -> tuple[ModelCard, ...]:
+    """Return the models behind some kinds of result, so that an object names none whose result it does not hold.
+
+    A model that no task names counts as behind all of them; an analysis that gave no result has none.
+    """
+    if findings.status not in ("findings", "none"):
+        return ()
+    elsewhere = {name for task, names in findings.tasks.items() if task not in tasks for name in names}
+    here = {name for task in tasks for name in findings.tasks.get(task, ())}
+    return tuple(model for model in findings.models if model.name in here or model.name not in elsewhere)
+
+
+def ensemble_name(models: Sequence[ModelCard]) -> str:
+    """Return the name under which models that answered together stand."""
+    return models[0].name if len(models) == 1 else f"ensemble of {' and '.join(item.name for item in models)}"
 
 
 def time_of(context: ResultContext, source: Dataset) -> datetime:
@@ -171,7 +209,7 @@ def write(ds: Dataset, path: Path) -> None:
     ds.save_as(path, implicit_vr=False, little_endian=True, enforce_file_format=True)
 
 
-def _contributing_equipment(source: Dataset, models: Iterable[ModelCard], when: str) -> Sequence:
+def _contributing_equipment(source: Dataset, models: Iterable[ModelCard], when: str) -> DicomSequence:
     """Return the scanner, then each algorithm (IHE AI Results; PS3.3 C.12.1.1.5)."""
     items = []
     if source.get("Manufacturer"):
@@ -197,4 +235,4 @@ def _contributing_equipment(source: Dataset, models: Iterable[ModelCard], when: 
         item.ContributionDateTime = when
         item.ContributionDescription = f"{model.purpose}; trained on {model.trained_on} data"
         items.append(item)
-    return Sequence(items)
+    return DicomSequence(items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from highdicom import sr
@@ -15,11 +16,20 @@ ABOVE: Final = Code("371886008", "SCT", "+, range of upper measurement uncertain
 """PS3.16 CID 225, Measurement Uncertainty Concepts."""
 
 
-def measurement_item(item: Measurement) -> sr.Measurement:
+def measurement_item(
+    item: Measurement, finding_sites: Sequence[sr.FindingSite] | None = None
+) -> sr.Measurement:
     """Return a measurement of the findings; raises `UnknownCodeError` for a code key that the node does not know."""
     derivation = codes.derivation_code(item.derivation) if item.derivation else None
     name = codes.measurement_code(item.code)
-    return number_item(name, item.value, item.unit, derivation=derivation, interval=item.interval)
+    return number_item(
+        name,
+        item.value,
+        item.unit,
+        derivation=derivation,
+        interval=item.interval,
+        finding_sites=finding_sites,
+    )
 
 
 def number_item(
@@ -28,6 +38,7 @@ def number_item(
     unit: str,
     derivation: Code | None = None,
     interval: Interval | None = None,
+    finding_sites: Sequence[sr.FindingSite] | None = None,
 ) -> sr.Measurement:
     """Return a NUM item, whole or with three decimals.
 
@@ -35,7 +46,11 @@ def number_item(
     a unit, so they are added here, in the unit of the value.
     """
     measured = sr.Measurement(
-        name=name, value=_shown(value), unit=codes.unit_code(unit), derivation=derivation
+        name=name,
+        value=_shown(value),
+        unit=codes.unit_code(unit),
+        derivation=derivation,
+        finding_sites=finding_sites,
     )
     if interval is not None:
         content = measured[0].get("ContentSequence") or sr.ContentSequence()

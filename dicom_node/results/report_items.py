@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from highdicom import sr
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicom_node.results.context import ResultContext
-from dicom_node.results.provenance import MANUFACTURER, software_versions
+from dicom_node.results.finding_marks import Mark, Marks
+from dicom_node.results.provenance import MANUFACTURER, ensemble_name, software_versions
+from dicom_node.results.source import slice_of
 from dicom_node.standard import codes
 from pipelines.types import Findings, ModelCard
 
@@ -31,6 +34,7 @@ class ReportInput:
     sources: list[Dataset]
     segmentation: Dataset | None
     context: ResultContext
+    marks: Marks
     points: bool
 
 
@@ -48,15 +52,15 @@ def tracking(given: ReportInput, name: str, *index: object) -> sr.TrackingIdenti
     return sr.TrackingIdentifier(uid=given.context.derive_uid("tracking", *index), identifier=name)
 
 
-def algorithm(model: ModelCard | None) -> sr.AlgorithmIdentification | None:
-    """Return TID 4019 with the values that ContributingEquipment has."""
-    if model is None:
+def algorithm(models: Sequence[ModelCard]) -> sr.AlgorithmIdentification | None:
+    """Return TID 4019 with the values that ContributingEquipment has; of an ensemble, those of all its members."""
+    if not models:
         return None
-    version, digest = software_versions(model)
+    versions = [software_versions(model) for model in models]
     return sr.AlgorithmIdentification(
-        name=model.name,
-        version=version,
-        parameters=[f"weights digest {digest}"],
+        name=ensemble_name(models),
+        version=" and ".join(version for version, _ in versions),
+        parameters=[f"weights digest {digest}" for _, digest in versions],
         family=codes.ARTIFICIAL_INTELLIGENCE,
         manufacturer=MANUFACTURER,
     )
@@ -66,10 +70,36 @@ def finding_site(key: str, laterality: str | None) -> sr.FindingSite:
     """Return where a finding is: a site or a region of the brain (code keys), with its side."""
     side = codes.LATERALITY[laterality] if laterality else None
     if codes.is_region(key):
-        return sr.FindingSite(codes.BRAIN, laterality=side, topographical_modifier=codes.site_code(key))
+        return sr.FindingSite(
+            codes.site_of_region(key), laterality=side, topographical_modifier=codes.site_code(key)
+        )
     return sr.FindingSite(codes.site_code(key), laterality=side)
 
 
 def evaluation(name: Code, value: Code) -> sr.QualitativeEvaluation:
     """Return a coded statement."""
     return sr.QualitativeEvaluation(name=name, value=value)
+
+
+def with_mark(group: Group, given: ReportInput, mark: Mark, name: Code = codes.MARK) -> Group:
+    """Add a voxel as a point of its source image (SCOORD), by which viewers open a group, and return the group.
+
+    Image coordinates begin at the corner of the first pixel, so that its centre is (0.5, 0.5) (PS3.3 C.18.6.1.1).
+    """
+    place = slice_of(given.series, given.sources, mark.k)
+    point = sr.ScoordContentItem(
+        name=name,
+        graphic_type=sr.GraphicTypeValues.POINT,
+        graphic_data=np.array([[mark.i + 0.5, mark.j + 0.5]]),
+        relationship_type=sr.RelationshipTypeValues.CONTAINS,
+    )
+    image = sr.ImageContentItem(
+        name=codes.SOURCE_OF_REGION,
+        referenced_sop_class_uid=place.source.SOPClassUID,
+        referenced_sop_instance_uid=place.source.SOPInstanceUID,
+        referenced_frame_numbers=place.frame,
+        relationship_type=sr.RelationshipTypeValues.SELECTED_FROM,
+    )
+    point.ContentSequence = sr.ContentSequence([image])
+    group[0].ContentSequence.append(point)
+    return group

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from highdicom import sr
 from pydicom.sr.coding import Code
 
 from dicom_node.results import wording
-from dicom_node.results.manifest import lesion_count, total_volume_interval, total_volume_mm3
-from dicom_node.results.provenance import (
-    DISCLAIMER,
-    MANUFACTURER,
-    MODEL_NAME,
-    model_named,
-    segmenting_model,
-    training_remark,
-)
-from dicom_node.results.quantities import measurement_item, number_item
+from dicom_node.results.finding_marks import Mark
+from dicom_node.results.provenance import MANUFACTURER, MODEL_NAME, mask_models
+from dicom_node.results.quantities import number_item
 from dicom_node.results.report_items import (
     Group,
     ReportInput,
@@ -27,46 +20,64 @@ from dicom_node.results.report_items import (
     finding_site,
     tracking,
     with_comments,
+    with_mark,
 )
+from dicom_node.results.report_overall import outcome_items, total_items
 from dicom_node.results.report_sites import judged_groups
 from dicom_node.results.segmentation import category_of, segments_shown, tracking_id, tracking_uid
 from dicom_node.results.source import slice_of
 from dicom_node.standard import codes
-from pipelines.types import Lesion, Measurement
+from pipelines.types import Lesion, Segment
 
 
-def measurement_report(given: ReportInput) -> sr.MeasurementReport:
-    """Return the whole tree of TID 1500.
+def measurement_report(given: ReportInput) -> sr.ContainerContentItem:
+    """Return the root of TID 1500 with the whole tree below it.
+
+    Every group of the imaging measurements has a point in an image (`with_mark`), for viewers open each group on its image;
+    what has no place stands in the derived measurements and the qualitative evaluations.
 
     Raises
     ------
     UnknownCodeError
         The findings use a code key that the node does not know.
     """
+    root = sr.ContainerContentItem(Code("126000", "DCM", "Imaging Measurement Report"), template_id="1500")
+    root.ContentSequence = sr.ContentSequence()
+    english = sr.LanguageOfContentItemAndDescendants(Code("en", "RFC5646", "English"))
+    root.ContentSequence.extend(english)
+    root.ContentSequence.extend(sr.ObservationContext(observer_device_context=_observer(given)))
+    root.ContentSequence.append(
+        sr.CodeContentItem(
+            Code("121058", "DCM", "Procedure Reported"),
+            procedure_reported(given),
+            sr.RelationshipTypeValues.HAS_CONCEPT_MOD,
+        )
+    )
     groups = [
-        overall_group(given),
         *judged_groups(given),
         *_segment_groups(given),
-        *_site_groups(given),
         *(_lesion_group(given, lesion) for lesion in wording.listed_lesions(given.findings)),
-        *_hypothesis_groups(given),
     ]
-    observer = sr.ObserverContext(
+    for name, items in (
+        (codes.IMAGING_MEASUREMENTS, [group[0] for group in groups]),
+        (codes.DERIVED_MEASUREMENTS, total_items(given)),
+        (codes.QUALITATIVE_EVALUATIONS, outcome_items(given)),
+    ):
+        if items:
+            container = sr.ContainerContentItem(name, relationship_type=sr.RelationshipTypeValues.CONTAINS)
+            container.ContentSequence = sr.ContentSequence(items)
+            root.ContentSequence.append(container)
+    return root
+
+
+def _observer(given: ReportInput) -> sr.ObserverContext:
+    return sr.ObserverContext(
         observer_type=Code("121007", "DCM", "Device"),
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
             uid=given.context.node_uid,
             name=given.context.node_id,
             manufacturer_name=MANUFACTURER,
             model_name=MODEL_NAME,
-        ),
-    )
-    return sr.MeasurementReport(
-        observation_context=sr.ObservationContext(observer_device_context=observer),
-        procedure_reported=procedure_reported(given),
-        imaging_measurements=groups,
-        title=Code("126000", "DCM", "Imaging Measurement Report"),
-        language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(
-            Code("en", "RFC5646", "English")
         ),
     )
 
@@ -78,51 +89,6 @@ def procedure_reported(given: ReportInput) -> Code:
             if item.get("CodeValue") and item.get("CodingSchemeDesignator") and item.get("CodeMeaning"):
                 return Code(item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning)
     return codes.MR_OF_BRAIN if given.context.pipeline == "flair" else codes.MR_IMAGING
-
-
-def overall_group(given: ReportInput) -> Group:
-    """Return the group that says how the analysis went, whether anything was found, how many and how much."""
-    findings, analysed = given.findings, given.findings.status in ("findings", "none")
-    in_part = analysed and any(site.status == "not analysed" for site in findings.sites)
-    summary = codes.SUMMARY_OF_PART if in_part else codes.SUMMARY_BY_STATUS
-    evaluations = [evaluation(codes.SUMMARY, summary[findings.status])]
-    measurements: list[Any] = []
-    finding = None
-    if analysed:
-        # nothing is said to be absent where a part was not looked at
-        absent = None if in_part else codes.ABSENT
-        finding = codes.PRESENT if findings.status == "findings" else absent
-        count, volume_mm3 = lesion_count(findings), total_volume_mm3(findings)
-        if count is not None:
-            measurements.append(number_item(codes.LESION_COUNT, count, "{lesions}"))
-        if volume_mm3 is not None:
-            measurements.append(
-                number_item(
-                    codes.VOLUME,
-                    volume_mm3,
-                    "mm3",
-                    derivation=codes.TOTAL,
-                    interval=total_volume_interval(findings),
-                )
-            )
-        measurements += [
-            measurement_item(item)
-            for item in findings.measurements
-            if not (item.region or item.laterality) and item.code not in ("lesion_count", "volume")
-        ]
-    else:
-        evaluations.append(evaluation(codes.SUMMARY_OF_ANALYSES, codes.ANALYSIS_BY_STATUS[findings.status]))
-    group = sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=tracking(given, "Analysis", "overall"),
-        finding_type=finding,
-        algorithm_id=algorithm(segmenting_model(findings)),
-        finding_sites=[sr.FindingSite(codes.BRAIN)] if given.context.pipeline == "flair" else None,
-        measurements=measurements,
-        qualitative_evaluations=evaluations,
-    )
-    comments = [*wording.outcome_sentences(findings), *wording.remark_sentences(findings, given.context)]
-    comments += [wording.not_listed_sentence(findings), *map(wording.model_line, findings.models), DISCLAIMER]
-    return with_comments(group, comments)
 
 
 def _segment_groups(given: ReportInput) -> list[Group]:
@@ -148,31 +114,21 @@ def _segment_groups(given: ReportInput) -> list[Group]:
             ),
             finding_type=codes.finding_code(segment.code),
             finding_category=category_of(segment),
-            algorithm_id=algorithm(segmenting_model(given.findings)),
-            finding_sites=[
-                finding_site("optic_nerve" if segment.laterality else "brain", segment.laterality)
-            ],
+            algorithm_id=algorithm(mask_models(given.findings)),
+            finding_sites=[site_of_segment(segment)],
             measurements=measurements,
         )
+        mark = given.marks.segments.get((segment.name, segment.laterality))
+        if mark is not None:
+            with_mark(group, given, mark)
         groups.append(with_comments(group, [wording.segment_remark(segment)]))
     return groups
 
 
-def _site_groups(given: ReportInput) -> list[Group]:
-    """Return one group for each eye or region that has measurements of its own."""
-    by_site: dict[tuple[str, str | None], list[Measurement]] = {}
-    for item in given.findings.measurements:
-        if item.region or item.laterality:
-            by_site.setdefault((item.region or "optic_nerve", item.laterality), []).append(item)
-    return [
-        sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=tracking(given, " ".join(filter(None, (side, region))), "site", region, side),
-            algorithm_id=algorithm(segmenting_model(given.findings)),
-            finding_sites=[finding_site(region, side)],
-            measurements=[measurement_item(item) for item in items],
-        )
-        for (region, side), items in by_site.items()
-    ]
+def site_of_segment(segment: Segment) -> sr.FindingSite:
+    """Return where all of a segment lies: an optic nerve, a region of the brain, or the brain."""
+    key = segment.region or ("optic_nerve" if segment.laterality else "brain")
+    return finding_site(key, segment.laterality)
 
 
 def _lesion_group(given: ReportInput, lesion: Lesion) -> Group:
@@ -186,19 +142,23 @@ def _lesion_group(given: ReportInput, lesion: Lesion) -> Group:
             interval=lesion.probability_interval,
         ),
     ]
-    side = segment.laterality if segment else None
+    if lesion.long_axis_mm is not None:
+        measurements.append(number_item(codes.LONG_AXIS, lesion.long_axis_mm, "mm"))
+    side = lesion.laterality or (segment.laterality if segment else None)
+    in_nerve = segment is not None and segment.laterality is not None
+    mark = given.marks.lesions[lesion.id]
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=tracking(given, f"Lesion {lesion.id}", "lesion", lesion.id),
         finding_type=codes.finding_code(segment.code) if segment else codes.LESION,
         finding_category=codes.ABNORMAL_STRUCTURE,
-        algorithm_id=algorithm(segmenting_model(given.findings)),
-        finding_sites=[finding_site(lesion.region or ("optic_nerve" if side else "brain"), side)],
+        algorithm_id=algorithm(mask_models(given.findings)),
+        finding_sites=[finding_site(lesion.region or ("optic_nerve" if in_nerve else "brain"), side)],
         measurements=measurements,
-        qualitative_evaluations=[evaluation(codes.CHANGE, codes.change_code(lesion.change))]
-        if lesion.change
-        else None,
-        source_images=[_centre_image(given, lesion)],
+        qualitative_evaluations=_evaluations(lesion) or None,
+        source_images=[_source_image(given, mark)],
     )
+    with_mark(group, given, mark, codes.IMAGE_REGION)
+    group[0].ContentSequence.extend(_frames_of(given, lesion))
     if given.points:
         point = sr.Scoord3DContentItem(
             name=codes.CENTRE,
@@ -211,31 +171,51 @@ def _lesion_group(given: ReportInput, lesion: Lesion) -> Group:
     return group
 
 
-def _centre_image(given: ReportInput, lesion: Lesion) -> sr.SourceImageForMeasurementGroup:
-    middle = slice_of(given.series, given.sources, sum(lesion.slices_k) // 2)
+def _evaluations(lesion: Lesion) -> list[sr.QualitativeEvaluation]:
+    """Return what is coded of a lesion beside its numbers: its change, and how sure its region is."""
+    said = [evaluation(codes.CHANGE, codes.change_code(lesion.change))] if lesion.change else []
+    if lesion.borderline:
+        said.append(evaluation(codes.REGION_CERTAINTY, codes.BORDERLINE))
+    return said + [evaluation(codes.ALSO_REACHES, codes.site_code(region)) for region in lesion.also_reaches]
+
+
+def _source_image(given: ReportInput, mark: Mark) -> sr.SourceImageForMeasurementGroup:
+    place = slice_of(given.series, given.sources, mark.k)
     return sr.SourceImageForMeasurementGroup(
-        referenced_sop_class_uid=middle.source.SOPClassUID,
-        referenced_sop_instance_uid=middle.source.SOPInstanceUID,
-        referenced_frame_numbers=None if middle.frame is None else [middle.frame],
+        referenced_sop_class_uid=place.source.SOPClassUID,
+        referenced_sop_instance_uid=place.source.SOPInstanceUID,
+        referenced_frame_numbers=None if place.frame is None else [place.frame],
     )
 
 
-def _hypothesis_groups(given: ReportInput) -> list[Group]:
-    """Return one group for each disease, when the settings and the weights' origin allow it coded."""
-    groups = []
-    for item in wording.coded_hypotheses(given.findings, given.context):
-        model = model_named(given.findings, item.model)
-        disease = codes.disease_code(item.code, given.context.snomed_scheme)
-        group = sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=tracking(given, item.name, "hypothesis", item.code, item.model),
-            algorithm_id=algorithm(model),
-            measurements=[number_item(codes.PROBABILITY, wording.rounded_probability(item.probability), "1")],
-            qualitative_evaluations=[evaluation(codes.DIFFERENTIAL, disease)],
-        )
-        remarks = [
-            wording.calibration_text(item.calibrated, model),
-            training_remark(model),
-            DISCLAIMER,
-        ]
-        groups.append(with_comments(group, remarks))
-    return groups
+def _frames_of(given: ReportInput, lesion: Lesion) -> list[sr.ImageContentItem]:
+    """Return the reference to the lesion's segment in the SEG, by its frames; none without a SEG."""
+    shown = [item.name for item in segments_shown(given.findings)]
+    if given.segmentation is None or lesion.segment not in shown:
+        return []
+    number = shown.index(lesion.segment) + 1
+    first, last = lesion.slices_k
+    at = {_rounded(slice_of(given.series, given.sources, k).position) for k in range(first, last + 1)}
+    frames = [
+        index
+        for index, frame in enumerate(given.segmentation.PerFrameFunctionalGroupsSequence, start=1)
+        if int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber) == number
+        and _rounded(frame.PlanePositionSequence[0].ImagePositionPatient) in at
+    ]
+    if not frames:
+        return []
+    seg = (given.segmentation.SOPClassUID, given.segmentation.SOPInstanceUID)
+    contains = sr.RelationshipTypeValues.CONTAINS
+    # one reference names either frames or segments (PS3.3 Table 10-3)
+    return [
+        sr.ImageContentItem(
+            codes.SEGMENT, *seg, referenced_segment_numbers=number, relationship_type=contains
+        ),
+        sr.ImageContentItem(
+            codes.SEGMENTATION_FRAMES, *seg, referenced_frame_numbers=frames, relationship_type=contains
+        ),
+    ]
+
+
+def _rounded(position: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(float(value), 3) for value in position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import highdicom
@@ -19,9 +20,12 @@ from dicom_node.results.context import ResultContext
 from dicom_node.results.provenance import (
     MANUFACTURER,
     MODEL_NAME,
+    ensemble_name,
     finish,
-    segmenting_model,
+    mask_models,
+    models_behind,
     software_versions,
+    state_coding_scheme,
 )
 from dicom_node.results.series_list import LONG_STRING, listed_series
 from dicom_node.results.source import is_enhanced, without_name
@@ -57,7 +61,7 @@ def build_segmentation(
             raise ResultError(
                 f"segment {segment.name!r} has shape {segment.mask.shape}, the source {series.volume.array.shape}"
             )
-    model = segmenting_model(findings)
+    drawn_by = mask_models(findings)
     used = _sources_of_slices(series, sources)
     ds: Dataset = highdicom.seg.Segmentation(
         source_images=without_name(used),
@@ -66,7 +70,8 @@ def build_segmentation(
         ).astype(np.uint8),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[
-            _description(number, segment, model, context) for number, segment in enumerate(segments, start=1)
+            _description(number, segment, drawn_by, context)
+            for number, segment in enumerate(segments, start=1)
         ],
         series_instance_uid=context.derive_uid(ROLE, "series"),
         series_number=listed_series(context, ROLE).number,
@@ -90,10 +95,17 @@ def build_segmentation(
         ds,
         source=used[0],
         context=context,
-        models=findings.models,
+        models=_models_of(findings, segments),
         role=ROLE,
     )
+    state_coding_scheme(ds)
     return ds
+
+
+def _models_of(findings: Findings, segments: Sequence[Segment]) -> tuple[ModelCard, ...]:
+    """Return the models whose results the SEG holds: those that drew it, and those that sorted it by regions."""
+    by_region = any(segment.region for segment in segments)
+    return models_behind(findings, "mask", "regions") if by_region else models_behind(findings, "mask")
 
 
 def _name_segment_in_each_frame(ds: Dataset) -> None:
@@ -149,9 +161,10 @@ def _in_source_order(mask: BoolArray, series: LoadedSeries, used: list[Dataset])
 
 
 def _description(
-    number: int, segment: Segment, model: ModelCard | None, context: ResultContext
+    number: int, segment: Segment, models: Sequence[ModelCard], context: ResultContext
 ) -> SegmentDescription:
     name = tracking_id(segment)
+    versions = [software_versions(model) for model in models]
     description = SegmentDescription(
         segment_number=number,
         segment_label=name[:LONG_STRING],
@@ -159,27 +172,40 @@ def _description(
         segmented_property_type=codes.finding_code(segment.code),
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-            name=model.name[:LONG_STRING] if model else MODEL_NAME,
+            name=ensemble_name(models)[:LONG_STRING] if models else MODEL_NAME,
             family=codes.ARTIFICIAL_INTELLIGENCE,
-            version=software_versions(model)[0] if model else context.node_version,
+            version=" and ".join(version for version, _ in versions)[:LONG_STRING] or context.node_version,
             source=MANUFACTURER,
-            parameters={"weights digest": software_versions(model)[1]} if model else None,
+            parameters={
+                f"weights digest {number}": digest for number, (_, digest) in enumerate(versions, start=1)
+            }
+            or None,
         ),
         tracking_uid=tracking_uid(segment, context),
         tracking_id=name,
-        anatomic_regions=[codes.OPTIC_NERVE] if segment.laterality else None,
+        anatomic_regions=_anatomic_regions(segment),
         display_color=CIELabColor.from_rgb(*segment_colour(segment)),
     )
     remark = wording.segment_remark(segment)
     if remark:
         description.SegmentDescription = remark
-    if segment.laterality:
+    if segment.region:
+        modifier = [highdicom.sr.CodedConcept.from_code(codes.site_code(segment.region))]
+        description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = modifier
+    elif segment.laterality:
         side = [highdicom.sr.CodedConcept.from_code(codes.LATERALITY[segment.laterality])]
         description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = side
         if segment.code == "optic_nerve":  # the structure itself has a side (PS3.3 C.8.20.2)
             property_type = description.SegmentedPropertyTypeCodeSequence[0]
             property_type.SegmentedPropertyTypeModifierCodeSequence = side
     return description
+
+
+def _anatomic_regions(segment: Segment) -> list[Code] | None:
+    """Return the standard site of a segment; its region or its side is a modifier of it."""
+    if segment.region:
+        return [codes.site_of_region(segment.region)]
+    return [codes.OPTIC_NERVE] if segment.laterality else None
 
 
 def category_of(segment: Segment) -> Code:

@@ -6,7 +6,8 @@ import warnings
 from copy import copy as shallow_copy
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
 
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from dicom_node.series.volume import LoadedSeries
 
 UTF_8 = "ISO_IR 192"
+_YEARS_IN: Final = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
+"""Years in a unit of PatientAge (PS3.5 6.2, VR AS)."""
 
 _TYPE_2 = (
     "PatientName",
@@ -188,6 +191,21 @@ def copy_patient_and_study(source: Dataset, target: Dataset) -> None:
     for keyword in _PATIENT_AND_STUDY:
         if keyword in source:
             target.add(deepcopy(source[keyword]))
+
+
+def age_years(source: Dataset) -> float | None:
+    """Return the patient's age in years, as PatientAge (0010,1010) states it, or else by birth and study date; None without."""
+    stated = str(source.get("PatientAge") or "").strip()
+    if stated[:-1].isdecimal() and stated[-1:] in _YEARS_IN:
+        return int(stated[:-1]) * _YEARS_IN[stated[-1]]
+    try:
+        born, seen = (
+            datetime.strptime(str(source.get(keyword) or ""), "%Y%m%d")
+            for keyword in ("PatientBirthDate", "StudyDate")
+        )
+    except ValueError:
+        return None
+    return max((seen - born).days / 365.25, 0.0)
 
 
 def is_enhanced(source: Dataset) -> bool:

@@ -8,12 +8,13 @@ from highdicom import sr
 from pydicom.dataset import Dataset
 
 from dicom_node.results.context import ResultContext
-from dicom_node.results.provenance import MANUFACTURER, finish
+from dicom_node.results.finding_marks import Marks
+from dicom_node.results.provenance import MANUFACTURER, finish, state_coding_scheme
 from dicom_node.results.report_items import ReportInput
+from dicom_node.results.report_overall import models_of_report
 from dicom_node.results.report_tree import measurement_report
 from dicom_node.results.series_list import listed_series
 from dicom_node.results.source import without_name
-from dicom_node.standard import codes
 from pipelines.types import Findings
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def build_structured_report(
     sources: list[Dataset],
     segmentation: Dataset | None,
     context: ResultContext,
+    marks: Marks,
     *,
     enhanced: bool = False,
 ) -> Dataset:
@@ -37,11 +39,11 @@ def build_structured_report(
     Both belong to one series and are never meant to lie in one PACS.
     """
     role = ENHANCED_ROLE if enhanced else ROLE
-    given = ReportInput(findings, series, sources, segmentation, context, points=not enhanced)
+    given = ReportInput(findings, series, sources, segmentation, context, marks, points=not enhanced)
     kind = sr.EnhancedSR if enhanced else sr.Comprehensive3DSR
     ds: Dataset = kind(
         evidence=[*without_name(sources), *([segmentation] if segmentation is not None else [])],
-        content=measurement_report(given)[0],
+        content=measurement_report(given),
         series_instance_uid=context.derive_uid(ROLE, "series"),
         series_number=listed_series(context, ROLE).number,
         sop_instance_uid=context.derive_uid(role, "instance"),
@@ -56,23 +58,13 @@ def build_structured_report(
         ds,
         source=sources[0],
         context=context,
-        models=findings.models,
+        models=models_of_report(given),
         role=role,
     )
     ds.SeriesInstanceUID = context.derive_uid(ROLE, "series")
-    if any(item.keyword == "CodingSchemeDesignator" and item.value == codes.SCHEME for item in ds.iterall()):
-        ds.CodingSchemeIdentificationSequence = [coding_scheme()]
+    state_coding_scheme(ds)
     add_predecessors(ds, context)
     return ds
-
-
-def coding_scheme() -> Dataset:
-    """Return what the project's own coding scheme is (PS3.3 C.12.1.1.1)."""
-    item = Dataset()
-    item.CodingSchemeDesignator = codes.SCHEME
-    item.CodingSchemeName = codes.SCHEME_NAME
-    item.CodingSchemeResponsibleOrganization = MANUFACTURER
-    return item
 
 
 def add_predecessors(ds: Dataset, context: ResultContext) -> None:

@@ -12,11 +12,20 @@ from pydicom.uid import BasicTextSRStorage
 
 from dicom_node.results import wording
 from dicom_node.results.context import ResultContext
-from dicom_node.results.provenance import DISCLAIMER, MODEL_NAME, code_item, finish, time_of
-from dicom_node.results.source import slice_of
+from dicom_node.results.differential import differential_line
+from dicom_node.results.finding_marks import Marks
+from dicom_node.results.provenance import (
+    MODEL_NAME,
+    RESEARCH_ONLY,
+    code_item,
+    finish,
+    models_behind,
+    time_of,
+)
+from dicom_node.results.source import age_years, slice_of
 from dicom_node.results.structured_report import add_predecessors
 from dicom_node.standard import codes
-from pipelines.types import Findings, Lesion
+from pipelines.types import Findings, ModelCard, Task
 
 if TYPE_CHECKING:
     from dicom_node.series.volume import LoadedSeries
@@ -36,7 +45,6 @@ _PROCEDURE = (
 _FINDINGS = (Code("121070", "DCM", "Findings"), Code("121071", "DCM", "Finding"))
 _IMPRESSIONS = (Code("121072", "DCM", "Impressions"), Code("121073", "DCM", "Impression"))
 _ADDENDUM = (Code("121078", "DCM", "Addendum"), codes.COMMENT)
-_CONCLUSIONS = (Code("121076", "DCM", "Conclusions"), Code("121077", "DCM", "Conclusion"))
 _LINE_END = "\r\n"
 _LINE = 88
 """Characters after which a finding goes on in a new line, where it has a clause to end: some viewers do not wrap findings."""
@@ -49,6 +57,7 @@ def build_text_report(
     sources: list[Dataset],
     segmentation: Dataset | None,
     context: ResultContext,
+    marks: Marks,
 ) -> Dataset:
     """Return the text report; its numbers are those of the structured report."""
     ds = Dataset()
@@ -71,7 +80,7 @@ def build_text_report(
         _code("HAS OBS CONTEXT", _OBSERVER_TYPE, _DEVICE),
         _uid("HAS OBS CONTEXT", _OBSERVER_UID, context.node_uid),
         _text("HAS OBS CONTEXT", _OBSERVER_NAME, f"{MODEL_NAME} {context.node_version}, {context.node_id}"),
-        *report_sections(findings, series, sources, context),
+        *report_sections(findings, series, sources, context, marks),
     ]
     ds.CurrentRequestedProcedureEvidenceSequence = [
         _evidence([*sources, *([segmentation] if segmentation else [])])
@@ -80,7 +89,7 @@ def build_text_report(
         ds,
         source=sources[0],
         context=context,
-        models=findings.models,
+        models=models_of_text(findings, context),
         role=ROLE,
     )
     add_predecessors(ds, context)
@@ -88,24 +97,48 @@ def build_text_report(
 
 
 def report_sections(
-    findings: Findings, series: LoadedSeries, sources: list[Dataset], context: ResultContext
+    findings: Findings, series: LoadedSeries, sources: list[Dataset], context: ResultContext, marks: Marks
 ) -> list[Dataset]:
-    """Return the sections of the report, in the order in which they are read."""
-    lesions = [_lesion_text(lesion, series, sources) for lesion in wording.listed_lesions(findings)]
-    outcome = wording.outcome_sentences(findings)
-    found = [
-        *map(in_lines, outcome if findings.sites else [" ".join(outcome)]),
-        _LINE_END.join(filter(None, [*lesions, wording.not_listed_sentence(findings)])),
-    ]
+    """Return the sections of the report in the order in which they are read: the result first, the models last."""
+    said = wording.finding_sentences(findings, age_years(sources[0]))
+    models = wording.model_lines(models_of_text(findings, context), findings)
     sections = [
+        _section(
+            _FINDINGS,
+            [
+                wording.headline(findings),
+                RESEARCH_ONLY,
+                *map(in_lines, said),
+                lesion_table(findings, series, sources, marks),
+            ],
+        ),
+        _section(_IMPRESSIONS, [in_lines(differential_line(findings, context))]),
+        _section(_ADDENDUM, wording.remark_sentences(findings, context)),
         _section(_PROCEDURE, [analysed_sentence(sources, context)]),
-        _section(_FINDINGS, found),
-        _section(_IMPRESSIONS, wording.hypothesis_paragraphs(findings, context)),
-        _section(_ADDENDUM, [f"Note: {text}" for text in wording.remark_sentences(findings, context)]),
-        _section(_ADDENDUM, [f"Model: {wording.model_line(model)}" for model in findings.models]),
-        _section(_CONCLUSIONS, [DISCLAIMER]),
+        _section(_ADDENDUM, models),
     ]
     return [section for section in sections if section is not None]
+
+
+def models_of_text(findings: Findings, context: ResultContext) -> tuple[ModelCard, ...]:
+    """Return the models whose results the text report holds."""
+    tasks: list[Task] = ["mask", "regions", "intervals"]
+    if differential_line(findings, context):
+        tasks.append("differential")
+    return models_behind(findings, *tasks)
+
+
+def lesion_table(findings: Findings, series: LoadedSeries, sources: list[Dataset], marks: Marks) -> str:
+    """Return a line for each lesion that has one, the largest first, and one for the smaller ones."""
+    lines = []
+    for lesion in sorted(findings.lesions, key=lambda item: (-item.volume_mm3, item.id)):
+        if wording.has_line(lesion):
+            mark = marks.lesions.get(lesion.id)
+            k = mark.k if mark else sum(lesion.slices_k) // 2
+            lines.append(wording.lesion_line(lesion, slice_of(series, sources, k).image_number))
+    return _LINE_END.join(
+        filter(None, [*lines, wording.smaller_line(findings), *wording.legend_lines(findings)])
+    )
 
 
 def analysed_sentence(sources: list[Dataset], context: ResultContext) -> str:
@@ -117,8 +150,8 @@ def analysed_sentence(sources: list[Dataset], context: ResultContext) -> str:
     description = f' "{source.SeriesDescription}"' if source.get("SeriesDescription") else ""
     when = time_of(context, source).strftime("%Y-%m-%d %H:%M %Z")
     return (
-        f"{name}{description} with {images} images was analysed automatically for {context.title} on {when} "
-        f"by {MODEL_NAME} {context.node_version} (job {context.job_id[:8]}, run {context.run})."
+        f"{name}{description}, {images} images, analysed {when} by {MODEL_NAME} {context.node_version} "
+        f"(job {context.job_id[:8]}, run {context.run})."
     )
 
 
@@ -130,11 +163,6 @@ def in_lines(text: str) -> str:
             lines.append("")
         lines[-1] = f"{lines[-1]} {clause}".strip()
     return _LINE_END.join(lines)
-
-
-def _lesion_text(lesion: Lesion, series: LoadedSeries, sources: list[Dataset]) -> str:
-    numbers = [slice_of(series, sources, k).image_number for k in lesion.slices_k]
-    return wording.lesion_line(lesion, wording.image_range(numbers))
 
 
 def _section(heading: tuple[Code, Code], texts: Iterable[str]) -> Dataset | None:

@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dicom_node.results.context import ResultContext
+from dicom_node.results.dissemination import (
+    CORD,
+    NERVES_NOT_EXAMINED,
+    REGION_NAMES,
+    age_sentence,
+    counts_sentence,
+    nerves_rated,
+    rating_basis,
+    sites_sentence,
+)
 from dicom_node.results.manifest import lesion_count, site_name, total_volume_interval, total_volume_mm3
 from dicom_node.results.provenance import (
     is_synthetic,
-    model_named,
+    mask_models,
     segmenting_model,
     training_remark,
 )
-from pipelines.types import Findings, Hypothesis, Lesion, Measurement, ModelCard, Rule, Segment, SiteFinding
+from pipelines.types import Findings, Hypothesis, Lesion, Measurement, ModelCard, Segment, SiteFinding, Task
 
 LESIONS_LISTED = 50
-"""Lesions that the reports list, largest first; the rest are counted only."""
-DIGEST_SHOWN = 12
+"""Lesions that the structured report lists, largest first; the rest are counted only."""
+LINE_MM3 = 100.0
+"""A lesion has a line of its own in the text report from this volume on."""
+UNCERTAIN_BELOW = 0.5
+"""A lesion is uncertain where a single prediction gives it less than this."""
 INTERVALS = (
-    "An interval tells how far a result moves when the analysis is varied, or where the truth lay in cases with known lesions, "
-    "as is stated beside it; it is no confidence interval, and the truth may lie outside."
+    "An interval tells how far a result moves when the analysis is varied, or where the truth lay in cases with known "
+    "lesions; it is no confidence interval."
 )
-RATING = "A rating rules a lesion neither in nor out, and its probability is not calibrated."
-
-
+UNCERTAIN = "uncertain: single predictions reach below 0.5"
+BORDERLINE = "borderline: near enough to another region to belong to it"
+"""What the words of the lesion table mean."""
+MODELS_UNKNOWN = "Models and training data (clinical accuracy unknown):"
+MODELS = "Models and training data:"
+TASKS: Mapping[Task, str] = {
+    "mask": "mask",
+    "regions": "regions",
+    "intervals": "intervals",
+    "differential": "differential",
+}
+RATING = "A rating rules a lesion neither in nor out. Its probability is not calibrated, its range no confidence interval."
 CANDIDATE = (
-    "A candidate region is the part of the nerve on which the rating rests most; it is no outline of a lesion, and its volume "
-    "is not the volume of one."
+    "A candidate region is the part of the nerve on which the rating rests most; it is no outline of a lesion, nor is its "
+    "volume that of one."
 )
 
 
@@ -55,11 +77,6 @@ def listed_lesions(findings: Findings) -> list[Lesion]:
     return sorted(findings.lesions, key=lambda lesion: (-lesion.volume_mm3, lesion.id))[:LESIONS_LISTED]
 
 
-def shown_hypotheses(findings: Findings, context: ResultContext) -> tuple[Hypothesis, ...]:
-    """Return the hypotheses that may be shown at all."""
-    return () if context.differential == "off" else findings.hypotheses
-
-
 def coded_hypotheses(findings: Findings, context: ResultContext) -> tuple[Hypothesis, ...]:
     """Return the hypotheses that may be coded: never while any of the weights were trained on synthetic data."""
     if context.differential != "coded" or not findings.models or any(map(is_synthetic, findings.models)):
@@ -67,37 +84,62 @@ def coded_hypotheses(findings: Findings, context: ResultContext) -> tuple[Hypoth
     return findings.hypotheses
 
 
-def outcome_sentences(findings: Findings) -> list[str]:
-    """Return what was found, in sentences."""
+def headline(findings: Findings) -> str:
+    """Return the result in one line."""
     if findings.status == "unsuitable":
-        return [f"The series was not analysed, because it is not suitable: {_sentence(findings.reason)}"]
+        return f"Not analysed, because the series is not suitable: {_sentence(findings.reason)}"
     if findings.status == "failed":
-        return [f"The analysis failed and gave no result: {_sentence(findings.reason)}"]
-    sentences = [*_count_sentences(findings), *map(site_sentence, findings.sites)]
-    if any(site.probability is not None for site in findings.sites):
-        sentences += rating_remarks(segmenting_model(findings))
-    if findings.reason:
-        sentences.append(_sentence(findings.reason))
-    return sentences + [text for item in findings.measurements if (text := _measurement_sentence(item))]
-
-
-def _count_sentences(findings: Findings) -> list[str]:
-    """Return how many lesions there are and how much, for pipelines that count them."""
+        return f"The analysis failed and gave no result: {_sentence(findings.reason)}"
+    if findings.sites:
+        model = segmenting_model(findings)
+        rated = any(site.probability is not None for site in findings.sites)
+        basis = rating_basis(model) if rated else ""
+        return f"Optic nerves: {nerves_rated(list(findings.sites))}{basis and f', {basis}'}."
     count, volume_mm3 = lesion_count(findings), total_volume_mm3(findings)
     volume = volume_text(volume_mm3 or 0.0)
     if count is None:
-        return [] if volume_mm3 is None else [f"The findings have a total volume of {volume}."]
-    interval = total_volume_interval(findings)
-    between = ""
-    if interval is not None:
-        low, high = volume_text(interval.low).removesuffix(" mL"), volume_text(interval.high)
-        between = f"interval {low} to {high} {interval.basis}"
+        return f"Findings of {volume} in all." if volume_mm3 is not None else "Analysed."
+    between = _volume_interval(findings)
     if count == 0:
-        return [
-            f"No lesion was found ({'; '.join(filter(None, (f'0 lesions, total volume {volume}', between)))})."
+        return f"No lesion found{between and f' ({between})'}."
+    unsure = sum(map(is_uncertain, findings.lesions))
+    counted = "1 lesion" if count == 1 else f"{count} lesions"
+    sure = f" ({unsure} uncertain)" if unsure else ""
+    return f"{counted}{sure}, {volume} in all{between and f' ({between})'}."
+
+
+def _volume_interval(findings: Findings) -> str:
+    interval = total_volume_interval(findings)
+    if interval is None:
+        return ""
+    low, high = volume_text(interval.low).removesuffix(" mL"), volume_text(interval.high)
+    return f"{low} to {high} {interval.basis}"
+
+
+def is_uncertain(lesion: Lesion) -> bool:
+    """Tell whether single predictions of a lesion reach below one half."""
+    interval = lesion.probability_interval
+    return interval is not None and rounded_probability(interval.low) < UNCERTAIN_BELOW
+
+
+def finding_sentences(findings: Findings, age_years: float | None) -> list[str]:
+    """Return what was found, beside the headline: of each side, or of the regions of the brain, and what was not examined."""
+    if findings.status not in ("findings", "none"):
+        return []
+    said = [site_sentence(site) for site in findings.sites]
+    if any(site.probability is not None for site in findings.sites):
+        said.append(RATING)
+    if lesion_count(findings) is not None:
+        said += [
+            counts_sentence(findings),
+            sites_sentence(findings),
+            f"{NERVES_NOT_EXAMINED.removesuffix('.')} in this series.",
+            CORD,
+            age_sentence(findings, age_years),
         ]
-    noun = "lesion was" if count == 1 else "lesions were"
-    return [f"{count} {noun} found, with a total volume of {volume}{between and f' ({between})'}."]
+    if findings.reason:
+        said.append(_sentence(findings.reason))
+    return [text for text in (*said, *map(_measurement_sentence, findings.measurements)) if text]
 
 
 def site_sentence(site: SiteFinding) -> str:
@@ -159,28 +201,54 @@ def _measurement_sentence(item: Measurement) -> str:
     return f"{site.capitalize()}: {item.code.replace('_', ' ')} {item.value:g} {item.unit}."
 
 
-def lesion_line(lesion: Lesion, images: str) -> str:
-    """Return one line of the lesion table; ``images`` are the source's image numbers."""
+def has_line(lesion: Lesion) -> bool:
+    """Tell whether a lesion is large enough for a line of its own in the text report."""
+    return rounded_mm3(lesion.volume_mm3) >= LINE_MM3
+
+
+def lesion_line(lesion: Lesion, image_number: int) -> str:
+    """Return one line of the lesion table; the image, as viewers number it, is the one on which it is largest."""
     parts = [
-        f"{volume_text(lesion.volume_mm3)} ({rounded_mm3(lesion.volume_mm3):.0f} mm3)",
-        f"probability {probability_text(lesion.probability)}{_probability_interval(lesion)}",
-        lesion.region.replace("_", " ") if lesion.region else "",
+        place_text(lesion),
+        f"image {image_number}",
+        volume_text(lesion.volume_mm3),
         lesion.change or "",
-        images,
+        "uncertain" if is_uncertain(lesion) else "",
     ]
     return f"Lesion {lesion.id}: {', '.join(filter(None, parts))}"
 
 
-def _probability_interval(lesion: Lesion) -> str:
-    interval = lesion.probability_interval
-    if interval is None:
+def place_text(lesion: Lesion) -> str:
+    """Return side and region of a lesion, and whether it is at the border of another region."""
+    region = REGION_NAMES[lesion.region] if lesion.region else ""
+    place = " ".join(filter(None, (lesion.laterality, region)))
+    return f"{place} (borderline)" if lesion.borderline else place
+
+
+def smaller_line(findings: Findings) -> str:
+    """Return how many lesions have no line of their own, and how much they are; nothing where there are none."""
+    small = [lesion for lesion in findings.lesions if not has_line(lesion)]
+    if not small:
         return ""
-    low, high = probability_text(interval.low), probability_text(interval.high)
-    return f" ({low} to {high} {interval.basis})"
+    volume = volume_text(sum(lesion.volume_mm3 for lesion in small))
+    if len(small) < len(findings.lesions):
+        return f"and {len(small)} smaller, {volume} in all"
+    each = "1 lesion" if len(small) == 1 else f"{len(small)} lesions, each"
+    return f"{each} smaller than {LINE_MM3 / 1000:.1f} mL"
+
+
+def legend_lines(findings: Findings) -> list[str]:
+    """Return what the words of the lesion table mean, as far as they stand in it."""
+    shown = [lesion for lesion in findings.lesions if has_line(lesion)]
+    told = {
+        UNCERTAIN: any(map(is_uncertain, shown)),
+        BORDERLINE: any(lesion.borderline for lesion in shown),
+    }
+    return [text for text, stands in told.items() if stands]
 
 
 def not_listed_sentence(findings: Findings) -> str:
-    """Return how many lesions the list leaves out, or nothing."""
+    """Return how many lesions the list of the structured report leaves out, or nothing."""
     more = len(findings.lesions) - LESIONS_LISTED
     if more <= 0:
         return ""
@@ -193,34 +261,13 @@ def counting_sentence(findings: Findings) -> str:
     if rule is None:
         return ""
     counts = (
-        f"A region counts as a lesion from {rule.long_axis_mm:g} mm on in its long axis in the plane of the images, "
-        f"{rule.volume_mm3:.0f} mm3 and a mean probability of {probability_text(rule.probability)}"
+        f"A lesion counts from {rule.long_axis_mm:g} mm long axis, {rule.volume_mm3:.0f} mm3 and a mean probability of "
+        f"{probability_text(rule.probability)} on"
     )
     if rule.left_out == 0:
         return f"{counts}; nothing was left out."
-    regions = "1 region that does not" if rule.left_out == 1 else f"{rule.left_out} regions that do not"
-    verb = "is" if rule.left_out == 1 else "are"
-    return f"{counts}; {regions}, {volume_text(rule.left_out_mm3)} in all, {verb} neither drawn nor listed."
-
-
-def hypothesis_paragraphs(findings: Findings, context: ResultContext) -> list[str]:
-    """Return what each model says of the diseases, or why nothing is said, what is to be thought of it, and the rules."""
-    if context.differential == "off":
-        return []
-    hypotheses = shown_hypotheses(findings, context)
-    paragraphs = []
-    for model_name in dict.fromkeys(item.model for item in hypotheses):
-        own = [item for item in hypotheses if item.model == model_name]
-        values = ", ".join(f"{item.name} {probability_text(item.probability)}" for item in own)
-        model = model_named(findings, model_name)
-        calibrated = calibration_text(all(item.calibrated for item in own), model)
-        said = f"Probabilities given by the model {model_name} ({calibrated}): {values}."
-        paragraphs.append(f"{said} {training_remark(model)}".rstrip())
-    if paragraphs:
-        paragraphs.append("The probabilities support a reader's thinking; they are not a diagnosis.")
-    if findings.no_differential:
-        paragraphs.append(f"Probabilities of diseases: not applicable, {_sentence(findings.no_differential)}")
-    return [*paragraphs, *map(rule_sentence, findings.rules)]
+    spots = "1 spot was" if rule.left_out == 1 else f"{rule.left_out} spots were"
+    return f"{counts}; {spots} left out ({volume_text(rule.left_out_mm3)})."
 
 
 def calibration_text(calibrated: bool, model: ModelCard | None) -> str:
@@ -230,50 +277,64 @@ def calibration_text(calibrated: bool, model: ModelCard | None) -> str:
     return "calibrated on synthetic cases" if model is not None and is_synthetic(model) else "calibrated"
 
 
-def rule_sentence(rule: Rule) -> str:
-    """Return what a rule says of the lesions, with the criteria that are met and by which of them."""
-    head = f"{rule.name} ({rule.source}), read from the lesion mask by measures that are not validated"
-    if not rule.met:
-        return f"{head}: none of its criteria is met, so it does not point to {rule.disease}."
-    met = [
-        f"{item.name} ({'lesion' if len(item.lesions) == 1 else 'lesions'} {', '.join(map(str, item.lesions))})"
-        for item in rule.criteria
-        if item.lesions
-    ]
-    return f"{head}, supports {rule.disease}: {'; '.join(met)}."
+def left_out_sentence(findings: Findings) -> str:
+    """Return how much was too little or too faint to count as a lesion; nothing where that is nothing."""
+    rule = findings.counting
+    if rule is None or rule.left_out == 0:
+        return ""
+    spots = "1 smaller or fainter spot" if rule.left_out == 1 else f"{rule.left_out} smaller or fainter spots"
+    return f"Not counted: {spots}, {volume_text(rule.left_out_mm3)}."
 
 
-def model_line(model: ModelCard) -> str:
-    """Return name, version, digest, purpose and origin of one model's weights."""
-    trained = training_remark(model) or f"Trained on {model.trained_on} data."
-    return (
-        f"{model.name}, version {model.version}, weights {model.digest.removeprefix('sha256:')[:DIGEST_SHOWN]}, "
-        f"for {model.purpose}. {trained}"
-    )
+def model_lines(models: Sequence[ModelCard], findings: Findings) -> list[str]:
+    """Return a heading and, for each model, its name, version, task and what its weights were trained on."""
+    if not models:
+        return []
+    heading = MODELS_UNKNOWN if any(map(is_synthetic, models)) else MODELS
+    return [heading, *(_model_line(model, findings) for model in models)]
+
+
+def _model_line(model: ModelCard, findings: Findings) -> str:
+    is_alone = model.classes_trained_on in (None, model.trained_on)
+    classes = "" if is_alone else f", classes {model.classes_trained_on}"
+    return f"{model.name} {model.version}: {_task_text(model, findings)}; {model.trained_on}{classes}"
+
+
+def _task_text(model: ModelCard, findings: Findings) -> str:
+    """Return what a model was asked for; where the findings do not say it, its purpose."""
+    told = [task for task, names in findings.tasks.items() if model.name in names]
+    if not told:
+        return model.purpose.split(";")[0]
+    if "mask" in told:  # what a mask's model says moves the intervals too
+        told = [task for task in told if task != "intervals"]
+    named = [TASKS[task] for task in TASKS if task in told]
+    return ", ".join(named) + (" (ensemble)" if told == ["mask"] and len(mask_models(findings)) > 1 else "")
 
 
 def remark_sentences(findings: Findings, context: ResultContext) -> list[str]:
-    """Return the warnings on quality, the job's note, and which result this one replaces."""
-    sentences = [text for site in findings.sites if (text := site_remark(site))]
-    sentences += filter(None, [counting_sentence(findings)])
-    sentences += [_sentence(text) for text in (*findings.warnings, context.note) if text]
-    sentences += dict.fromkeys(text for item in findings.segments if (text := segment_remark(item)))
+    """Return what is to be known of the result: what was left out, how well it was seen, warnings, and what it replaces."""
+    sentences = [left_out_sentence(findings), *map(site_remark, findings.sites)]
+    sentences += [
+        _sentence(text[:1].upper() + text[1:]) for text in (*findings.warnings, context.note) if text
+    ]
+    sentences += map(segment_remark, findings.segments)
+    if context.replaces:
+        count = "1 object" if len(context.replaces) == 1 else f"{len(context.replaces)} objects"
+        sentences.append(f"This result replaces an earlier one of the same series ({count}).")
+    return list(dict.fromkeys(filter(None, sentences)))
+
+
+def intervals_sentence(findings: Findings) -> str:
+    """Return what an interval is; nothing where there is none."""
     intervals = [item.probability_interval for item in findings.lesions]
     intervals += [total_volume_interval(findings), *(site.interval for site in findings.sites)]
-    if any(intervals):
-        sentences.append(INTERVALS)
-    if context.replaces:
-        sentences.append(
-            f"This result replaces an earlier one of the same series ({len(context.replaces)} objects). "
-            f"Replaced objects: {', '.join(item[1] for item in context.replaces)}."
-        )
-    return sentences
+    return INTERVALS if any(intervals) else ""
 
 
-def image_range(numbers: Sequence[int]) -> str:
-    """Return the images that a lesion is seen on, as viewers number them."""
-    first, last = min(numbers), max(numbers)
-    return f"image {first}" if first == last else f"images {first} to {last}"
+def replaced_sentence(context: ResultContext) -> str:
+    """Return the objects that this result replaces; nothing where there are none."""
+    uids = ", ".join(item[1] for item in context.replaces)
+    return uids and f"Replaced objects: {uids}."
 
 
 def _sentence(text: str) -> str:

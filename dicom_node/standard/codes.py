@@ -56,6 +56,19 @@ ANALYSIS_BY_STATUS: Final[Mapping[str, Code]] = {
 }
 
 DIFFERENTIAL: Final = Code("111023", "DCM", "Differential Diagnosis/Impression")
+FINDING: Final = Code("121071", "DCM", "Finding")
+LONG_AXIS: Final = Code("103339001", "SCT", "Long axis")
+IMAGING_MEASUREMENTS: Final = Code("126010", "DCM", "Imaging Measurements")
+DERIVED_MEASUREMENTS: Final = Code("126011", "DCM", "Derived Imaging Measurements")
+QUALITATIVE_EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")
+SEGMENT: Final = Code("121191", "DCM", "Referenced Segment")
+SEGMENTATION_FRAMES: Final = Code("121214", "DCM", "Referenced Segmentation Frame")
+IMAGE_REGION: Final = Code("111030", "DCM", "Image Region")
+SOURCE_OF_REGION: Final = Code("111040", "DCM", "Original Source")
+MARK: Final = Code("mark", SCHEME, "Point within the finding")
+REGION_CERTAINTY: Final = Code("region-certainty", SCHEME, "Certainty of the region")
+BORDERLINE: Final = Code("borderline", SCHEME, "Borderline with another region")
+ALSO_REACHES: Final = Code("also-reaches", SCHEME, "Region that is touched as well")
 CENTRE: Final = Code("111010", "DCM", "Center")
 COMMENT: Final = Code("121106", "DCM", "Comment")
 CHANGE: Final = Code("change", SCHEME, "Change since the prior study")
@@ -100,7 +113,17 @@ _REGIONS: Final[Mapping[str, Code]] = {
     "juxtacortical": Code("juxtacortical", SCHEME, "Juxtacortical or cortical"),
     "infratentorial": Code("infratentorial", SCHEME, "Infratentorial"),
     "deep_white_matter": Code("deep-white-matter", SCHEME, "Deep white matter"),
+    "deep_grey_matter": Code("deep-grey-matter", SCHEME, "Deep grey matter"),
 }
+_WHITE_MATTER: Final = Code("68523003", "SCT", "Cerebral White Matter")
+_SITES_OF_REGIONS: Final[Mapping[str, Code]] = {
+    "periventricular": _WHITE_MATTER,
+    "juxtacortical": Code("40146001", "SCT", "Cerebral cortex"),
+    "infratentorial": BRAIN,
+    "deep_white_matter": _WHITE_MATTER,
+    "deep_grey_matter": Code("389081007", "SCT", "Gray Matter"),
+}
+"""Standard sites of the regions, which are their modifiers; brainstem and cerebellum have no common code in DICOM."""
 _CHANGES: Final[Mapping[str, Code]] = {
     "new": Code("new", SCHEME, "New"),
     "enlarging": Code("15454001", "SCT", "Increase in size"),
@@ -163,6 +186,11 @@ def unit_code(key: str) -> Code:
 def site_code(key: str) -> Code:
     """Return an anatomic site, or a region within the brain."""
     return _look_up({**_SITES, **_REGIONS}, key, "site")
+
+
+def site_of_region(key: str) -> Code:
+    """Return the standard anatomic site that a region within the brain is a modifier of."""
+    return _look_up(_SITES_OF_REGIONS, key, "region")
 
 
 def is_region(key: str) -> bool:

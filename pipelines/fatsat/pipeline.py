@@ -210,6 +210,7 @@ def _site(
         coverage=crop.coverage,
         saliency_share=told.share,
         located=eye.source,
+        point_lps=eye.junction_lps,
     )
 
 
@@ -227,10 +228,6 @@ def _findings(
         for side in SIDES
     )
     warnings = [*run.warnings, *(text for answer in shown for text in _doubts(answer))]
-    if ensemble.card.trained_on != "real":
-        warnings.append(
-            f"{ensemble.card.name} was trained on {ensemble.card.trained_on} data; no clinical accuracy known"
-        )
     return Findings(
         status="findings" if any(site.status == "positive" for site in sites) else "none",
         segments=tuple(segment for answer in shown for segment in _segments(answer, volume)),

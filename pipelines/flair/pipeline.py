@@ -120,6 +120,7 @@ class _Found:
     counting: Counting
     anatomy: Anatomy | None
     volume: Measurement
+    drawn_by: tuple[ModelCard, ...]
     cards: tuple[ModelCard, ...]
     joint: JointReading | None
 
@@ -205,11 +206,6 @@ class FlairPipeline:
                 anatomy=anatomy if structures is None else found.anatomy,
                 models=(*findings.models, self.models.regions.card),
             )
-        for card in findings.models:
-            if card.trained_on != "real":
-                run.warnings.append(
-                    f"{card.name} was trained on {card.trained_on} data; no clinical accuracy known"
-                )
         return replace(findings, warnings=tuple(run.warnings), timings_s=run.timings_s)
 
     def _find(self, cube: Cube, brain: Brain, settings: Settings, structures: BrainMap | None) -> _Found:
@@ -227,7 +223,7 @@ class FlairPipeline:
         else:
             joint = self.models.joint(cube)
             samples, mean, cards = joint.lesion[None], joint.lesion, (self.models.joint.card,)
-        drawn_by = {card.name: card.digest for card in cards}
+        drawn_by = cards
         probability = lesion_probability(mean, cube, brain, settings.threshold)
         labels, lesions, counting = find_lesions(probability, brain.whole, SEGMENT_NAME, settings.threshold)
         anatomy = None
@@ -245,8 +241,9 @@ class FlairPipeline:
         said = predictions(samples, cube, brain, settings.threshold)
         voxel_mm3 = brain.whole.voxel_volume_mm3
         interval = None
+        digests = {card.name: card.digest for card in drawn_by}
         for calibration in self.models.volume_calibrations:
-            if calibration.applies(drawn_by, settings.threshold, flips=settings.flips):
+            if calibration.applies(digests, settings.threshold, flips=settings.flips):
                 interval = calibration.interval(total_mm3, probability, voxel_mm3)
         if interval is None:
             interval = volume_interval(total_mm3, probability, said, voxel_mm3, settings.threshold)
@@ -257,6 +254,7 @@ class FlairPipeline:
             counting=counting,
             anatomy=anatomy,
             volume=Measurement("volume", total_mm3, "mm3", derivation="total", interval=interval),
+            drawn_by=drawn_by,
             cards=cards,
             joint=joint,
         )
@@ -329,7 +327,16 @@ def _findings(found: _Found, told: _Differential, brain: Brain) -> Findings:
         rules=told.rules,
         heatmaps=told.heatmaps or (probability,),
         models=(*found.cards, *(card for card in told.cards if card not in found.cards)),
+        tasks={
+            "mask": _names(found.drawn_by),
+            "intervals": _names(found.cards),
+            "differential": _names(told.cards),
+        },
     )
+
+
+def _names(cards: tuple[ModelCard, ...]) -> tuple[str, ...]:
+    return tuple(card.name for card in cards)
 
 
 def load_flair(device: str = "auto", folder: Path = FOLDER) -> FlairPipeline:

@@ -162,13 +162,29 @@ def concept(item: Dataset) -> str:
     return str(item.ConceptNameCodeSequence[0].CodeValue)
 
 
+def part(report: Dataset, code: str) -> Dataset:
+    """A container of a TID 1500 report by its concept; empty where there is none."""
+    empty = Dataset()
+    empty.ContentSequence = []
+    return next((item for item in report.ContentSequence if concept(item) == code), empty)
+
+
 def measurement_groups(report: Dataset) -> dict[str, Dataset]:
     """The measurement groups of a TID 1500 report by tracking identifier."""
-    container = next(item for item in report.ContentSequence if concept(item) == "126010")
     return {
         next(str(child.TextValue) for child in group.ContentSequence if concept(child) == "112039"): group
-        for group in container.ContentSequence
+        for group in part(report, "126010").ContentSequence
     }
+
+
+def totals(report: Dataset) -> dict[str, float]:
+    """The numbers of a TID 1500 report that belong to no single finding, by code value."""
+    return numbers(part(report, "126011"))
+
+
+def outcome(report: Dataset) -> Dataset:
+    """The qualitative evaluations of a TID 1500 report: how the analysis went."""
+    return part(report, "C0034375")
 
 
 def numbers(group: Dataset) -> dict[str, float]:

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 from factories import mr_series
+from forbidden_words import forbidden_in
 from pydicom import Dataset, dcmread
-from result_factories import CONTEXT, REAL, SYNTHETIC, Case, findings_on, tool
+from result_factories import BOXES, CONTEXT, REAL, SYNTHETIC, Case, findings_on, mask_of, tool
 
 from dicom_node.errors import ResultError
 from dicom_node.results import build
 from dicom_node.results.build import build_results
 from dicom_node.results.manifest import ResultObject
 from dicom_node.series.volume import load_sources
-from pipelines.types import Criterion, Findings, Interval, Rule, Segment
+from pipelines.types import Anatomy, Criterion, Findings, Interval, RegionLoad, Rule, Segment
 
 NOTHING = {"segments": (), "lesions": (), "measurements": (), "heatmaps": (), "hypotheses": ()}
 ALLOWED = "Error - Missing attribute Type 2C Conditional Element=<Laterality> Module=<GeneralSeries>"
@@ -144,12 +145,38 @@ def test_objects_without_findings_are_valid_too(tmp_path: Path, status: str) -> 
 @pytest.mark.slow
 def test_regions_changes_and_sides_are_valid(plain: Case, tmp_path: Path) -> None:
     first, second = plain.findings.lesions
-    lesions = (
-        replace(first, region="periventricular", change="new"),
-        replace(second, region="infratentorial", change="stable"),
+    whole = plain.findings.segments[0]
+    masks = [mask_of(whole.mask.shape, [box]) for box in BOXES]
+    segments = (
+        Segment("Periventricular", "lesion_of_brain", masks[0], region="periventricular"),
+        Segment(
+            "Infratentorial", "lesion_of_brain", masks[1], colour_rgb=(0, 200, 90), region="infratentorial"
+        ),
     )
-    changed = Case.make(tmp_path / "changed", findings={"lesions": lesions})
+    lesions = (
+        replace(
+            first,
+            segment="Periventricular",
+            region="periventricular",
+            laterality="left",
+            long_axis_mm=7.2,
+            change="new",
+            also_reaches=("juxtacortical",),
+        ),
+        replace(second, segment="Infratentorial", region="infratentorial", change="stable", borderline=True),
+    )
+    loads = (RegionLoad("periventricular", 1, 0, 349.9, 7.2), RegionLoad("infratentorial", 1, 1, 14.6, 3.1))
+    changes = {"lesions": lesions, "segments": segments, "anatomy": Anatomy(loads)}
+    changed = Case.make(tmp_path / "changed", findings=changes)
     check(changed)
+    seg = changed.read("seg")
+    assert [item.SegmentLabel for item in seg.SegmentSequence] == ["Periventricular", "Infratentorial"]
+    first_region, second_region = (item.AnatomicRegionSequence[0] for item in seg.SegmentSequence)
+    assert first_region.CodeValue == "68523003"
+    assert second_region.AnatomicRegionModifierSequence[0].CodeValue == "infratentorial"
+    assert seg.CodingSchemeIdentificationSequence[0].CodingSchemeDesignator == "99DCMNODE"
+    colours = {tuple(item.RecommendedDisplayCIELabValue) for item in seg.SegmentSequence}
+    assert len(colours) == 2
 
 
 @pytest.mark.slow
@@ -195,6 +222,7 @@ def check(case: Case) -> None:
         errors = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
         allowed = [ALLOWED] if item.role in ("heatmap", "outline") else []
         assert [line for line in errors if line not in allowed] == [], item.role
+        assert forbidden_words(dcmread(case.out / item.path)) == [], item.role
     sent = [case.out / item.path for item in case.objects if item.role != "sr-enhanced"]
     done = tool("dcentvfy", *case.sources, *sent)
     assert [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line] == []
@@ -207,6 +235,16 @@ def first_outline_and_all_others(case: Case) -> list[ResultObject]:
     """Outlines differ in their pixels and places only; a program for each would take long."""
     outlines = [item for item in case.objects if item.role == "outline"]
     return outlines[:1] + [item for item in case.objects if item.role != "outline"]
+
+
+def forbidden_words(ds: Dataset) -> list[str]:
+    """The forbidden words in the texts of an object; the meanings of codes are not ours."""
+    own = [
+        str(item.value)
+        for item in ds.iterall()
+        if item.VR in ("LO", "LT", "SH", "ST", "UC", "UT") and item.keyword != "CodeMeaning"
+    ]
+    return [word for text in own for word in forbidden_in(text)]
 
 
 def referenced(path: Path) -> set[str]:

@@ -23,11 +23,7 @@ def test_manifest_reads_back_as_written(tmp_path: Path) -> None:
     read = Manifest.read(case.out)
     assert read == written
     assert read.timings_s == {"mask": 2.5, "objects": 0.5}
-    assert read.figures == {
-        "lesions": 2,
-        "volume_ml": 0.36,
-        "probability": {"MS (joint)": 0.83, "NMOSD (joint)": 0.17},
-    }
+    assert read.figures == {"lesions": 2, "volume_ml": 0.36}
     assert [item.role for item in read.with_role("heatmap")] == ["heatmap", "heatmap"]
     assert read.models[0]["name"] == "joint"
     assert not list(case.out.glob("*.part"))
@@ -46,23 +42,14 @@ def test_sides_are_figures_too() -> None:
     assert figures == {"volume_ml": 0.5, "probability": {"left": 0.91}}
 
 
-def test_two_models_keep_their_probabilities_apart_and_the_volume_its_interval() -> None:
+def test_volume_has_its_interval_and_no_disease_is_a_figure() -> None:
     volume = Measurement("volume", 16700.0, "mm3", interval=Interval(14100.0, 18900.0, "over 4 predictions"))
-    hypotheses = tuple(
-        Hypothesis("multiple_sclerosis", "MS", value, True, model)
-        for model, value in (("joint", 0.7), ("five-slices", 0.4))
-    )
+    hypotheses = (Hypothesis("multiple_sclerosis", "MS", 0.7, True, "joint"),)
     assert figures_of(Findings("findings", measurements=(volume,), hypotheses=hypotheses)) == {
         "volume_ml": 16.7,
         "volume_low_ml": 14.1,
         "volume_high_ml": 18.9,
-        "probability": {"MS (joint)": 0.7, "MS (five-slices)": 0.4},
     }
-
-
-def test_differential_that_is_off_leaves_no_probability_of_a_disease(plain: Case) -> None:
-    off = manifest_of(plain.findings, replace(CONTEXT, differential="off"), plain.objects)
-    assert off.figures == {"lesions": 2, "volume_ml": 0.36}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"objects": [{}]}'])

@@ -17,16 +17,18 @@ from result_factories import (
     Case,
     coded,
     concept,
-    mask_of,
     measurement_groups,
     numbers,
+    outcome,
+    part,
     texts,
     tool,
+    totals,
 )
 
 from dicom_node.results.build import build_results
 from dicom_node.results.wording import LESIONS_LISTED
-from pipelines.types import Interval, Lesion, Measurement, Segment
+from pipelines.types import Interval, Lesion, Measurement
 
 VOLUME, COUNT, PROBABILITY = "118565006", "246206008", "122157"
 BELOW, ABOVE = "371885007", "371886008"
@@ -40,15 +42,14 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def test_positive_report_says_so_and_counts(case: Case) -> None:
-    overall = measurement_groups(case.read("sr"))["Analysis"]
-    assert coded(overall)[SUMMARY] == "111242"
-    assert coded(overall)[FINDING] == "52101004"
-    assert numbers(overall) == {COUNT: 2, VOLUME: 364.5}
+    report = case.read("sr")
+    assert coded(outcome(report)) == {SUMMARY: "111242", FINDING: "52101004"}
+    assert totals(report) == {COUNT: 2, VOLUME: 364.5}
 
 
 def test_segment_and_lesions_have_their_own_groups(case: Case) -> None:
     groups = measurement_groups(case.read("sr"))
-    assert list(groups) == ["Analysis", "Lesion", "Lesion 1", "Lesion 2"]
+    assert list(groups) == ["Lesion", "Lesion 1", "Lesion 2"]
     assert numbers(groups["Lesion"]) == {VOLUME: 364.5, COUNT: 2}
     assert numbers(groups["Lesion 1"]) == {VOLUME: 349.92, PROBABILITY: 0.65}
     assert numbers(groups["Lesion 2"]) == {VOLUME: 14.58, PROBABILITY: 0.4}
@@ -57,7 +58,7 @@ def test_segment_and_lesions_have_their_own_groups(case: Case) -> None:
 def test_every_group_has_one_tracking_uid_of_its_own(case: Case) -> None:
     groups = measurement_groups(case.read("sr")).values()
     uids = [str(item.UID) for group in groups for item in group.ContentSequence if concept(item) == "112040"]
-    assert len(uids) == len(set(uids)) == 4
+    assert len(uids) == len(set(uids)) == 3
 
 
 def test_segment_group_and_seg_share_the_tracking_uid(case: Case) -> None:
@@ -111,7 +112,6 @@ def test_dcmqi_reads_the_volume_that_the_seg_holds(tmp_path: Path, geometry: dic
             for name, item in read.items()
         }
         assert values["Lesion"][VOLUME] == pytest.approx(recomputed, rel=1e-5)
-        assert values["Analysis"] == {COUNT: 2, VOLUME: 364.5}
         assert values["Lesion 1"] == {VOLUME: 349.92, PROBABILITY: 0.65}
         assert read["Lesion"]["ReferencedSegment"] == 1
         assert read["Lesion"]["segmentationSOPInstanceUID"] == str(case.read("seg").SOPInstanceUID)
@@ -119,10 +119,9 @@ def test_dcmqi_reads_the_volume_that_the_seg_holds(tmp_path: Path, geometry: dic
 
 def test_negative_report_says_absent_with_zero_lesions(tmp_path: Path) -> None:
     report = Case.make(tmp_path, findings={**NOTHING, "status": "none"}).read("sr")
-    (overall,) = measurement_groups(report).values()
-    assert coded(overall)[SUMMARY] == "111241"
-    assert coded(overall)[FINDING] == "272519000"
-    assert numbers(overall) == {COUNT: 0, VOLUME: 0}
+    assert measurement_groups(report) == {}
+    assert coded(outcome(report)) == {SUMMARY: "111241", FINDING: "272519000"}
+    assert totals(report) == {COUNT: 0, VOLUME: 0}
 
 
 def reach(group: Dataset, code: str) -> dict[str, tuple[float, str]]:
@@ -148,34 +147,20 @@ def test_interval_is_stated_as_the_distances_below_and_above_in_the_unit_of_the_
     changes = {"measurements": (first.measurements[0], volume), "lesions": (lesion, first.lesions[1])}
     case = Case.make(tmp_path / "2", findings=changes)
     for role in ("sr", "sr-enhanced"):
-        groups = measurement_groups(case.read(role))
-        assert numbers(groups["Analysis"]) == {COUNT: 2, VOLUME: 364.5}
-        assert reach(groups["Analysis"], VOLUME) == {BELOW: (64.5, "mm3"), ABOVE: (45.75, "mm3")}
+        report = case.read(role)
+        groups = measurement_groups(report)
+        assert reach(part(report, "126011"), VOLUME) == {BELOW: (64.5, "mm3"), ABOVE: (45.75, "mm3")}
         assert reach(groups["Lesion 1"], PROBABILITY) == {BELOW: (0.07, "1"), ABOVE: (0.06, "1")}
         assert reach(groups["Lesion 2"], PROBABILITY) == {}
-        done = tool("dciodvfy", case.paths(role)[0])
-        assert not [line for line in done.stderr.splitlines() if line.startswith("Error")], done.stderr
-        out = tmp_path / f"{role}.json"
-        assert (
-            tool("tid1500reader", "--inputDICOM", case.paths(role)[0], "--outputMetadata", out).returncode
-            == 0
-        )
-        (overall,) = [
-            item
-            for item in json.loads(out.read_text())["Measurements"]
-            if item["TrackingIdentifier"] == "Analysis"
-        ]
-        assert [float(item["value"]) for item in overall["measurementItems"]] == [2, 364.5]
 
 
 @pytest.mark.parametrize(("status", "analyses"), [("unsuitable", "111225"), ("failed", "111224")])
 def test_report_of_no_analysis_says_why(tmp_path: Path, status: str, analyses: str) -> None:
     changes = {**NOTHING, "status": status, "reason": "the series covers 12 mm of brain"}
     report = Case.make(tmp_path, findings=changes).read("sr")
-    (overall,) = measurement_groups(report).values()
-    assert (coded(overall)[SUMMARY], coded(overall)[ANALYSES]) == ("111245", analyses)
-    assert numbers(overall) == {}
-    assert any("the series covers 12 mm of brain." in text for text in texts(overall))
+    assert coded(outcome(report)) == {SUMMARY: "111245", ANALYSES: analyses}
+    assert totals(report) == {}
+    assert any("the series covers 12 mm of brain." in text for text in texts(outcome(report)))
 
 
 @pytest.mark.parametrize(
@@ -186,57 +171,113 @@ def test_diseases_are_coded_only_when_asked_for_and_trained_on_real_data(
     tmp_path: Path, setting: str, model: object, is_coded: bool
 ) -> None:
     context = replace(CONTEXT, differential=setting)
-    groups = measurement_groups(Case.make(tmp_path, model=model, context=context).read("sr"))
-    assert ("MS" in groups, "NMOSD" in groups) == (is_coded, is_coded)
-    if is_coded:
-        assert coded(groups["MS"])[DIFFERENTIAL] == "24700007"
-        assert numbers(groups["MS"]) == {PROBABILITY: 0.834}
+    said = outcome(Case.make(tmp_path, model=model, context=context).read("sr"))
+    diseases = [item for item in said.ContentSequence if concept(item) == DIFFERENTIAL]
+    assert [item.ConceptCodeSequence[0].CodeValue for item in diseases] == (
+        ["24700007", "25044007"] if is_coded else []
+    )
+    assert [numbers(item) for item in diseases] == (
+        [{PROBABILITY: 0.834}, {PROBABILITY: 0.166}] if is_coded else []
+    )
 
 
 def test_one_synthetic_model_among_real_ones_keeps_diseases_uncoded(tmp_path: Path) -> None:
     mixed = (REAL, replace(SYNTHETIC, name="classifier", trained_on="real and synthetic"))
     case = Case.make(tmp_path, context=replace(CONTEXT, differential="coded"), findings={"models": mixed})
-    assert "MS" not in measurement_groups(case.read("sr"))
+    assert DIFFERENTIAL not in coded(outcome(case.read("sr")))
 
 
 @pytest.mark.slow
 def test_the_largest_fifty_lesions_are_listed(tmp_path: Path) -> None:
     lesions = tuple(Lesion(n, "Lesion", 3.0 + n, (0.0, 0.0, 0.0), 0.5, (3, 4)) for n in range(1, 61))
     case = Case.make(tmp_path, findings={"lesions": lesions, "measurements": ()})
-    groups = measurement_groups(case.read("sr"))
+    report = case.read("sr")
+    groups = measurement_groups(report)
     listed = [name for name in groups if name.startswith("Lesion ")]
     assert (len(listed), listed[0], listed[-1]) == (LESIONS_LISTED, "Lesion 60", "Lesion 11")
-    assert numbers(groups["Analysis"])[COUNT] == 60
-    for role in ("sr", "text-sr"):
-        assert any(
-            "50 largest lesions are listed; 10 smaller ones" in text for text in texts(case.read(role))
-        )
+    assert totals(report)[COUNT] == 60
+    assert any("50 largest lesions are listed; 10 smaller ones" in text for text in texts(report))
 
 
-def test_each_eye_has_its_own_group_with_its_side(tmp_path: Path) -> None:
+def test_measurement_of_a_side_without_a_place_stands_with_its_side_among_the_totals(tmp_path: Path) -> None:
     measurements = (
         Measurement("probability", 0.91, "1", laterality="left"),
         Measurement("probability", 0.12, "1", laterality="right"),
     )
-    nerve = Segment("Lesion", "lesion", mask_of((12, 64, 64)), laterality="left")
-    changes = {"measurements": measurements, "lesions": (), "segments": (nerve,), "hypotheses": ()}
+    changes = {"measurements": measurements, "lesions": (), "segments": (), "hypotheses": ()}
     case = Case.make(tmp_path, context=replace(CONTEXT, pipeline="fatsat", title="FAT-SAT"), findings=changes)
-    groups = measurement_groups(case.read("sr"))
-    assert numbers(groups["left optic_nerve"]) == {PROBABILITY: 0.91}
-    site = next(item for item in groups["right optic_nerve"].ContentSequence if concept(item) == "363698007")
+    report = case.read("sr")
+    assert measurement_groups(report) == {}
+    left, right = part(report, "126011").ContentSequence
+    assert float(left.MeasuredValueSequence[0].NumericValue) == 0.91
+    (site,) = right.ContentSequence
     assert site.ConceptCodeSequence[0].CodeValue == "18234004"
     assert site.ContentSequence[0].ConceptCodeSequence[0].CodeValue == "24028007"
 
 
-def test_region_and_change_of_a_lesion_are_coded(plain: Case, tmp_path: Path) -> None:
+@pytest.mark.parametrize("role", ["sr", "sr-enhanced"])
+def test_every_group_opens_on_a_point_of_an_image_before_any_other_place(case: Case, role: str) -> None:
+    mask = case.findings.segments[0].mask
+    sources = {str(ds.SOPInstanceUID): k for k, ds in enumerate(case.series.datasets)}
+    for name, group in measurement_groups(case.read(role)).items():
+        places = [item for item in group.ContentSequence if item.ValueType in ("SCOORD", "SCOORD3D")]
+        assert places[0].ValueType == "SCOORD"
+        (image,) = places[0].ContentSequence
+        assert image.RelationshipType == "SELECTED FROM"
+        k = sources[image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID]
+        i, j = (int(value) for value in places[0].GraphicData)
+        assert mask[k, j, i], name
+        assert image.ReferencedSOPSequence[0].ReferencedSOPClassUID == case.series.datasets[k].SOPClassUID
+
+
+def test_lesion_names_its_segment_and_the_frames_that_show_it(case: Case) -> None:
+    group = measurement_groups(case.read("sr"))["Lesion 1"]
+    (segment,) = [item for item in group.ContentSequence if concept(item) == "121191"]
+    (frames,) = [item for item in group.ContentSequence if concept(item) == "121214"]
+    seg = case.read("seg")
+    assert segment.ReferencedSOPSequence[0].ReferencedSegmentNumber == 1
+    assert frames.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == seg.SOPInstanceUID
+    numbers_of = frames.ReferencedSOPSequence[0].ReferencedFrameNumber
+    shown = [int(seg.pixel_array[number - 1].sum()) for number in numbers_of]
+    assert shown == [48, 48, 48]
+
+
+def test_place_size_and_change_of_a_lesion_are_coded(plain: Case, tmp_path: Path) -> None:
     first, second = plain.findings.lesions
-    changed = (replace(first, region="periventricular", change="enlarging"), second)
-    report = Case.make(tmp_path / "2", findings={"lesions": changed}).read("sr")
+    first = replace(first, region="periventricular", laterality="left", long_axis_mm=7.25, change="enlarging")
+    first = replace(first, also_reaches=("juxtacortical",), borderline=True)
+    report = Case.make(tmp_path / "2", findings={"lesions": (first, second)}).read("sr")
     group = measurement_groups(report)["Lesion 1"]
-    assert coded(group)["change"] == "15454001"
+    said = coded(group)
+    assert (said["change"], said["region-certainty"]) == ("15454001", "borderline")
+    assert said["also-reaches"] == "juxtacortical"
+    assert numbers(group)["103339001"] == 7.25
     site = next(item for item in group.ContentSequence if concept(item) == "363698007")
-    assert site.ContentSequence[0].ConceptCodeSequence[0].CodeValue == "periventricular"
+    assert site.ConceptCodeSequence[0].CodeValue == "68523003"
+    assert coded(site) == {"272741003": "7771000", "106233006": "periventricular"}
     assert report.CodingSchemeIdentificationSequence[0].CodingSchemeDesignator == "99DCMNODE"
+
+
+def test_ensemble_is_named_as_such_and_models_without_a_result_here_are_not(tmp_path: Path) -> None:
+    mask = replace(SYNTHETIC, name="nnunet", device_uid="1.2.3.5")
+    second = replace(mask, name="nnunet-2", version="1.3.0", device_uid="1.2.3.6")
+    told = replace(SYNTHETIC, name="five-slices", device_uid="1.2.3.8")
+    tasks = {"mask": ("nnunet", "nnunet-2"), "differential": ("five-slices",)}
+    case = Case.make(tmp_path, findings={"models": (mask, second, told), "tasks": tasks, "heatmaps": ()})
+    named = {
+        role: [str(item.ManufacturerModelName) for item in case.read(role).ContributingEquipmentSequence[1:]]
+        for role in ("seg", "sr", "text-sr")
+    }
+    assert named == {
+        "seg": ["nnunet", "nnunet-2"],
+        "sr": ["nnunet", "nnunet-2"],
+        "text-sr": ["nnunet", "nnunet-2", "five-slices"],
+    }
+    group = measurement_groups(case.read("sr"))["Lesion 1"]
+    said = {concept(item): str(item.TextValue) for item in group.ContentSequence if item.ValueType == "TEXT"}
+    assert (said["111001"], said["111003"]) == ("ensemble of nnunet and nnunet-2", "1.2.0 and 1.3.0")
+    made_by = case.read("seg").SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]
+    assert made_by.AlgorithmName == "ensemble of nnunet and nnunet-2"
 
 
 def test_algorithm_is_named_as_in_the_contributing_equipment(case: Case) -> None:

@@ -1,259 +1,340 @@
-"""The text report: a radiologist finds what was done, what was found and what it is worth, with the numbers of the SR."""
+"""The text report: the result first, each remark once, short enough to be read, with the numbers of the structured report."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from forbidden_words import forbidden_in
 from result_factories import (
     CONTEXT,
     REAL,
     SYNTHETIC,
     Case,
+    findings_on,
     measurement_groups,
     numbers,
+    plain_series,
     sentences,
     texts,
     tool,
+    totals,
 )
 
-from dicom_node.results.wording import counting_sentence
-from pipelines.types import Counting, Criterion, Findings, Hypothesis, Interval, Measurement, Rule
+from dicom_node.results.context import ResultContext
+from dicom_node.results.finding_marks import marks_of
+from dicom_node.results.source import sources_of
+from dicom_node.results.text_report import build_text_report
+from dicom_node.results.wording import LINE_MM3, model_lines
+from pipelines.types import (
+    Anatomy,
+    Counting,
+    Criterion,
+    Findings,
+    Hypothesis,
+    Interval,
+    Lesion,
+    Measurement,
+    Region,
+    RegionLoad,
+    Rule,
+    SiteFinding,
+)
 
-SYNTHETIC_REMARK = "trained on synthetic data; its clinical accuracy is not known"
+MOST_WORDS = 250
+RESEARCH = "Research use only, made by software alone: not a medical device, not a diagnosis."
+REGIONS: tuple[Region, ...] = (
+    "periventricular",
+    "juxtacortical",
+    "infratentorial",
+    "deep_white_matter",
+    "deep_grey_matter",
+)
+NNUNET = replace(REAL, name="nnunet", version="0.5.1", trained_on="real and synthetic", device_uid="1.2.3.5")
+JOINT = replace(NNUNET, name="joint", version="0.4.1", classes_trained_on="synthetic", device_uid="1.2.3.7")
+MODELS = (
+    NNUNET,
+    replace(NNUNET, name="nnunet-2", version="0.6.0", device_uid="1.2.3.6"),
+    JOINT,
+    replace(SYNTHETIC, name="five-slices", version="0.3.1", device_uid="1.2.3.8"),
+    replace(SYNTHETIC, name="lesion-pattern", version="0.1.0", device_uid="1.2.3.9"),
+    replace(SYNTHETIC, name="regions", version="0.1.0", device_uid="1.2.3.10"),
+)
+RULE = Rule(
+    "Matthews' rule", "Neurology 2013;80:1330", "MS", (Criterion("a Dawson's finger", (1, 2, 3, 5, 9)),)
+)
 
 
-def whole(case: Case) -> str:
-    return "\n".join(sentences(case.read("text-sr")))
+def reported(findings: Findings, context: ResultContext = CONTEXT) -> list[str]:
+    """The texts of the report on the plain series, the observer left out."""
+    _, series = plain_series()
+    marks = marks_of(findings, series.volume)
+    return texts(build_text_report(findings, series, sources_of(series), None, context, marks))[1:]
 
 
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    findings = {"warnings": ("Slices are 3 mm thick",), "counting": Counting(3.0, 9.7, 2 / 3, 12, 140.0)}
-    context = replace(CONTEXT, note="One slice came late")
-    return Case.make(tmp_path_factory.mktemp("text"), series_number=5, findings=findings, context=context)
+def on_plain(**changes: Any) -> Findings:
+    return findings_on(plain_series()[1], **changes)
 
 
-def test_report_reads_as_written_here(case: Case) -> None:
-    assert texts(case.read("text-sr"))[1:] == [
-        'Series 5 "t2_tirm_tra_dark-fluid" with 12 images was analysed automatically for FLAIR lesions on 2026-11-21 08:12 UTC '
-        "by dicom-node 0.1.0 (job 3f9a1c20, run 1).",
-        "2 lesions were found, with a total volume of 0.36 mL.",
-        "Lesion 1: 0.35 mL (350 mm3), probability 0.65, images 4 to 6\r\n"
-        "Lesion 2: 0.01 mL (15 mm3), probability 0.40, image 9",
-        "Probabilities given by the model joint (not calibrated): MS 0.83, NMOSD 0.17. "
-        f"This model was {SYNTHETIC_REMARK}, and it may only reflect the assumptions behind that data.",
-        "The probabilities support a reader's thinking; they are not a diagnosis.",
-        "Note: A region counts as a lesion from 3 mm on in its long axis in the plane of the images, 10 mm3 and a mean "
-        "probability of 0.67; 12 regions that do not, 0.14 mL in all, are neither drawn nor listed.",
-        "Note: Slices are 3 mm thick.",
-        "Note: One slice came late.",
-        "Model: joint, version 1.2.0, weights abababababab, for lesion segmentation. "
-        f"This model was {SYNTHETIC_REMARK}, and it may only reflect the assumptions behind that data.",
-        "Research use only. Made by software without a radiologist; not a medical device, not a diagnosis. "
-        "Do not base decisions on patient care on it.",
+def many_lesions(count: int, seed: int = 1) -> Findings:
+    """A patient with lesions of all regions and sizes, as the whole pipeline reports one: all warnings, all models."""
+    numbers_of = np.random.default_rng(seed)
+    lesions = []
+    for number, volume in enumerate(sorted(numbers_of.lognormal(4.3, 1.4, count), reverse=True), start=1):
+        low = float(numbers_of.uniform(0.2, 0.7))
+        lesions.append(
+            Lesion(
+                number,
+                "Lesion",
+                float(volume),
+                (0.0, 0.0, 0.0),
+                0.8,
+                (4, 5),
+                region=REGIONS[number % 5],
+                laterality="left" if number % 2 else "right",
+                probability_interval=Interval(low, 0.9, "over 5 predictions"),
+                borderline=number % 4 == 0,
+            )
+        )
+    total = sum(item.volume_mm3 for item in lesions)
+    interval = Interval(0.7 * total, 1.1 * total, "that held the truth in 80 % of 184 synthetic cases")
+    loads = tuple(RegionLoad(region, count // 5, 1 if count else 0, total / 5, 9.0) for region in REGIONS)
+    names = ("joint", "five-slices", "lesion-pattern")
+    return on_plain(
+        status="findings" if lesions else "none",
+        segments=(),
+        heatmaps=(),
+        lesions=tuple(lesions),
+        measurements=(Measurement("volume", total, "mm3", derivation="total", interval=interval),),
+        counting=Counting(3.0, 9.7, 2 / 3, 12, 140.0),
+        anatomy=Anatomy(loads),
+        hypotheses=tuple(
+            Hypothesis(code, code, share, True, name)
+            for name in names
+            for code, share in (("multiple_sclerosis", 0.57), ("neuromyelitis_optica", 0.43))
+        )
+        if count > 2
+        else (),
+        no_differential="" if count > 2 else f"{count} lesions found, at least 3 are needed",
+        rules=(RULE,) if count else (),
+        warnings=("slices are 5.0 mm apart: small lesions may be missed", "echo time not given"),
+        models=MODELS,
+        tasks={
+            "mask": ("nnunet", "nnunet-2"),
+            "regions": ("regions",),
+            "intervals": ("nnunet", "nnunet-2", "joint"),
+            "differential": names,
+        },
+    )
+
+
+def nerves(right: SiteFinding, left: SiteFinding) -> Findings:
+    model = replace(
+        SYNTHETIC, name="fatsat", purpose="Optic-nerve lesions on coronal fat-suppressed T2; research"
+    )
+    return Findings(
+        "findings" if "positive" in (right.status, left.status) else "none",
+        sites=(right, left),
+        models=(model,),
+        warnings=("Left optic nerve: only 61 % of its course lies in the region that the network saw",),
+    )
+
+
+RATED = SiteFinding(
+    "right", "positive", "", 0.914, Interval(0.84, 0.97, "over 5 networks"), 0.5, 0.92, 0.61, "automatic"
+)
+OTHER = replace(RATED, laterality="left", status="negative", probability=0.12)
+LOST = SiteFinding(
+    "left", "not analysed", "the series ends 12 mm behind the left globe, and 20 mm are needed"
+)
+PATIENTS = {
+    **{f"{count} lesions": many_lesions(count) for count in (0, 1, 2, 7, 18, 60, 180)},
+    "both nerves": nerves(RATED, OTHER),
+    "a nerve lost": nerves(RATED, LOST),
+    "unsuitable": Findings("unsuitable", "slices are 9.1 mm apart; at most 8.5 mm can be analysed"),
+    "failed": Findings("failed", "out of memory"),
+}
+
+
+@pytest.mark.parametrize("findings", PATIENTS.values(), ids=PATIENTS.keys())
+def test_report_is_short_says_nothing_twice_and_nothing_that_it_must_not(findings: Findings) -> None:
+    paragraphs = reported(findings, replace(CONTEXT, note="released with a gap by a person"))
+    assert paragraphs[1] == RESEARCH
+    prose = [text for text in paragraphs if not re.match(r"Lesion \d+:|\d+ lesions?, each", text)]
+    assert sum(len(text.split()) for text in prose) <= MOST_WORDS
+    said = re.split(r"(?<=[.:]) |\r\n", " ".join(prose))
+    repeated = {text for text in said if len(text.split()) > 3 and said.count(text) > 1}
+    assert repeated == set()
+    assert forbidden_in(" ".join(paragraphs)) == []
+
+
+def test_report_reads_as_written_here() -> None:
+    findings = many_lesions(18)
+    lines = "\n".join(reported(findings)).replace("\r\n", "\n").split("\n")
+    assert lines[:2] == [
+        "18 lesions (9 uncertain), 1.97 mL in all (1.38 to 2.17 mL that held the truth in 80 % of 184 synthetic cases).",
+        RESEARCH,
     ]
+    table = [line for line in lines if line.startswith("Lesion ")]
+    assert table[:2] == [
+        "Lesion 1: left juxtacortical or cortical, image 6, 0.26 mL, uncertain",
+        "Lesion 2: right infratentorial, image 6, 0.23 mL, uncertain",
+    ]
+    assert [line for line in lines if "smaller" in line] == ["and 8 smaller, 0.37 mL in all"]
+    assert "uncertain: single predictions reach below 0.5" in lines
+    assert lines[-7:] == [
+        "Models and training data (clinical accuracy unknown):",
+        "nnunet 0.5.1: mask (ensemble); real and synthetic",
+        "nnunet-2 0.6.0: mask (ensemble); real and synthetic",
+        "joint 0.4.1: intervals, differential; real and synthetic, classes synthetic",
+        "five-slices 0.3.1: differential; synthetic",
+        "lesion-pattern 0.1.0: differential; synthetic",
+        "regions 0.1.0: regions; synthetic",
+    ]
+
+
+def test_each_line_of_the_table_is_a_lesion_of_a_tenth_of_a_millilitre() -> None:
+    findings = many_lesions(60)
+    table = next(text for text in reported(findings) if text.startswith("Lesion 1:")).split("\r\n")
+    large = [lesion for lesion in findings.lesions if lesion.volume_mm3 >= LINE_MM3]
+    assert sum(line.startswith("Lesion ") for line in table) == len(large)
+    for line in table[: len(large)]:
+        assert re.match(r"Lesion \d+: (left|right) [a-z ]+( \(borderline\))?, image \d+, \d\.\d\d mL", line)
+
+
+def test_lesion_is_named_with_the_image_on_which_it_is_largest() -> None:
+    findings = on_plain()
+    first = replace(findings.lesions[0], laterality="left", region="periventricular")
+    mask = findings.segments[0].mask.copy()
+    mask[5, 18:30, 28:40] = True
+    first = replace(first, volume_mm3=first.volume_mm3 + (144 - 48) * 2.43)
+    segment = replace(findings.segments[0], mask=mask)
+    said = reported(replace(findings, lesions=(first, findings.lesions[1]), segments=(segment,)))
+    assert any("Lesion 1: left periventricular, image 6, 0.58 mL" in text for text in said)
+
+
+def test_small_lesions_alone_have_no_table() -> None:
+    findings = on_plain()
+    (small,) = (item for item in findings.lesions if item.volume_mm3 < LINE_MM3)
+    assert "1 lesion smaller than 0.1 mL" in reported(replace(findings, lesions=(small,)))
+
+
+def test_lesions_without_regions_are_listed_by_image_and_volume() -> None:
+    said = reported(on_plain(anatomy=Anatomy(not_available="the brain is not as large as brains are")))
+    assert "Lesion 1: image 4, 0.35 mL\r\nand 1 smaller, 0.01 mL in all" in said
+    assert "Regions are not available: the brain is not as large as brains are." in said
+    assert "The optic nerves were not examined in this series." in said
 
 
 @pytest.mark.parametrize(
-    ("left_out", "said"),
+    ("tags", "says_it"),
     [
-        (0, "0.67; nothing was left out."),
-        (1, "0.67; 1 region that does not, 0.14 mL in all, is neither drawn nor listed."),
+        ({"PatientAge": "035Y"}, False),
+        ({"PatientAge": "061Y"}, True),
+        ({}, True),
+        ({"PatientBirthDate": "19900101", "StudyDate": "20261120"}, False),
+        ({"PatientBirthDate": "19500101", "StudyDate": "20261120"}, True),
     ],
 )
-def test_what_counts_as_a_lesion_is_said_once_for_all_that_was_left_out(left_out: int, said: str) -> None:
-    findings = Findings("none", counting=Counting(3.0, 9.7, 2 / 3, left_out, 140.0))
-    assert counting_sentence(findings).endswith(said)
-    assert counting_sentence(Findings("none")) == ""
+def test_age_counts_where_it_is_known(tags: dict[str, str], says_it: bool) -> None:
+    _, series = plain_series()
+    sources = sources_of(series)
+    for keyword in ("PatientAge", "PatientBirthDate"):
+        setattr(sources[0], keyword, "")
+    for keyword, value in tags.items():
+        setattr(sources[0], keyword, value)
+    findings = on_plain()
+    report = build_text_report(findings, series, sources, None, CONTEXT, marks_of(findings, series.volume))
+    assert any(text.startswith("From 50 years on") for text in texts(report)) == says_it
 
 
-def test_numbers_equal_those_of_the_structured_report(case: Case) -> None:
-    groups = measurement_groups(case.read("sr"))
-    text = whole(case)
-    overall = numbers(groups["Analysis"])
-    said = re.search(r"(\d+) lesions were found, with a total volume of ([\d.]+) mL", text)
-    assert said is not None
-    assert int(said[1]) == overall["246206008"]
-    assert said[2] == f"{overall['118565006'] / 1000:.2f}"
-    for name in ("Lesion 1", "Lesion 2"):
-        line = re.search(rf"{name}: ([\d.]+) mL \((\d+) mm3\), probability ([\d.]+)", text)
-        assert line is not None
-        stated = numbers(groups[name])
-        assert line[1] == f"{stated['118565006'] / 1000:.2f}"
-        assert line[2] == f"{stated['118565006']:.0f}"
-        assert line[3] == f"{stated['122157']:.2f}"
+def test_nerves_are_told_in_the_first_line_and_by_what() -> None:
+    said = [text.replace("\r\n", " ") for text in reported(nerves(RATED, OTHER))]
+    first = "Optic nerves: right rated suspicious, left not, by a classifier that has never seen a patient."
+    assert said[0] == first
+    assert (
+        "Right optic nerve: rated suspicious for a lesion, probability 0.91 (0.84 to 0.97 over 5 networks), at or above the "
+        "threshold of 0.50."
+    ) in said
+    assert said[-1] == "fatsat 1.2.0: Optic-nerve lesions on coronal fat-suppressed T2; synthetic"
 
 
-def test_root_is_a_diagnostic_imaging_report(case: Case) -> None:
-    root = case.read("text-sr").ConceptNameCodeSequence[0]
-    assert (root.CodeValue, root.CodingSchemeDesignator) == ("18748-4", "LN")
+@pytest.mark.parametrize(
+    ("status", "first"),
+    [
+        ("unsuitable", "Not analysed, because the series is not suitable: fewer than 10 slices."),
+        ("failed", "The analysis failed and gave no result: fewer than 10 slices."),
+    ],
+)
+def test_report_of_no_analysis_says_why_and_names_no_model(status: Any, first: str) -> None:
+    said = reported(Findings(status, "fewer than 10 slices", models=MODELS))
+    assert said[:2] == [first, RESEARCH]
+    assert not [text for text in said if "nnunet" in text]
 
 
-def test_findings_stand_in_lines_that_a_viewer_without_wrapping_shows_whole(
-    plain: Case, tmp_path: Path
-) -> None:
-    volume = Measurement("volume", 360.0, "mm3", interval=Interval(300.0, 410.0, "over 4 predictions"))
-    first = plain.findings
-    reason = "Slices are 5 mm thick, which hides small lesions, and two of them were interpolated; look there yourself"
-    changes = {"measurements": (first.measurements[0], volume), "reason": reason}
-    found = texts(Case.make(tmp_path / "2", findings=changes).read("text-sr"))[2]
-    assert found.split("\r\n") == [
-        "2 lesions were found, with a total volume of 0.36 mL",
-        "(interval 0.30 to 0.41 mL over 4 predictions). Slices are 5 mm thick,",
-        "which hides small lesions, and two of them were interpolated; look there yourself.",
+def test_report_names_only_models_whose_results_it_holds() -> None:
+    said = "\n".join(reported(many_lesions(18), replace(CONTEXT, differential="off")))
+    assert "joint 0.4.1: intervals" in said
+    assert "five-slices" not in said
+    assert not re.search(r"MOGAD|Matthews", said)
+
+
+def test_models_of_real_data_are_of_no_unknown_accuracy() -> None:
+    assert model_lines((REAL,), Findings("none")) == [
+        "Models and training data:",
+        "joint 1.2.0: lesion segmentation; real",
     ]
 
 
-def test_model_trained_on_both_kinds_of_data_says_both(tmp_path: Path) -> None:
-    text = whole(Case.make(tmp_path, model=replace(REAL, trained_on="real and synthetic")))
-    assert "This model was trained on real and synthetic data; its clinical accuracy is not known" in text
-    assert "trained on synthetic data" not in text
+def test_report_counts_what_it_replaces() -> None:
+    old = ("1.2.840.10008.5.1.4.1.1.88.11", "1.2.3.5", "1.2.3.6", "1.2.3.7")
+    said = reported(on_plain(), replace(CONTEXT, replaces=(old,)))
+    assert "This result replaces an earlier one of the same series (1 object)." in said
 
 
-def test_model_whose_classes_are_synthetic_says_so_although_its_masks_are_real(tmp_path: Path) -> None:
-    model = replace(REAL, trained_on="real and synthetic", classes_trained_on="synthetic")
-    text = whole(Case.make(tmp_path, model=model))
-    assert "and its classes were trained on synthetic data alone; its clinical accuracy is not known" in text
+def test_findings_stand_in_lines_that_a_viewer_without_wrapping_shows_whole() -> None:
+    reason = "Slices are 5 mm thick, which hides small lesions, and two of them were interpolated; look there yourself"
+    assert (
+        "Slices are 5 mm thick, which hides small lesions, and two of them were interpolated;\r\nlook there yourself."
+    ) in reported(on_plain(reason=reason))
 
 
-def test_model_trained_on_real_data_gets_no_synthetic_remark(tmp_path: Path) -> None:
-    text = whole(Case.make(tmp_path, model=REAL))
-    assert "synthetic" not in text
-    assert "Trained on real data." in text
+def test_numbers_equal_those_of_the_structured_report(plain: Case) -> None:
+    report, text = plain.read("sr"), "\n".join(sentences(plain.read("text-sr")))
+    said = re.search(r"(\d+) lesions, ([\d.]+) mL in all", text)
+    assert said is not None
+    overall = totals(report)
+    assert (int(said[1]), said[2]) == (overall["246206008"], f"{overall['118565006'] / 1000:.2f}")
+    line = re.search(r"Lesion 1: image 4, ([\d.]+) mL", text)
+    assert line is not None
+    stated = numbers(measurement_groups(report)["Lesion 1"])
+    assert line[1] == f"{stated['118565006'] / 1000:.2f}"
 
 
-def test_differential_off_leaves_no_disease_anywhere(tmp_path: Path) -> None:
-    case = Case.make(tmp_path, context=replace(CONTEXT, differential="off"))
-    for role in ("text-sr", "sr"):
-        assert not re.search(r"\b(MS|NMOSD)\b", "\n".join(texts(case.read(role))))
-    assert case.paths("heatmap") == []
+def test_root_is_a_diagnostic_imaging_report(plain: Case) -> None:
+    root = plain.read("text-sr").ConceptNameCodeSequence[0]
+    assert (root.CodeValue, root.CodingSchemeDesignator) == ("18748-4", "LN")
 
 
-def test_pipeline_that_counts_no_lesions_states_its_probabilities_instead(tmp_path: Path) -> None:
+def test_pipeline_that_counts_no_lesions_states_its_probabilities_instead() -> None:
     measurements = (
         Measurement("probability", 0.914, "1", laterality="left"),
         Measurement("probability", 0.12, "1", laterality="right"),
     )
-    changes = {"measurements": measurements, "lesions": (), "segments": (), "hypotheses": ()}
-    case = Case.make(tmp_path, context=replace(CONTEXT, pipeline="fatsat"), findings=changes)
-    assert "Left: probability of a lesion 0.91. Right: probability of a lesion 0.12." in texts(
-        case.read("text-sr")
-    )
-    assert numbers(measurement_groups(case.read("sr"))["Analysis"]) == {}
-
-
-def with_intervals(findings: Findings) -> dict[str, Any]:
-    volume = replace(findings.measurements[1], interval=Interval(300.0, 410.0, "over 4 predictions"))
-    first, second = findings.lesions
-    lesion = replace(first, probability_interval=Interval(0.58, 0.71, "over 4 predictions"))
-    return {"measurements": (findings.measurements[0], volume), "lesions": (lesion, second)}
-
-
-@pytest.mark.slow
-def test_intervals_stand_behind_volume_and_probability_and_say_what_they_are(
-    plain: Case, tmp_path: Path
-) -> None:
-    case = Case.make(tmp_path / "2", findings=with_intervals(plain.findings))
-    text = whole(case)
-    assert "with a total volume of 0.36 mL (interval 0.30 to 0.41 mL over 4 predictions)." in text
-    assert "probability 0.65 (0.58 to 0.71 over 4 predictions), images 4 to 6" in text
-    assert "probability 0.40, image 9" in text
-    assert "it is no confidence interval" in text
-    assert "confidence" not in whole(plain)
-
-
-def test_interval_of_a_negative_case_is_said_too(tmp_path: Path) -> None:
-    volume = Measurement("volume", 0.0, "mm3", interval=Interval(0.0, 52.0, "over 2 predictions"))
-    changes = {"status": "none", "segments": (), "lesions": (), "measurements": (volume,)}
-    assert (
-        "No lesion was found (0 lesions, total volume 0.00 mL; interval 0.00 to 0.05 mL over 2 predictions)."
-        in whole(Case.make(tmp_path, findings=changes))
-    )
-
-
-def test_two_models_speak_one_after_the_other_each_with_its_origin(tmp_path: Path) -> None:
-    second = replace(SYNTHETIC, name="five-slices", version="2")
-    hypotheses = tuple(
-        Hypothesis("multiple_sclerosis", "MS", value, True, model)
-        for model, value in (("joint", 0.7), ("five-slices", 0.4))
-    )
-    changes = {"models": (SYNTHETIC, second), "hypotheses": hypotheses}
-    text = whole(Case.make(tmp_path, findings=changes))
-    remark = f"This model was {SYNTHETIC_REMARK}"
-    for name, value in (("joint", "0.70"), ("five-slices", "0.40")):
-        assert f"given by the model {name} (calibrated on synthetic cases): MS {value}. {remark}" in text
-
-
-@pytest.mark.slow
-def test_differential_that_does_not_apply_says_why_and_leaves_the_rule(tmp_path: Path) -> None:
-    rule = Rule(
-        "Matthews' rule",
-        "Neurology 2013;80:1330",
-        "MS",
-        (Criterion("a Dawson's finger", (2,)), Criterion("a U-fibre lesion", ())),
-    )
-    changes = {"hypotheses": (), "no_differential": "2 lesions, fewer than 3", "rules": (rule,)}
-    text = whole(Case.make(tmp_path / "1", findings=changes))
-    assert "Probabilities of diseases: not applicable, 2 lesions, fewer than 3." in text
-    head = "Matthews' rule (Neurology 2013;80:1330), read from the lesion mask by measures that are not validated"
-    assert f"{head}, supports MS: a Dawson's finger (lesion 2)." in text
-    unmet = replace(rule, criteria=(Criterion("a Dawson's finger", ()),))
-    changes["rules"] = (unmet,)
-    text = whole(Case.make(tmp_path / "2", findings=changes))
-    assert f"{head}: none of its criteria is met, so it does not point to MS." in text
-    off = Case.make(tmp_path / "3", findings=changes, context=replace(CONTEXT, differential="off"))
-    assert "MS" not in whole(off)
-    assert "not applicable" not in whole(off)
-
-
-def test_hypothesis_of_an_unknown_model_says_that_its_training_is_unknown(tmp_path: Path) -> None:
-    models = (REAL, replace(REAL, name="other"))
-    hypothesis = Hypothesis("multiple_sclerosis", "MS", 0.7, True, "third")
-    text = whole(Case.make(tmp_path, findings={"models": models, "hypotheses": (hypothesis,)}))
-    assert "third (calibrated): MS 0.70. No model card says what this model was trained on." in text
-
-
-def test_negative_report_says_so(tmp_path: Path) -> None:
-    changes = {"status": "none", "segments": (), "lesions": (), "measurements": ()}
-    text = whole(Case.make(tmp_path, findings=changes))
-    assert "No lesion was found (0 lesions, total volume 0.00 mL)." in text
-
-
-@pytest.mark.parametrize(
-    ("status", "sentence"),
-    [
-        ("unsuitable", "The series was not analysed, because it is not suitable: fewer than 10 slices."),
-        ("failed", "The analysis failed and gave no result: fewer than 10 slices."),
-    ],
-)
-def test_report_of_no_analysis_says_why(tmp_path: Path, status: str, sentence: str) -> None:
-    changes = {
-        "status": status,
-        "reason": "fewer than 10 slices",
-        "lesions": (),
-        "segments": (),
-        "hypotheses": (),
-    }
-    assert sentence in whole(Case.make(tmp_path, findings=changes))
-
-
-def test_report_names_what_it_replaces(tmp_path: Path) -> None:
-    old = ("1.2.840.10008.5.1.4.1.1.88.11", "1.2.3.5", "1.2.3.6", "1.2.3.7")
-    assert "replaces an earlier one of the same series (1 objects). Replaced objects: 1.2.3.5." in whole(
-        Case.make(tmp_path, context=replace(CONTEXT, replaces=(old,)))
-    )
+    said = reported(on_plain(measurements=measurements, lesions=(), segments=(), hypotheses=()))
+    assert "Left: probability of a lesion 0.91." in said
+    assert "Right: probability of a lesion 0.12." in said
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("role", ["sr", "sr-enhanced", "text-sr"])
-def test_dcmtk_prints_the_report(case: Case, role: str) -> None:
+def test_dcmtk_prints_the_report(plain: Case, role: str) -> None:
     assert shutil.which("dsrdump"), "dsrdump is missing: install Debian's dcmtk"
-    done = tool("dsrdump", "+Pl", case.paths(role)[0])
+    done = tool("dsrdump", "+Pl", plain.paths(role)[0])
     assert done.returncode == 0, done.stderr
-    assert "2 lesions were found, with a total volume of 0.36 mL." in done.stdout
-    assert "Research use only." in done.stdout
+    assert "2 lesions, 0.36 mL in all." in done.stdout
+    assert "Research use only" in done.stdout
