@@ -1,4 +1,4 @@
-"""What all tests share: the data folder, and the modules ``factories`` and ``rig``."""
+"""What all tests share: the data folder, and the modules ``factories``, ``forbidden_words`` and ``rig``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNMARKED_S = 10.0
 """What takes more than a second on an idle core is marked; a busy or slow machine, and the first import of torch, take more."""
 
 # Not by sys.path: this folder holds a "dicom_node" of its own, which would hide the package.
-for _name in ("factories", "rig"):
+for _name in ("factories", "forbidden_words", "rig"):
     _spec = importlib.util.spec_from_file_location(_name, HERE / f"{_name}.py")
     assert _spec is not None and _spec.loader is not None
     if _name not in sys.modules:
