@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code
-from pydicom.uid import BasicTextSRStorage
 
 from dicom_node.results import wording
 from dicom_node.results.context import ResultContext
-from dicom_node.results.provenance import DISCLAIMER, MODEL_NAME, code_item, finish, time_of
+from dicom_node.results.provenance import DISCLAIMER, MODEL_NAME, finish, time_of
 from dicom_node.results.source import slice_of
 from dicom_node.results.structured_report import add_predecessors
-from dicom_node.standard import codes
+from dicom_node.results.text_document import (
+    ADDENDUM,
+    CONCLUSIONS,
+    FINDINGS,
+    IMPRESSIONS,
+    LINE_END,
+    PROCEDURE,
+    in_lines,
+    section,
+    text_document,
+)
 from pipelines.types import Findings, Lesion
 
 if TYPE_CHECKING:
@@ -23,25 +29,6 @@ if TYPE_CHECKING:
 
 ROLE = "text-sr"
 SERIES_OFFSET = 2
-
-_LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
-_ENGLISH = Code("en", "RFC5646", "English")
-_OBSERVER_TYPE = Code("121005", "DCM", "Observer Type")
-_DEVICE = Code("121007", "DCM", "Device")
-_OBSERVER_UID = Code("121012", "DCM", "Device Observer UID")
-_OBSERVER_NAME = Code("121013", "DCM", "Device Observer Name")
-_PROCEDURE = (
-    Code("121064", "DCM", "Current Procedure Descriptions"),
-    Code("121065", "DCM", "Procedure Description"),
-)
-_FINDINGS = (Code("121070", "DCM", "Findings"), Code("121071", "DCM", "Finding"))
-_IMPRESSIONS = (Code("121072", "DCM", "Impressions"), Code("121073", "DCM", "Impression"))
-_ADDENDUM = (Code("121078", "DCM", "Addendum"), codes.COMMENT)
-_CONCLUSIONS = (Code("121076", "DCM", "Conclusions"), Code("121077", "DCM", "Conclusion"))
-_LINE_END = "\r\n"
-_LINE = 88
-"""Characters after which a finding goes on in a new line, where it has a clause to end: some viewers do not wrap findings."""
-_CLAUSE = re.compile(r"(?<=[,.;:]) | (?=\()")
 
 
 def build_text_report(
@@ -52,31 +39,11 @@ def build_text_report(
     context: ResultContext,
 ) -> Dataset:
     """Return the text report; its numbers are those of the structured report."""
-    ds = Dataset()
-    ds.SOPClassUID = BasicTextSRStorage
-    ds.Modality = "SR"
-    ds.ReferencedPerformedProcedureStepSequence = []
-    ds.PerformedProcedureCodeSequence = []
-    ds.CompletionFlag = "COMPLETE"
-    ds.VerificationFlag = "UNVERIFIED"
-    ds.PreliminaryFlag = "PRELIMINARY"
-    ds.ValueType = "CONTAINER"
-    ds.ContinuityOfContent = "SEPARATE"
-    ds.ConceptNameCodeSequence = [code_item(codes.REPORT)]
-    template = Dataset()
-    template.MappingResource = "DCMR"
-    template.TemplateIdentifier = "2000"
-    ds.ContentTemplateSequence = [template]
-    ds.ContentSequence = [
-        _code("HAS CONCEPT MOD", _LANGUAGE, _ENGLISH),
-        _code("HAS OBS CONTEXT", _OBSERVER_TYPE, _DEVICE),
-        _uid("HAS OBS CONTEXT", _OBSERVER_UID, context.node_uid),
-        _text("HAS OBS CONTEXT", _OBSERVER_NAME, f"{MODEL_NAME} {context.node_version}, {context.node_id}"),
-        *report_sections(findings, series, sources, context),
-    ]
-    ds.CurrentRequestedProcedureEvidenceSequence = [
-        _evidence([*sources, *([segmentation] if segmentation else [])])
-    ]
+    ds = text_document(
+        report_sections(findings, series, sources, context),
+        [*sources, *([segmentation] if segmentation else [])],
+        context,
+    )
     finish(
         ds,
         source=sources[0],
@@ -98,17 +65,17 @@ def report_sections(
     outcome = wording.outcome_sentences(findings)
     found = [
         *map(in_lines, outcome if findings.sites else [" ".join(outcome)]),
-        _LINE_END.join(filter(None, [*lesions, wording.not_listed_sentence(findings)])),
+        LINE_END.join(filter(None, [*lesions, wording.not_listed_sentence(findings)])),
     ]
     sections = [
-        _section(_PROCEDURE, [analysed_sentence(sources, context)]),
-        _section(_FINDINGS, found),
-        _section(_IMPRESSIONS, wording.hypothesis_paragraphs(findings, context)),
-        _section(_ADDENDUM, [f"Note: {text}" for text in wording.remark_sentences(findings, context)]),
-        _section(_ADDENDUM, [f"Model: {wording.model_line(model)}" for model in findings.models]),
-        _section(_CONCLUSIONS, [DISCLAIMER]),
+        section(PROCEDURE, [analysed_sentence(sources, context)]),
+        section(FINDINGS, found),
+        section(IMPRESSIONS, wording.hypothesis_paragraphs(findings, context)),
+        section(ADDENDUM, [f"Note: {text}" for text in wording.remark_sentences(findings, context)]),
+        section(ADDENDUM, [f"Model: {wording.model_line(model)}" for model in findings.models]),
+        section(CONCLUSIONS, [DISCLAIMER]),
     ]
-    return [section for section in sections if section is not None]
+    return [item for item in sections if item is not None]
 
 
 def analysed_sentence(sources: list[Dataset], context: ResultContext) -> str:
@@ -125,75 +92,6 @@ def analysed_sentence(sources: list[Dataset], context: ResultContext) -> str:
     )
 
 
-def in_lines(text: str) -> str:
-    """Return a text in lines of some `_LINE` characters that end where a clause does."""
-    lines = [""]
-    for clause in _CLAUSE.split(text):
-        if lines[-1] and len(lines[-1]) + 1 + len(clause) > _LINE:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {clause}".strip()
-    return _LINE_END.join(lines)
-
-
 def _lesion_text(lesion: Lesion, series: LoadedSeries, sources: list[Dataset]) -> str:
     numbers = [slice_of(series, sources, k).image_number for k in lesion.slices_k]
     return wording.lesion_line(lesion, wording.image_range(numbers))
-
-
-def _section(heading: tuple[Code, Code], texts: Iterable[str]) -> Dataset | None:
-    """Return a section with its paragraphs, or nothing when there is none."""
-    name, kind = heading
-    items = [_text("CONTAINS", kind, text) for text in texts if text]
-    if not items:
-        return None
-    section = _item("CONTAINS", "CONTAINER", name)
-    section.ContinuityOfContent = "SEPARATE"
-    section.ContentSequence = items
-    return section
-
-
-def _item(relationship: str, value_type: str, name: Code) -> Dataset:
-    item = Dataset()
-    item.RelationshipType = relationship
-    item.ValueType = value_type
-    item.ConceptNameCodeSequence = [code_item(name)]
-    return item
-
-
-def _text(relationship: str, name: Code, text: str) -> Dataset:
-    item = _item(relationship, "TEXT", name)
-    item.TextValue = text
-    return item
-
-
-def _code(relationship: str, name: Code, value: Code) -> Dataset:
-    item = _item(relationship, "CODE", name)
-    item.ConceptCodeSequence = [code_item(value)]
-    return item
-
-
-def _uid(relationship: str, name: Code, uid: str) -> Dataset:
-    item = _item(relationship, "UIDREF", name)
-    item.UID = uid
-    return item
-
-
-def _evidence(instances: Iterable[Dataset]) -> Dataset:
-    """Return the images and masks that the report speaks of, by series (PS3.3 C.17.2.3)."""
-    by_series: dict[str, list[Dataset]] = {}
-    study = ""
-    for instance in instances:
-        study = instance.StudyInstanceUID
-        reference = Dataset()
-        reference.ReferencedSOPClassUID = instance.SOPClassUID
-        reference.ReferencedSOPInstanceUID = instance.SOPInstanceUID
-        by_series.setdefault(instance.SeriesInstanceUID, []).append(reference)
-    evidence = Dataset()
-    evidence.StudyInstanceUID = study
-    evidence.ReferencedSeriesSequence = []
-    for series_uid, references in by_series.items():
-        item = Dataset()
-        item.SeriesInstanceUID = series_uid
-        item.ReferencedSOPSequence = references
-        evidence.ReferencedSeriesSequence.append(item)
-    return evidence
