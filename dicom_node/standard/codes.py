@@ -24,6 +24,7 @@ ANATOMICAL_STRUCTURE: Final = Code("91723000", "SCT", "Anatomical Structure")
 PRESENT: Final = Code("52101004", "SCT", "Present")
 ABSENT: Final = Code("272519000", "SCT", "Absent")
 VOLUME: Final = Code("118565006", "SCT", "Volume")
+LONG_AXIS: Final = Code("103339001", "SCT", "Long axis")
 LESION_COUNT: Final = Code("246206008", "SCT", "Number of lesions")
 PROBABILITY: Final = Code("122157", "DCM", "Probability")
 THRESHOLD: Final = Code("122411", "DCM", "Threshold Value")
@@ -100,6 +101,7 @@ _REGIONS: Final[Mapping[str, Code]] = {
     "juxtacortical": Code("juxtacortical", SCHEME, "Juxtacortical or cortical"),
     "infratentorial": Code("infratentorial", SCHEME, "Infratentorial"),
     "deep_white_matter": Code("deep-white-matter", SCHEME, "Deep white matter"),
+    "deep_grey_matter": Code("deep-grey-matter", SCHEME, "Deep grey matter"),
 }
 _CHANGES: Final[Mapping[str, Code]] = {
     "new": Code("new", SCHEME, "New"),

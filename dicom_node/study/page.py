@@ -14,7 +14,7 @@ from dicom_node.results.colours import RgbArray
 from dicom_node.results.dissemination import REGION_NAMES, has_regions
 from dicom_node.results.findings_record import FindingPicture
 from dicom_node.results.provenance import DISCLAIMER
-from dicom_node.results.wording import probability_text, volume_text
+from dicom_node.results.wording import counting_sentence, probability_text, volume_text
 from dicom_node.study import sentences
 from dicom_node.study.canvas import (
     ACCENT,
@@ -175,7 +175,7 @@ def _nerves(canvas: Canvas, content: StudyContent, part: Part, left: int, right:
         Column("Seen", right - 82, 82, right=True),
     )
     at = canvas.table(top, columns, sentences.nerve_rows(part.findings.sites), BODY) + 6
-    for text in sentences.nerve_remarks(content):
+    for text in filter(None, (sentences.nerve_count_line(content), *sentences.nerve_remarks(content))):
         at = canvas.text(left, at, text, REMARK, right - left, most_lines=2)
     pictures = [item for item in part.pictures if item.laterality is not None][:2]
     size = (right - left - GAP) // 2
@@ -208,8 +208,9 @@ def _notes(canvas: Canvas, content: StudyContent, top: int, bottom: int) -> int:
 
 def _provenance(canvas: Canvas, content: StudyContent) -> int:
     """Draw at the foot by what the page was made, and return the upper edge."""
-    lines = [DISCLAIMER, *sentences.provenance_lines(content)]
-    wrapped = [line for text in lines for line in canvas.lines_of(text, FINE, RIGHT - LEFT)]
+    counting = counting_sentence(content.flair.findings) if content.flair is not None else ""
+    lines = [DISCLAIMER, *sentences.provenance_lines(content), counting]
+    wrapped = [line for text in lines if text for line in canvas.lines_of(text, FINE, RIGHT - LEFT)]
     top = HEIGHT - 48 - len(wrapped) * FINE.line_px
     canvas.rule(LEFT, top - 12, RIGHT)
     at = top

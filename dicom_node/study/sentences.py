@@ -19,7 +19,7 @@ from dicom_node.results.dissemination import (
 )
 from dicom_node.results.manifest import lesion_count, total_volume_interval, total_volume_mm3
 from dicom_node.results.provenance import MODEL_NAME, is_synthetic, segmenting_model
-from dicom_node.results.wording import counting_sentence, probability_text, volume_text
+from dicom_node.results.wording import probability_text, volume_text
 from dicom_node.study.content import FATSAT, FLAIR, Part, StudyContent
 from pipelines.types import Findings, RegionLoad, SiteFinding
 
@@ -132,26 +132,24 @@ def nerve_rows(sites: tuple[SiteFinding, ...]) -> list[Row]:
     return rows
 
 
-def nerve_remarks(content: StudyContent) -> list[str]:
-    """Return the count of sites with the nerves, and what stands in the way of a rating."""
-    if content.fatsat is None or not content.fatsat.was_analysed:
-        return []
-    sites = content.fatsat.findings.sites
+def nerve_count_line(content: StudyContent) -> str:
+    """Return the count of sites with the nerves; nothing where it is not known."""
     found = sites_with_nerves(content.flair_findings, content.fatsat_findings)
-    positive_from = next((site.threshold for site in sites if site.threshold is not None), None)
-    return [
-        *([f"With the optic nerves, {found[0]} of {found[1]} regions."] if found else []),
-        *(
-            f"{site.laterality.capitalize()}: {site.reason.rstrip('.')}."
-            for site in sites
-            if site.reason and site.status == "not analysed"
-        ),
-        *(
-            [f"Suspicious from {probability_text(positive_from)} on; not calibrated."]
-            if positive_from is not None
-            else []
-        ),
+    return f"With the optic nerves, {found[0]} of {found[1]} regions." if found else ""
+
+
+def nerve_remarks(content: StudyContent) -> list[str]:
+    """Return what stood in the way of a rating, and what a rating is."""
+    sites = content.fatsat.findings.sites if content.fatsat is not None else ()
+    remarks = [
+        f"{site.laterality.capitalize()}: {site.reason.rstrip('.')}."
+        for site in sites
+        if site.reason and site.status == "not analysed"
     ]
+    threshold = next((site.threshold for site in sites if site.threshold is not None), None)
+    if threshold is not None:
+        remarks.append(f"Suspicious from {probability_text(threshold)} on; not calibrated.")
+    return remarks
 
 
 def differential_line(content: StudyContent) -> str:
@@ -216,8 +214,7 @@ def provenance_lines(content: StudyContent) -> list[str]:
     lines = [f"Made by {MODEL_NAME} {context.node_version} on {made}, job {context.job_id[:8]}{again}."]
     if models:
         lines.append(f"Models: {models}.")
-    flair = content.flair_findings
-    return [*lines, *filter(None, [counting_sentence(flair) if flair else ""])]
+    return lines
 
 
 def series_name(source: Dataset) -> str:
