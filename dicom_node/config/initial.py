@@ -42,7 +42,7 @@ name = "pacs"               # how the worklog calls it
 {ae_title}
 {host}
 {port}
-# objects = ["seg", "sr", "text-sr", "heatmap"]
+# objects = ["summary", "seg", "sr", "text-sr", "heatmap"]
 # confirm = "c-find"        # ask whether it holds what it took; "commitment"; "none": for a PACS that can do neither
 # tls = {{ ca = "pacs-ca.pem" }}   # only for a PACS that speaks TLS
 """

@@ -26,6 +26,7 @@ from dicom_node.config.sections import (
     ResultsSection,
     SeriesSection,
     StorageSection,
+    SummarySection,
     WorkerSection,
 )
 from dicom_node.errors import ConfigError
@@ -48,6 +49,7 @@ class Settings(BaseSettings):
     results: ResultsSection = ResultsSection()
     flair: FlairSection = FlairSection()
     fatsat: FatsatSection = FatsatSection()
+    summary: SummarySection = SummarySection()
     storage: StorageSection = StorageSection()
     destination: tuple[Destination, ...] = ()
     route: tuple[Rule, ...] = ()
