@@ -100,7 +100,9 @@ def release(identifier: IdArgument, config: ConfigOption = None) -> None:
 
 
 def summarise(
-    study: Annotated[str, typer.Argument(help="The study: its UID, accession number, or a series or job of it.")],
+    study: Annotated[
+        str, typer.Argument(help="The study: its UID, accession number, or a series or job of it.")
+    ],
     config: ConfigOption = None,
 ) -> None:
     """Make the page of a study now, of the results that there are, instead of waiting for the others."""
