@@ -11,8 +11,10 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from dicom_node.results.context import ResultContext
-from dicom_node.results.findings_record import FindingPicture
-from dicom_node.results.manifest import ResultObject
+from dicom_node.results.findings_record import FindingPicture, FindingsRecord
+from dicom_node.results.manifest import Manifest, ResultObject
+from dicom_node.results.source import sources_of
+from dicom_node.series.volume import load_sources
 from pipelines.types import Findings, ModelCard
 
 FLAIR: Final = "flair"
@@ -124,6 +126,30 @@ class StudyContent:
     def age_years(self) -> float | None:
         """The patient's age on the day of the study; None where it is not known."""
         return age_of(self.source)
+
+
+def part_of(folder: Path, image: Path, images: int, *, pipeline: str, title: str, note: str = "") -> Part:
+    """Return one part of a study from its result folder and one of its images.
+
+    Raises
+    ------
+    NodeError
+        One of them can't be read.
+    """
+    manifest, record = Manifest.read(folder), FindingsRecord.read(folder)
+    plain = Findings(manifest.status, manifest.reason, warnings=manifest.warnings)
+    return Part(
+        pipeline=pipeline,
+        title=title,
+        job_id=manifest.job_id,
+        findings=record.findings() if record is not None else plain,
+        source=sources_of(load_sources([image]))[0],
+        images=images,
+        folder=folder,
+        pictures=record.pictures if record is not None else (),
+        objects=manifest.objects,
+        note=note,
+    )
 
 
 def age_of(source: Dataset) -> float | None:

@@ -12,41 +12,12 @@ from typing import Any
 
 from dicom_node.jobs.child_process import answer
 from dicom_node.results.context import ResultContext
-from dicom_node.results.findings_record import FindingsRecord
-from dicom_node.results.manifest import Manifest
-from dicom_node.results.source import sources_of
-from dicom_node.series.volume import load_sources
-from dicom_node.study.content import Part, StudyContent
+from dicom_node.study.content import StudyContent, part_of
 from dicom_node.study.objects import build_summary
-from pipelines.types import Findings
 
 MEMORY_MB = 2000
 PROCESSOR_S = 120
 """Limits of the process; a page takes some three seconds and 300 MB."""
-
-
-def part_of(folder: Path, image: Path, images: int, *, pipeline: str, title: str, note: str = "") -> Part:
-    """Return one part of a study from its result folder and one of its images.
-
-    Raises
-    ------
-    NodeError
-        One of them can't be read.
-    """
-    manifest, record = Manifest.read(folder), FindingsRecord.read(folder)
-    plain = Findings(manifest.status, manifest.reason, warnings=manifest.warnings)
-    return Part(
-        pipeline=pipeline,
-        title=title,
-        job_id=manifest.job_id,
-        findings=record.findings() if record is not None else plain,
-        source=sources_of(load_sources([image]))[0],
-        images=images,
-        folder=folder,
-        pictures=record.pictures if record is not None else (),
-        objects=manifest.objects,
-        note=note,
-    )
 
 
 def _answer(order: dict[str, Any]) -> dict[str, Any]:
