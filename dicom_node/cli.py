@@ -24,7 +24,7 @@ from dicom_node.commands.console import (
     settings_of,
 )
 from dicom_node.commands.files import route
-from dicom_node.commands.history import hold, release, retry, why, worklog
+from dicom_node.commands.history import hold, release, retry, summarise, why, worklog
 from dicom_node.commands.init import init
 from dicom_node.commands.network import echo, send
 from dicom_node.commands.priors import priors
@@ -156,7 +156,21 @@ def demo(
     raise typer.Exit(0 if Demo(out, studies, folder, is_kept=keep is not None).run() else 1)
 
 
-for command in (init, send, echo, route, status, worklog, why, priors, retry, hold, release, check):
+for command in (
+    init,
+    send,
+    echo,
+    route,
+    status,
+    worklog,
+    why,
+    priors,
+    retry,
+    hold,
+    release,
+    summarise,
+    check,
+):
     app.command()(command)
 for provider in entry_points(group="dicom_node.commands"):
     provider.load()(app)

@@ -16,6 +16,8 @@ from pathlib import Path
 from dicom_node.errors import GeometryError, NodeError
 from dicom_node.results.build import build_results
 from dicom_node.results.context import ResultContext
+from dicom_node.results.finding_pictures import write_finding_pictures
+from dicom_node.results.findings_record import FindingPicture, FindingsRecord
 from dicom_node.results.manifest import Manifest, ResultObject, manifest_of
 from dicom_node.series.identity import doubts
 from dicom_node.series.volume import LoadedSeries, load_series, load_sources
@@ -56,6 +58,7 @@ def analyse_series(
     findings, series = _find(paths, pipeline, context, settings, progress, timings_s)
     with _timed("objects", timings_s, progress):
         findings, objects = _build(findings, series, paths, context, out)
+        _record(findings, series, context, out)
     manifest = manifest_of(findings, context, objects, timings_s)
     manifest.write(out)
     return manifest
@@ -107,6 +110,18 @@ def _build(
     except Exception as error:  # noqa: BLE001 - sources without the least identification
         log.warning("no report can be made: %s", _reason(error))
         return failed, []
+
+
+def _record(findings: Findings, series: LoadedSeries, context: ResultContext, out: Path) -> None:
+    """Leave what the page of the study needs; without its pictures it still says what was found."""
+    if findings.status not in ("findings", "none"):
+        return
+    pictures: list[FindingPicture] = []
+    try:
+        pictures = write_finding_pictures(findings, series, out)
+    except Exception as error:  # noqa: BLE001 - as above: the result stands without them
+        log.warning("no pictures of the findings: %s", _reason(error))
+    FindingsRecord.of(findings, context, pictures).write(out)
 
 
 def _sources(paths: Sequence[Path]) -> LoadedSeries:

@@ -15,6 +15,8 @@ from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest
 from dicom_node.results.preview import write_previews
 from dicom_node.series.headers import read_header
+from dicom_node.study.content import StudyContent, part_of
+from dicom_node.study.objects import write_report
 from pipelines.types import Pipeline, PipelineInfo, Progress
 from worker.analyse import analyse_series
 
@@ -27,7 +29,7 @@ def analyse_files(
     results: ResultsSection,
     progress: Progress,
 ) -> Manifest:
-    """Analyse the images of one series and write DICOM objects, manifest and previews into ``out``.
+    """Analyse the images of one series and write DICOM objects, manifest, previews and the page into ``out``.
 
     Parameters
     ----------
@@ -64,4 +66,7 @@ def analyse_files(
     )
     manifest = analyse_series(paths, pipeline, context, out, info.default_settings, progress)
     write_previews(out, out)
+    if manifest.objects:
+        part = part_of(out, paths[0], len(paths), pipeline=info.name, title=info.title)
+        write_report(StudyContent((part,), context), out)
     return manifest

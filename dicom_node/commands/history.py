@@ -1,4 +1,4 @@
-"""``worklog`` and ``why`` tell what happened; ``retry``, ``hold`` and ``release`` steer what happens next."""
+"""``worklog`` and ``why`` tell what happened; ``retry``, ``hold``, ``release`` and ``summarise`` steer what happens next."""
 
 from __future__ import annotations
 
@@ -97,3 +97,13 @@ def hold(identifier: IdArgument, config: ConfigOption = None) -> None:
 def release(identifier: IdArgument, config: ConfigOption = None) -> None:
     """Let a held job run, or analyse a held series as it is."""
     _steer("release", identifier, config)
+
+
+def summarise(
+    study: Annotated[
+        str, typer.Argument(help="The study: its UID, accession number, or a series or job of it.")
+    ],
+    config: ConfigOption = None,
+) -> None:
+    """Make the page of a study now, of the results that there are, instead of waiting for the others."""
+    _steer("summarise", study, config)

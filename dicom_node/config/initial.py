@@ -42,7 +42,7 @@ name = "pacs"               # how the worklog calls it
 {ae_title}
 {host}
 {port}
-# objects = ["outline", "seg", "sr", "text-sr", "heatmap"]
+# objects = ["summary", "outline", "seg", "sr", "text-sr", "heatmap"]
 # confirm = "c-find"        # ask whether it holds what it took; "commitment"; "none": for a PACS that can do neither
 # tls = {{ ca = "pacs-ca.pem" }}   # only for a PACS that speaks TLS
 """

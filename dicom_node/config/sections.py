@@ -49,7 +49,9 @@ def _is_given(value: object) -> object:
 AETitle = Annotated[str, AfterValidator(_is_title)]
 Host = Annotated[str, AfterValidator(_is_host)]
 GivenPath = Annotated[Path, BeforeValidator(_is_given)]
-Role = Literal["outline", "seg", "sr", "text-sr", "heatmap"]
+Role = Literal["summary", "outline", "seg", "sr", "text-sr", "heatmap"]
+SUMMARY_ROLES = frozenset({"summary", "summary-text", "summary-sr", "summary-pdf"})
+"""What a destination gets that wants the summary of a study."""
 
 
 SHORTEST_PASSWORD = 12
@@ -278,6 +280,19 @@ class FatsatSection(Section):
     crop: Literal["published", "along-nerve"] | None = None
 
 
+class SummarySection(Section):
+    """``[summary]``: when the page of a study is made.
+
+    When each of its series that a rule wants has its answer and no image has come for ``after_s``, but no later than
+    ``at_latest_s`` after its first answer. ``pdf``: as Encapsulated PDF, too.
+    """
+
+    enabled: bool = True
+    after_s: Annotated[float, Field(ge=0, le=86400)] = 300.0
+    at_latest_s: Annotated[float, Field(ge=0, le=86400)] = 1800.0
+    pdf: bool = False
+
+
 class StorageSection(Section):
     """``[storage]``: how full the disk may get, and how long series that are done with are kept (0: for ever)."""
 
@@ -301,10 +316,15 @@ class Destination(Section):
     ae_title: AETitle
     host: Host
     port: Annotated[int, Field(ge=1, le=65535)]
-    objects: tuple[Role, ...] = ("outline", "seg", "sr", "text-sr", "heatmap")
+    objects: tuple[Role, ...] = ("summary", "outline", "seg", "sr", "text-sr", "heatmap")
     confirm: Literal["c-find", "commitment", "none"] = "c-find"
     verify_patient: Literal["known", "required", "off"] = "known"
     tls: DestinationTls | None = None
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Roles of the result objects that it gets."""
+        return frozenset(self.objects) | (SUMMARY_ROLES if "summary" in self.objects else frozenset())
 
 
 class PriorsSection(Section):

@@ -27,6 +27,7 @@ from dicom_node.config.sections import (
     ResultsSection,
     SeriesSection,
     StorageSection,
+    SummarySection,
     WorkerSection,
 )
 from dicom_node.errors import ConfigError
@@ -50,6 +51,7 @@ class Settings(BaseSettings):
     flair: FlairSection = FlairSection()
     fatsat: FatsatSection = FatsatSection()
     priors: PriorsSection = PriorsSection()
+    summary: SummarySection = SummarySection()
     storage: StorageSection = StorageSection()
     destination: tuple[Destination, ...] = ()
     route: tuple[Rule, ...] = ()

@@ -121,7 +121,7 @@ class Outbox:
         """
         expected = 0
         for sender in self._senders.values():
-            wanted = set(sender.destination.objects)
+            wanted = sender.destination.roles
             objects = [item for item in manifest.objects if item.role in wanted]
             expected += len(objects)
             # The job's run, which is a later one when a run that was given up published after all.

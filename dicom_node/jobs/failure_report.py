@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from dicom_node.errors import NodeError
+from dicom_node.jobs.child_process import ask_child
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import ResultObject, manifest_of
-from dicom_node.series.process_limits import OUT_OF_MEMORY
 from dicom_node.spool.run_folder import RunFolder
 from pipelines.types import Findings
 
@@ -66,32 +62,8 @@ def _build_apart(
     """
     plain = {**asdict(context), "created_at": context.created_at.isoformat()}
     order = {"paths": list(map(str, paths)), "context": plain, "reason": reason, "folder": str(folder)}
+    found = ask_child(BUILDER, order, TIMEOUT_S)
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", BUILDER],
-            input=json.dumps(order).encode(),
-            stdout=subprocess.PIPE,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise NodeError(f"its process did not end in {TIMEOUT_S:g} s") from None
-    except OSError as error:
-        raise NodeError(f"its process can't be started: {error.strerror}") from error
-    if done.returncode:
-        raise NodeError(f"its process ended: {_end_of(done.returncode)}")
-    try:
-        found = json.loads(done.stdout)
-        if "error" in found:
-            raise NodeError(str(found["error"]))
         return [ResultObject(**one) for one in found["objects"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise NodeError(f"its process answered what nobody understands: {type(error).__name__}") from error
-
-
-def _end_of(status: int) -> str:
-    if status == -signal.SIGXCPU:
-        return "it took too much processor time"
-    if status == OUT_OF_MEMORY:
-        return "it took too much memory"
-    return f"signal {-status}" if status < 0 else f"status {status}"

@@ -10,6 +10,7 @@ from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.since import job_since
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
+from dicom_node.jobs.summary_job import SUMMARY
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,15 @@ class QueueDepth:
 
 
 def queue_depths(store: Store) -> list[QueueDepth]:
-    """Return the queues that have jobs, by name."""
+    """Return the queues that have jobs, by name; pages of studies wait for no worker."""
     waiting = (
         select(JobRow.pipeline, func.count(), func.min(job_since()))
-        .where(JobRow.state == JobState.QUEUED)
+        .where(JobRow.state == JobState.QUEUED, JobRow.pipeline != SUMMARY)
         .group_by(JobRow.pipeline)
     )
     at_work = (
         select(JobRow.pipeline, func.count())
-        .where(JobRow.state == JobState.RUNNING)
+        .where(JobRow.state == JobState.RUNNING, JobRow.pipeline != SUMMARY)
         .group_by(JobRow.pipeline)
     )
     with store.reading() as session:

@@ -21,6 +21,7 @@ from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.stepper import Stepper
 from dicom_node.jobs.store import Pending, Store
+from dicom_node.jobs.summary_job import SUMMARY
 from dicom_node.results.manifest import Manifest
 from dicom_node.spool.run_folder import (
     DEATHS,
@@ -184,7 +185,9 @@ class Reconciler:
             self._bring_on(job_id)
         for job_id in list(self._spent):
             self._unless_it_stumbles(job_id, self._give_up)
-        self._enqueuer.step(waiting)
+        self._enqueuer.step(
+            [job for job in waiting if job.pipeline != SUMMARY]
+        )  # which the node makes itself
         return ACTIVE_S if pending or self._untold or self._enqueuer.is_down else IDLE_S
 
     def _bring_on(self, job_id: str) -> Pending | None:

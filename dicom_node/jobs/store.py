@@ -169,6 +169,23 @@ class Store:
         with self.reading() as session:
             return set(session.scalars(select(ImageRow.path)))
 
+    def series_of_study(self, study_uid: str) -> list[SeriesRow]:
+        """Return the series of a study, oldest first."""
+        query = select(SeriesRow).where(SeriesRow.study_uid == study_uid).order_by(SeriesRow.first_at)
+        with self.reading() as session:
+            return list(session.scalars(query))
+
+    def studies_with_jobs(self) -> list[str]:
+        """Return the studies that have jobs, those with the newest job first."""
+        query = (
+            select(SeriesRow.study_uid)
+            .join(JobRow, JobRow.series_uid == SeriesRow.series_uid)
+            .group_by(SeriesRow.study_uid)
+            .order_by(func.max(JobRow.created_at).desc())
+        )
+        with self.reading() as session:
+            return list(session.scalars(query))
+
     def series_in(self, *states: SeriesState) -> list[SeriesRow]:
         """Return the series in these states, oldest first."""
         query = select(SeriesRow).where(SeriesRow.state.in_(states)).order_by(SeriesRow.first_at)

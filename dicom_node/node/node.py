@@ -19,7 +19,7 @@ from dicom_node.config.settings import Settings
 from dicom_node.deliver.address import Address
 from dicom_node.deliver.commitment_reporter import CommitmentReporter
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.errors import NodeError, ResultError, SpoolError
+from dicom_node.errors import NodeError, NotFoundError, ResultError, SpoolError, StateError
 from dicom_node.intake.intake import Intake
 from dicom_node.intake.parser import Parser, headers_of
 from dicom_node.jobs.dispatch import Dispatcher, load_celery, redacted
@@ -34,6 +34,7 @@ from dicom_node.jobs.retention_reasons import DAY_S
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.store import Store
+from dicom_node.jobs.summary_job import SUMMARY
 from dicom_node.jobs.ways_out import of_queue
 from dicom_node.jobs.why import STATE_NAME
 from dicom_node.jobs.worker_watch import WorkerWatch
@@ -50,6 +51,9 @@ from dicom_node.receive.receiver_processes import Receivers
 from dicom_node.results.manifest import Manifest
 from dicom_node.spool.durable import write_durably
 from dicom_node.spool.spool import Spool
+from dicom_node.study.state import PARTS
+from dicom_node.study.summariser import TITLE as SUMMARY_TITLE
+from dicom_node.study.summariser import Summariser
 from dicom_node.tls import ServerTls
 from dicom_node.worklog.metrics import Metrics
 from dicom_node.worklog.writer import Worklog
@@ -58,6 +62,8 @@ from pipelines.types import PipelineInfo
 LEASE_S = 30.0
 MAX_RUNS = 3
 FORMER = "its images were corrected since then, and name another patient or study"
+REPORTS = frozenset({"sr", "text-sr", "summary-sr", "summary-text"})
+"""Roles of the documents that a later result names as those that it replaces."""
 OUTCOMES = {"findings": "findings", "none": "no findings", "unsuitable": "not suitable"}
 
 
@@ -148,6 +154,16 @@ class Node:
             destinations=settings.proofs,
         )
         self.scp = self._receivers(CommitmentPolicy(keep_s, self.commitments.known))
+        self.summariser = Summariser(
+            self.store,
+            self.spool,
+            self.worklog,
+            settings.summary,
+            context_of=lambda job: self.message_of(job).context(SUMMARY_TITLE),
+            title_of=self.intake.judge.title_of,
+            again=self.reconciler.again,
+            on_published=self.reconciler.wake,
+        )
         self.metrics = self._metrics()
         self.pages = Pages(
             self.store,
@@ -215,6 +231,8 @@ class Node:
         self._resume_deliveries()
         self.outbox.start()
         self.reconciler.start()
+        if self.settings.summary.enabled:
+            self.summariser.start()
         self.worker_watch.start()
         self.intake.start()
         self.commitments.start()
@@ -253,6 +271,7 @@ class Node:
         self.commitments.stop()
         self.retention.stop()
         self.worker_watch.stop()
+        self.summariser.stop()
         self.reconciler.stop()
         self.outbox.stop()
         self.dispatcher.close()
@@ -282,7 +301,21 @@ class Node:
         """Answer a command that runs beside the node."""
         if verb == "troubles":
             return "\n".join(self.own_troubles())
-        return self.steering.steer(verb, text, given)
+        if verb == "summarise":
+            return self._summarise(text)
+        answer = self.steering.steer(verb, text, given)
+        self.summariser.notice_queued()
+        return answer
+
+    def _summarise(self, text: str) -> str:
+        """Make the page of the study that a text names."""
+        if not self.settings.summary.enabled:
+            raise StateError("[summary] enabled is false: no pages are made")
+        match = self.store.find(text)
+        studies = {series.study_uid for series in match.series}
+        if len(studies) != 1:
+            raise NotFoundError(f"{text!r} names {len(studies)} studies: give the UID of one")
+        return self.summariser.summarise(studies.pop())
 
     def message_of(self, job: JobRow) -> JobMessage:
         """Return the message that tells a worker all it must know of a job's current run."""
@@ -320,8 +353,16 @@ class Node:
         self.worklog.write("stage", job.id, stage=stage, seconds=seconds)
 
     def job_finished(self, job: JobRow, manifest: Manifest) -> None:
-        """Write what was found, and hand the objects to the outbox."""
-        if manifest.status == "failed":
+        """Write what was found, and hand the objects to the outbox; the study may be due for its page."""
+        if job.pipeline == SUMMARY and manifest.status != "failed":
+            self.worklog.write(
+                "summarised",
+                job.id,
+                count=len(manifest.figures.get(PARTS, {})),
+                revision=manifest.figures.get("revision") or None,
+                seconds=sum(manifest.timings_s.values()),
+            )
+        elif manifest.status == "failed":
             self.worklog.write("failed", job.id, reason=manifest.reason, run=manifest.run)
         else:
             self.worklog.write(
@@ -337,10 +378,25 @@ class Node:
         self.outbox.add(job, manifest)
         if self.priors is not None:
             self.priors.wake()
+        self._notice_studies(job)
+
+    def _notice_studies(self, job: JobRow) -> None:
+        """Have the study of a job looked at, and the one that its images named before they were corrected."""
+        series = self.store.series(job.series_uid)
+        studies = {series.study_uid} if series is not None else set()
+        if job.pipeline == SUMMARY:
+            studies = {str(job.settings.get("study", ""))}
+        for folder in self.spool.results.glob(f"{job.id}.was*"):
+            with contextlib.suppress(ResultError):
+                studies |= {item.study_uid for item in Manifest.read(folder).objects}
+        for study_uid in studies:
+            self.summariser.notice(study_uid)
 
     def job_lost(self, job: JobRow, reason: str) -> None:
         """Write that a run was lost; the job goes on as the next one."""
         self.worklog.write("run-lost", job.id, run=job.run - 1, reason=reason)
+        if job.pipeline == SUMMARY:
+            self._notice_studies(job)
 
     def job_failed(self, job: JobRow, reason: str) -> None:
         """Publish the report of a job whose workers died."""
@@ -433,7 +489,7 @@ class Node:
                 return tuple(
                     (o.sop_class_uid, o.sop_instance_uid, o.series_uid, o.study_uid)
                     for o in Manifest.read(folder).objects
-                    if o.role in {"sr", "text-sr"}
+                    if o.role in REPORTS
                 )
         return ()
 

@@ -13,6 +13,7 @@ from dicom_node.jobs.reconcile import Reconciler
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
+from dicom_node.jobs.summary_job import SUMMARY
 from dicom_node.worklog.writer import Worklog
 
 
@@ -63,7 +64,8 @@ class Steering:
                     f"series {named[0].id[:8]} is {named[0].state}: it has no job to be corrected"
                 )
             return self._series(verb, named[0])
-        live = [job for job in match.jobs if job.state != JobState.ABANDONED] or match.jobs
+        of_series = [job for job in match.jobs if match.kind == "job" or job.pipeline != SUMMARY]
+        live = [job for job in of_series if job.state != JobState.ABANDONED] or of_series
         if len({job.series_uid for job in live}) != 1:
             listed = ", ".join(job.id[:8] for job in live)
             raise NotFoundError(f"{text!r} names several jobs ({listed}): give the ID of one")

@@ -17,8 +17,21 @@ FILE_NAME = "manifest.json"
 MM3_IN = {"mm3": 1.0, "mL": 1000.0}
 """Units of volume."""
 
-Role = Literal["outline", "seg", "sr", "text-sr", "heatmap", "sr-enhanced"]
-"""``sr-enhanced`` is the tree of ``sr`` as Enhanced SR: kept for a PACS that refuses Comprehensive 3D SR, else not sent."""
+Role = Literal[
+    "outline",
+    "seg",
+    "sr",
+    "text-sr",
+    "heatmap",
+    "sr-enhanced",
+    "summary",
+    "summary-text",
+    "summary-sr",
+    "summary-sr-enhanced",
+    "summary-pdf",
+]
+"""Those that begin with ``summary`` are on a whole study. ``sr-enhanced`` is the tree of ``sr`` as Enhanced SR: kept for a PACS
+that refuses Comprehensive 3D SR, else not sent; so is ``summary-sr-enhanced``."""
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,12 @@ class Margin:
     least_lines: int = 1
 
 
+def side_letters(orientation: Sequence[float]) -> tuple[str, str, str, str]:
+    """Return the letters of the left, right, top and bottom edge of an image, from ImageOrientationPatient."""
+    column = np.asarray(orientation[3:], dtype=np.float64)
+    return (*edge_letters(orientation), orientation_letters(-column), orientation_letters(column))
+
+
 def edge_letters(orientation: Sequence[float]) -> tuple[str, str]:
     """Return the letters of a picture's left and right edge, from ImageOrientationPatient."""
     row = np.asarray(orientation[:3], dtype=np.float64)

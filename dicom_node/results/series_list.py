@@ -20,6 +20,7 @@ STUDY: Final[Mapping[str, tuple[int, str]]] = {
     "summary": (0, "1 study summary"),
     "summary-text": (1, "1 study summary as text"),
     "summary-sr": (2, "1 study summary coded"),
+    "summary-sr-enhanced": (2, "1 study summary coded"),
     "summary-pdf": (3, "1 study summary in PDF"),
 }
 """Of the objects on a whole study, by role: what is added to ``[results] series_number``, and words that sort alike."""

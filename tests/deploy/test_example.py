@@ -29,4 +29,4 @@ def test_values_are_the_defaults() -> None:
     assert plain["node"].pop("data") == Path.cwd() / "node-data"
     for section in set(SECTIONS) - {"destination"}:
         assert example[section] == plain[section]
-    assert example["destination"][0]["objects"] == ("outline", "seg", "sr", "text-sr", "heatmap")
+    assert example["destination"][0]["objects"] == ("summary", "outline", "seg", "sr", "text-sr", "heatmap")

@@ -7,7 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "dicom_node"
-ROOMS = ("intake", "jobs", "receive", "deliver", "node", "spool", "worklog", "routing", "config", "priors")
+ROOMS = (
+    "intake",
+    "jobs",
+    "receive",
+    "deliver",
+    "node",
+    "spool",
+    "worklog",
+    "routing",
+    "config",
+    "priors",
+    "study",
+)
 PARSERS = {
     "dcmread",
     "read_header",
@@ -26,6 +38,8 @@ ALLOWED = {
     "intake/duplicates.py": "run by the parser process",
     "intake/parser_process.py": "the parser process",
     "jobs/failure_objects.py": "a process of its own",
+    "study/content.py": "for a process of its own",
+    "study/objects.py": "for a process of its own",
     "deliver/payload.py": "the node's own results",
     "deliver/c_store.py": "the node's own results",
     "deliver/patient_check.py": "the node's own results",
@@ -57,5 +71,12 @@ def test_files_are_parsed_where_they_may_be_and_nowhere_else() -> None:
 
 
 def test_processes_that_parse_are_imported_for_their_messages_only() -> None:
-    for path in (*(ROOT / "node").glob("*.py"), *(ROOT / "jobs").glob("*.py"), ROOT / "intake" / "intake.py"):
-        assert not {"answer_of", "failure_objects"} & set(names(path)), path
+    study = [ROOT / "study" / f"{name}.py" for name in ("summariser", "state", "due")]
+    for path in (
+        *(ROOT / "node").glob("*.py"),
+        *(ROOT / "jobs").glob("*.py"),
+        ROOT / "intake" / "intake.py",
+        *study,
+    ):
+        apart = {"answer_of", "failure_objects", "summary_process", "part_of", "build_summary"}
+        assert not apart & set(names(path)), path

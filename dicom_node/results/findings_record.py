@@ -1,0 +1,136 @@
+"""Record of findings beside the objects, ``findings.json``: what a pipeline found, without masks and maps, and its pictures.
+
+The page of a study is made from it, so that no figure is computed twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from dicom_node.errors import ResultError
+from dicom_node.results.context import ResultContext
+from dicom_node.spool.durable import write_durably
+from pipelines.types import (
+    Anatomy,
+    Counting,
+    Findings,
+    Hypothesis,
+    Laterality,
+    Lesion,
+    Measurement,
+    ModelCard,
+    Rule,
+    SiteFinding,
+    Status,
+)
+
+FILE_NAME = "findings.json"
+
+
+@dataclass(frozen=True)
+class FindingPicture:
+    """Picture of one finding, a PNG in the result folder.
+
+    Parameters
+    ----------
+    file : str
+        Its name in the folder.
+    image_number : int
+        The source image that it shows, as viewers number it.
+    sides : tuple of str
+        Letters of the left, right, upper and lower edge.
+    lesion : int or None
+        The lesion that it shows.
+    laterality : "left", "right" or None
+        The side whose structure it shows.
+    """
+
+    file: str
+    image_number: int
+    sides: tuple[str, str, str, str]
+    lesion: int | None = None
+    laterality: Laterality | None = None
+
+
+@dataclass(frozen=True)
+class FindingsRecord:
+    """Findings as far as they are words and numbers, under the names that they have in `pipelines.types.Findings`."""
+
+    status: Status
+    reason: str = ""
+    lesions: tuple[Lesion, ...] = ()
+    counting: Counting | None = None
+    anatomy: Anatomy | None = None
+    measurements: tuple[Measurement, ...] = ()
+    sites: tuple[SiteFinding, ...] = ()
+    hypotheses: tuple[Hypothesis, ...] = ()
+    no_differential: str = ""
+    rules: tuple[Rule, ...] = ()
+    warnings: tuple[str, ...] = ()
+    models: tuple[ModelCard, ...] = ()
+    pictures: tuple[FindingPicture, ...] = ()
+
+    @classmethod
+    def of(
+        cls, findings: Findings, context: ResultContext, pictures: Sequence[FindingPicture]
+    ) -> FindingsRecord:
+        """Return the record of findings; with the differential off it holds no probability of a disease."""
+        names = {field.name for field in fields(cls)} & {field.name for field in fields(Findings)}
+        told = {name: getattr(findings, name) for name in names}
+        if context.differential == "off":
+            told |= {"hypotheses": (), "rules": (), "no_differential": ""}
+        return cls(**told, pictures=tuple(pictures))
+
+    def findings(self) -> Findings:
+        """Return the findings without masks and maps."""
+        return Findings(
+            **{field.name: getattr(self, field.name) for field in fields(self) if field.name != "pictures"}
+        )
+
+    def write(self, folder: Path) -> Path:
+        """Write ``findings.json``, durably, and return its path.
+
+        Raises
+        ------
+        SpoolError
+            It can't be written.
+        """
+        path = folder / FILE_NAME
+        write_durably(path, json.dumps(asdict(self), default=_plain, indent=1))
+        return path
+
+    @classmethod
+    def read(cls, folder: Path) -> FindingsRecord | None:
+        """Read a folder's record; None where there is none, as of results that were made without one.
+
+        Raises
+        ------
+        ResultError
+            It can't be read.
+        """
+        path = folder / FILE_NAME
+        try:
+            return _form().validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            raise ResultError(f"{path} is no record of findings: {type(error).__name__}") from error
+
+
+@cache
+def _form() -> TypeAdapter[FindingsRecord]:
+    return TypeAdapter(FindingsRecord)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,72 @@
+"""The page in words, as Basic Text SR: the same sentences in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pydicom.dataset import Dataset
+
+from dicom_node.results.dissemination import (
+    counts_sentence,
+    has_regions,
+    nerves_sentence,
+    sites_sentence,
+)
+from dicom_node.results.provenance import DISCLAIMER
+from dicom_node.results.text_document import (
+    ADDENDUM,
+    CONCLUSIONS,
+    FINDINGS,
+    IMPRESSIONS,
+    LINE_END,
+    in_lines,
+    section,
+    text_document,
+)
+from dicom_node.study import sentences
+from dicom_node.study.content import StudyContent
+
+
+def text_summary(content: StudyContent, evidence: Sequence[Dataset]) -> Dataset:
+    """Return the text SR, not finished yet; ``evidence``: what it speaks of."""
+    quality = [*sentences.quality_lines(content), *sentences.provenance_lines(content)]
+    limits = [*filter(None, [sentences.differential(content)]), *sentences.limits_lines(content)]
+    sections = [
+        section(IMPRESSIONS, _result(content)),
+        section(FINDINGS, [in_lines(text) for text in _findings(content) if text]),
+        section(ADDENDUM, [in_lines(text) for text in limits]),
+        section(ADDENDUM, [in_lines(text) for text in quality]),
+        section(CONCLUSIONS, [DISCLAIMER]),
+    ]
+    return text_document(sections, evidence, content.context)
+
+
+def _result(content: StudyContent) -> list[str]:
+    """Return the result in the first lines, and its use right below."""
+    fatsat = content.fatsat
+    is_rated = fatsat is not None and fatsat.was_analysed
+    nerves = (
+        nerves_sentence(content.flair_findings, content.fatsat_findings)
+        if is_rated
+        else sentences.nerves_line(content)
+    )
+    lines = [sentences.lesions_line(content), sites_sentence(content.flair_findings), nerves]
+    return [LINE_END.join([*(in_lines(text) for text in lines if text), "Research use only."])]
+
+
+def _findings(content: StudyContent) -> Iterator[str]:
+    """Yield the regions, the volume, and each nerve."""
+    if content.flair is not None and content.flair.was_analysed:
+        findings = content.flair.findings
+        yield counts_sentence(findings)
+        rows = [row for row in sentences.region_rows(findings)[:-1] if row[2] not in ("", "-")]
+        if rows:
+            told = "; ".join(f"{name.lower()} {volume}, {longest}" for name, _, volume, longest in rows)
+            yield f"Volume and longest axis: {told}."
+        yield from sentences.region_remarks(findings) if has_regions(findings) else ()
+        yield sentences.volume_line(findings)
+    if content.fatsat is not None and content.fatsat.was_analysed:
+        for side, rating, probability, seen in sentences.nerve_rows(content.fatsat.findings.sites):
+            if rating != "not analysed":
+                yield f"{side} optic nerve: {rating}, probability {probability}, {seen} of the nerve seen."
+        yield from sentences.nerve_remarks(content)
