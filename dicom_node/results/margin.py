@@ -158,11 +158,15 @@ def _draw(pen: ImageDraw.ImageDraw, left: float, top: float, remark: Remark) -> 
 
 def _draw_bar(band: Image.Image, pen: ImageDraw.ImageDraw, top: int) -> None:
     """Draw the colours of values from 0 to 1 as they lie over a grey, with the ends and the first that is seen named."""
-    length = round(BAR_SHARE * band.width)
+    shown = f"1   below {FAINT:g} not shown"
+    start, room = (
+        LETTER_ROOM + text_width("0", SIZE) + 4,
+        band.width - LETTER_ROOM - text_width(shown, SIZE) - 4,
+    )
+    length = max(1, round(min(BAR_SHARE * band.width, room - start)))
     grey = np.full((PATCH, length, 3), 70, np.uint8)
     values = np.broadcast_to(np.linspace(0.0, 1.0, length, dtype=np.float32), (PATCH, length))
-    at = LETTER_ROOM + round(text_width("0", SIZE)) + 4
+    at = round(start)
     band.paste(Image.fromarray(overlay(grey, np.asarray(values))), (at, top + 4))
     draw_text(pen, (LETTER_ROOM, top), "0", SIZE, TEXT)
-    shown = f"1   below {FAINT:g} not shown"
     draw_text(pen, (at + length + 4, top), shown, SIZE, TEXT)

@@ -86,7 +86,7 @@ def test_differential_off_shows_no_map_of_a_disease(plain: Case, tmp_path: Path,
     lesion = replace(disease, name="saliency", class_name="lesion")
     changes = {"heatmaps": (disease, lesion), "hypotheses": ()}
     case = Case.make(tmp_path / "2", context=replace(CONTEXT, differential="off"), findings=changes)
-    assert {str(ds.SeriesDescription) for ds in heatmaps(case)} == {"RESEARCH saliency lesion: FLAIR lesions"}
+    assert {str(ds.DerivationDescription).split(" over")[0] for ds in heatmaps(case)} == {"saliency"}
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_pixels_show_source_where_the_map_is_low_and_colour_where_it_is_high(tmp
     assert (pixels[50:512] == expected[50:]).all(), "no text and no colour on the rest of the slice"
     assert (pixels[10:40, 20:30] == expected[10:40, 20:30]).all(), "low values are transparent"
     strongest = pixels[30, 49].astype(int)
-    assert strongest[0] - strongest[2] > 60
+    assert strongest[0] - strongest[2] > 40
 
 
 def test_letters_are_those_of_the_patient() -> None:

@@ -67,7 +67,7 @@ def test_outline_of_an_enhanced_source_names_the_frame(tmp_path: Path) -> None:
 def test_line_encloses_the_mask_and_leaves_it_free(plain: Case) -> None:
     pixels = outlines(plain)[4].pixel_array[:512].astype(int)
     line = (pixels == NO_REGION).all(axis=-1)
-    rows, columns = np.nonzero(line[:, :310])  # right of it stands the number, in the same colour
+    rows, columns = np.nonzero(line[:, :303])  # right of it stands the number, in the same colour
     # the larger lesion fills rows 20 to 25 and columns 30 to 37, each pixel eight times as large
     assert (rows.min(), rows.max()) == (pytest.approx(155, abs=2), pytest.approx(205, abs=2))
     assert (columns.min(), columns.max()) == (pytest.approx(235, abs=2), pytest.approx(301, abs=2))
