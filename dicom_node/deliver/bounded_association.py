@@ -16,7 +16,7 @@ LOGGER = logging.getLogger(__name__)
 
 PDU_BYTES = 1 << 20
 """Bytes that a PDU may have; we ask for shorter ones, and some peers count no headers."""
-OBJECT_BYTES = 1 << 30
+OBJECT_BYTES = 1 << 28
 """Bytes of an object that a peer stores on an association of ours, of which nothing is decoded here."""
 INVALID_PDU = "Evt19"
 """Event of the state machine upon which the association is aborted (PS3.8 table 9-10)."""

@@ -73,4 +73,5 @@ def _lines(archive: Archive, store: Store, spool: Spool, job: JobRow) -> Iterato
         wanted -= is_asked
         for one in choice.series:
             count = "" if one.images is None else f", {one.images} images"
-            yield f"  {one.description or 'a series without description'}{count}"
+            description = "".join(filter(str.isprintable, one.description))
+            yield f"  {description or 'a series without description'}{count}"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from email.message import Message
 from itertools import chain
 from typing import Protocol
+from urllib.parse import quote
 
 from dicom_node.errors import PriorError
 from dicom_node.priors.again import AskAgainError
@@ -81,7 +82,8 @@ def opened(archive: Archive, study_uid: str, series_uid: str) -> http.client.HTT
         It refuses, or has no such series.
     """
     section = archive.section
-    url = f"{section.web_url}/studies/{study_uid}/series/{series_uid}"
+    # The UIDs are what the archive said that they are.
+    url = f"{section.web_url}/studies/{quote(study_uid, safe='')}/series/{quote(series_uid, safe='')}"
     request = urllib.request.Request(url, headers={"Accept": ACCEPT})
     if authorization := section.web_authorization.get_secret_value():
         # Another host that it redirects to is not told who we are.

@@ -20,6 +20,8 @@ from dicom_node.jobs.retention_reasons import DAY_S, Reason, survey
 from dicom_node.jobs.schema import ObjectRow
 from dicom_node.jobs.states import JobState, ObjectState, SeriesState
 from dicom_node.jobs.store import Store
+from dicom_node.spool.prior_requests import PriorRequests
+from dicom_node.spool.prior_searches import PriorSearch, read_search, write_search
 from dicom_node.spool.promises import promise, promised_until
 from dicom_node.spool.run_folder import RunFolder, last_run
 from dicom_node.spool.spool import Spool
@@ -93,6 +95,7 @@ class Kept:
     ("series_state", "job_state"),
     [
         (SeriesState.IGNORED, None),
+        (SeriesState.PRIOR, None),
         (SeriesState.ROUTED, JobState.DELIVERED),
         (SeriesState.ROUTED, JobState.NO_PIPELINE),
     ],
@@ -101,8 +104,12 @@ def test_series_that_is_done_with_goes_after_its_days(
     tmp_path: Path, series_state: SeriesState, job_state: JobState | None
 ) -> None:
     kept = Kept(tmp_path, series_state, job_state)
+    PriorRequests(kept.spool).ask("1.2.3", "1.2", "b", NOW, 60.0)
+    write_search(kept.spool, PriorSearch(kept.job_id, 1))
     assert [removed.images for removed in kept.sweep()] == [2]
     assert not kept.is_there()
+    assert PriorRequests(kept.spool).of("1.2.3") is None, "what comes again is an ordinary series"
+    assert (read_search(kept.spool, kept.job_id) is None) == (job_state is not None)
     assert list(kept.spool.results.glob("*/*")) == []
     assert list(kept.spool.jobs.iterdir()) == []
     assert kept.store.history("1.2.3", kept.job_id) == []
