@@ -15,7 +15,7 @@ MASK_WEIGHTS = ("nnunet", "nnunet-2")
 JOINT_WEIGHTS = "joint"
 FIVE_SLICES_WEIGHTS = "five-slices"
 PATTERN_WEIGHTS = "lesion-pattern"
-DECISIVE = ("network", "temperature", "calibrated", "volume_interval", "undecided_band")
+DECISIVE = ("network", "temperature", "calibrated", "volume_interval", "undecided")
 """What a model card says beside the weights' digest that changes results."""
 
 
