@@ -366,9 +366,8 @@ class Heatmap:
 class ModelCard:
     """Model card of the weights that were used: what ContributingEquipment and TID 4019 say of them.
 
-    ``classes_trained_on`` says what the classes were learnt from, where that is not all of what the weights were trained on.
-    ``undecided_band``: the probabilities of MS from which and up to which no class is to be named, fitted on cases that the
-    weights have not learnt from; None where none was fitted, and then no class is named at all.
+    ``classes_trained_on`` says what the classes were learnt from, where that is not all of what the weights were trained on,
+    ``undecided`` between which probabilities of a class the answer is none; without it no answer counts as decided.
     """
 
     name: str
@@ -378,7 +377,7 @@ class ModelCard:
     trained_on: Provenance
     purpose: str
     classes_trained_on: Provenance | None = None
-    undecided_band: tuple[float, float] | None = None
+    undecided: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -82,12 +82,12 @@ def card(name: str, folder: Path = FOLDER) -> ModelCard:
         trained_on=details["trained_on"],
         purpose=str(details["purpose"]),
         classes_trained_on=details.get("classes_trained_on"),
-        undecided_band=_undecided_band(name, details, folder),
+        undecided=_undecided(name, details, folder),
     )
 
 
-def _undecided_band(name: str, details: Mapping[str, Any], folder: Path) -> tuple[float, float] | None:
-    stated = details.get("undecided_band")
+def _undecided(name: str, details: Mapping[str, Any], folder: Path) -> tuple[float, float] | None:
+    stated = details.get("undecided")
     if stated is None:
         return None
     try:
@@ -96,7 +96,7 @@ def _undecided_band(name: str, details: Mapping[str, Any], folder: Path) -> tupl
         low, high = 1.0, 0.0
     if not 0.0 <= low <= high <= 1.0:
         raise WeightsError(
-            f"model card {folder / name}.json states the undecided_band {stated!r}: two probabilities, rising, are due; "
+            f"model card {folder / name}.json states undecided = {stated!r}: two probabilities, rising, are due; "
             f"{_way_out(folder)}"
         )
     return low, high

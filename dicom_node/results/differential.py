@@ -74,9 +74,9 @@ def _share(items: list[Hypothesis], named: DiseaseClass) -> float:
 
 def _class_of(items: list[Hypothesis], model: ModelCard | None) -> DiseaseClass | None:
     """Return the class that one reader names; None within its band, and where its card allows none."""
-    if model is None or model.undecided_band is None or has_synthetic_classes(model):
+    if model is None or model.undecided is None or has_synthetic_classes(model):
         return None
-    low, high = model.undecided_band
+    low, high = model.undecided
     of_ms = _share(items, "MS")
     if of_ms > high:
         return "MS"
@@ -95,7 +95,7 @@ def _why_undecided(findings: Findings) -> str:
     taught = [model is not None and not has_synthetic_classes(model) for model in models]
     if not all(taught):
         return f"{readers}, {'some of them ' if any(taught) else ''}taught on synthetic cases alone"
-    if any(model is not None and model.undecided_band is None for model in models):
+    if any(model is not None and model.undecided is None for model in models):
         return f"{readers}, and no card says from where on it is sure"
     return f"{readers}, which do not agree or are not sure"
 

@@ -94,10 +94,7 @@ def may_name_class(model: ModelCard | None, class_name: str, probability: float 
         return False
     if probability is None:
         return not codes.names_disease(class_name)
-    return (
-        model.undecided_band is not None
-        and not model.undecided_band[0] <= probability <= model.undecided_band[1]
-    )
+    return model.undecided is not None and not model.undecided[0] <= probability <= model.undecided[1]
 
 
 def software_versions(model: ModelCard) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,10 @@ Group = Any
 
 @dataclass(frozen=True)
 class ReportInput:
-    """Everything that the tree is made from; ``points``: state the lesions' centres as SCOORD3D."""
+    """Everything that the tree is made from.
+
+    ``points``: state the lesions' centres as SCOORD3D. ``frames``: those of the SEG, by segment number and position.
+    """
 
     findings: Findings
     series: LoadedSeries
@@ -36,6 +39,7 @@ class ReportInput:
     context: ResultContext
     marks: Marks
     points: bool
+    frames: Mapping[tuple[int, tuple[float, ...]], int]
 
 
 def with_comments(group: Group, comments: Sequence[str]) -> Group:

@@ -50,7 +50,7 @@ def unplaced_items(site: SiteFinding) -> list[sr.CodeContentItem]:
     """Return a side's outcome as coded statements, with the side below each."""
     items = []
     for item in _evaluations(site):
-        item[0].ContentSequence = sr.ContentSequence(finding_site(site.site, site.laterality))
+        item[0].ContentSequence = sr.ContentSequence([finding_site(site.site, site.laterality)])
         items.append(item[0])
     return items
 

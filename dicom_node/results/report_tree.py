@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from highdicom import sr
 from pydicom.sr.coding import Code
@@ -24,7 +22,7 @@ from dicom_node.results.report_items import (
 )
 from dicom_node.results.report_overall import outcome_items, total_items
 from dicom_node.results.report_sites import judged_groups
-from dicom_node.results.segmentation import category_of, segments_shown, tracking_id, tracking_uid
+from dicom_node.results.segmentation import category_of, rounded, segments_shown, tracking_id, tracking_uid
 from dicom_node.results.source import slice_of
 from dicom_node.standard import codes
 from pipelines.types import Lesion, Segment
@@ -195,13 +193,10 @@ def _frames_of(given: ReportInput, lesion: Lesion) -> list[sr.ImageContentItem]:
         return []
     number = shown.index(lesion.segment) + 1
     first, last = lesion.slices_k
-    at = {_rounded(slice_of(given.series, given.sources, k).position) for k in range(first, last + 1)}
-    frames = [
-        index
-        for index, frame in enumerate(given.segmentation.PerFrameFunctionalGroupsSequence, start=1)
-        if int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber) == number
-        and _rounded(frame.PlanePositionSequence[0].ImagePositionPatient) in at
-    ]
+    places = [slice_of(given.series, given.sources, k).position for k in range(first, last + 1)]
+    frames = sorted(
+        given.frames[key] for key in ((number, rounded(place)) for place in places) if key in given.frames
+    )
     if not frames:
         return []
     seg = (given.segmentation.SOPClassUID, given.segmentation.SOPInstanceUID)
@@ -215,7 +210,3 @@ def _frames_of(given: ReportInput, lesion: Lesion) -> list[sr.ImageContentItem]:
             codes.SEGMENTATION_FRAMES, *seg, referenced_frame_numbers=frames, relationship_type=contains
         ),
     ]
-
-
-def _rounded(position: Sequence[float]) -> tuple[float, ...]:
-    return tuple(round(float(value), 3) for value in position)

@@ -122,6 +122,20 @@ def _name_segment_in_each_frame(ds: Dataset) -> None:
         del shared.SegmentIdentificationSequence
 
 
+def frames_by_place(ds: Dataset) -> dict[tuple[int, tuple[float, ...]], int]:
+    """Return the frames of a SEG, from 1 on, by segment number and rounded ImagePositionPatient."""
+    frames = {}
+    for index, frame in enumerate(ds.PerFrameFunctionalGroupsSequence, start=1):
+        number = int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        frames[number, rounded(frame.PlanePositionSequence[0].ImagePositionPatient)] = index
+    return frames
+
+
+def rounded(position: Sequence[float]) -> tuple[float, ...]:
+    """Return a position, mm, by which the same place in two objects is known."""
+    return tuple(round(float(value), 3) for value in position)
+
+
 def _state_spacing(ds: Dataset, spacing_k_mm: float) -> None:
     """State SpacingBetweenSlices also where highdicom does not, because slices are missing or not quite even.
 

@@ -13,6 +13,7 @@ from dicom_node.results.provenance import MANUFACTURER, finish, state_coding_sch
 from dicom_node.results.report_items import ReportInput
 from dicom_node.results.report_overall import models_of_report
 from dicom_node.results.report_tree import measurement_report
+from dicom_node.results.segmentation import frames_by_place
 from dicom_node.results.series_list import listed_series
 from dicom_node.results.source import without_name
 from pipelines.types import Findings
@@ -39,7 +40,10 @@ def build_structured_report(
     Both belong to one series and are never meant to lie in one PACS.
     """
     role = ENHANCED_ROLE if enhanced else ROLE
-    given = ReportInput(findings, series, sources, segmentation, context, marks, points=not enhanced)
+    frames = {} if segmentation is None else frames_by_place(segmentation)
+    given = ReportInput(
+        findings, series, sources, segmentation, context, marks, points=not enhanced, frames=frames
+    )
     kind = sr.EnhancedSR if enhanced else sr.Comprehensive3DSR
     ds: Dataset = kind(
         evidence=[*without_name(sources), *([segmentation] if segmentation is not None else [])],

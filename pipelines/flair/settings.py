@@ -19,7 +19,7 @@ JOINT_WEIGHTS = "joint"
 FIVE_SLICES_WEIGHTS = "five-slices"
 PATTERN_WEIGHTS = "lesion-pattern"
 REGIONS_WEIGHTS = "regions"
-DECISIVE = ("network", "temperature", "calibrated", "volume_interval", "undecided_band", "weighing")
+DECISIVE = ("network", "temperature", "calibrated", "volume_interval", "undecided", "weighing")
 """What a model card says beside the weights' digest that changes results."""
 
 

@@ -247,9 +247,9 @@ def test_eight_bits_err_by_a_254th_of_the_largest_of_a_channel_and_take_half(tmp
 
 def test_undecided_band_of_a_card_is_read_and_checked(folder: Path) -> None:
     state = {"w": torch.zeros(2)}
-    assert card("toy", folder).undecided_band is None
-    made = save_weights("toy", state, {**DETAILS, "undecided_band": [0.2, 0.75]}, "", folder)
-    assert made.undecided_band == (0.2, 0.75)
+    assert card("toy", folder).undecided is None
+    made = save_weights("toy", state, {**DETAILS, "undecided": [0.2, 0.75]}, "", folder)
+    assert made.undecided == (0.2, 0.75)
     for band in ([0.8, 0.2], [0.1], "wide", [0.2, 1.3]):
-        with pytest.raises(WeightsError, match="states the undecided_band"):
-            save_weights("toy", state, {**DETAILS, "undecided_band": band}, "", folder)
+        with pytest.raises(WeightsError, match="states undecided"):
+            save_weights("toy", state, {**DETAILS, "undecided": band}, "", folder)

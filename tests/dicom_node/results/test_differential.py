@@ -10,7 +10,7 @@ from result_factories import CONTEXT, REAL
 from dicom_node.results.differential import decided_class, differential_line
 from pipelines.types import Criterion, Findings, Hypothesis, ModelCard, Rule
 
-BAND = replace(REAL, undecided_band=(0.2, 0.8))
+BAND = replace(REAL, undecided=(0.2, 0.8))
 SYNTHETIC_CLASSES = replace(BAND, trained_on="real and synthetic", classes_trained_on="synthetic")
 MET = Rule(
     "Matthews' rule",

@@ -18,7 +18,7 @@ from dicom_node.results.provenance import may_name_class
 from dicom_node.standard.geometry import orientation_letters
 from pipelines.types import ModelCard
 
-DECIDED = replace(REAL, undecided_band=(0.3, 0.7))
+DECIDED = replace(REAL, undecided=(0.3, 0.7))
 
 
 def heatmaps(case: Case) -> list[Dataset]:

@@ -147,7 +147,9 @@ def nerves(right: SiteFinding, left: SiteFinding) -> Findings:
 RATED = SiteFinding(
     "right", "positive", "", 0.914, Interval(0.84, 0.97, "over 5 networks"), 0.5, 0.92, 0.61, "automatic"
 )
-OTHER = replace(RATED, laterality="left", status="negative", probability=0.12)
+OTHER = SiteFinding(
+    "left", "negative", "", 0.12, Interval(0.05, 0.2, "over 5 networks"), 0.5, 0.9, 0.3, "manual"
+)
 LOST = SiteFinding(
     "left", "not analysed", "the series ends 12 mm behind the left globe, and 20 mm are needed"
 )
@@ -184,7 +186,7 @@ def test_report_reads_as_written_here() -> None:
         "Lesion 1: left juxtacortical or cortical, image 6, 0.26 mL, uncertain",
         "Lesion 2: right infratentorial, image 6, 0.23 mL, uncertain",
     ]
-    assert [line for line in lines if "smaller" in line] == ["and 8 smaller, 0.37 mL in all"]
+    assert [line for line in lines if " smaller, " in line] == ["and 8 smaller, 0.37 mL in all"]
     assert "uncertain: single predictions reach below 0.5" in lines
     assert lines[-7:] == [
         "Models and training data (clinical accuracy unknown):",
