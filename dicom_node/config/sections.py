@@ -49,7 +49,7 @@ def _is_given(value: object) -> object:
 AETitle = Annotated[str, AfterValidator(_is_title)]
 Host = Annotated[str, AfterValidator(_is_host)]
 GivenPath = Annotated[Path, BeforeValidator(_is_given)]
-Role = Literal["summary", "seg", "sr", "text-sr", "heatmap"]
+Role = Literal["seg", "sr", "text-sr", "heatmap", "summary"]
 SUMMARY_ROLES = frozenset({"summary", "summary-text", "summary-sr", "summary-pdf"})
 """What a destination gets that wants the summary of a study."""
 
