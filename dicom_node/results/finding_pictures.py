@@ -15,7 +15,7 @@ from dicom_node.results.colours import RgbArray, grey, segment_colour, window_of
 from dicom_node.results.findings_record import FindingPicture
 from dicom_node.results.margin import side_letters
 from dicom_node.results.source import slice_of, sources_of
-from pipelines.types import BoolArray, Findings, Laterality, Lesion, Region, Volume
+from pipelines.types import BoolArray, Findings, Laterality, Lesion, Region, Segment, Volume
 
 if TYPE_CHECKING:
     from dicom_node.series.volume import LoadedSeries
@@ -99,10 +99,9 @@ def chosen_lesions(lesions: tuple[Lesion, ...]) -> list[Lesion]:
 
 
 def _lesion_views(findings: Findings, volume: Volume) -> Iterator[_View]:
-    masks = {segment.name: segment for segment in findings.segments}
     everything = np.any([item.mask for item in findings.segments], axis=0) if findings.segments else None
     for lesion in chosen_lesions(findings.lesions):
-        segment = masks.get(lesion.segment)
+        segment = _segment_of(lesion, findings)
         if segment is None or everything is None:
             continue
         own = _voxels_of(lesion, segment.mask, volume)
@@ -110,6 +109,13 @@ def _lesion_views(findings: Findings, volume: Volume) -> Iterator[_View]:
         if own[k].any():
             others = everything[k] & ~own[k]
             yield _View(k, own[k], others, segment_colour(segment), LESION_FIELD_MM, lesion=lesion.id)
+
+
+def _segment_of(lesion: Lesion, findings: Findings) -> Segment | None:
+    """Return the segment that a lesion lies in: that of its region, where there is one for each."""
+    by_region = [item for item in findings.segments if item.region and item.region == lesion.region]
+    by_name = [item for item in findings.segments if item.name == lesion.segment]
+    return next(iter((*by_region, *by_name)), None)
 
 
 def _voxels_of(lesion: Lesion, mask: BoolArray, volume: Volume) -> BoolArray:

@@ -52,7 +52,10 @@ def build_apart(order: dict[str, Any]) -> list[ResultObject]:
     NodeError
         It can't make them, or has died over them.
     """
-    return [ResultObject(**one) for one in ask_child(BUILDER, order, TIMEOUT_S)["objects"]]
+    try:
+        return [ResultObject(**one) for one in ask_child(BUILDER, order, TIMEOUT_S)["objects"]]
+    except (KeyError, TypeError) as error:
+        raise NodeError(f"its process answered what nobody understands: {type(error).__name__}") from error
 
 
 class Summariser:

@@ -11,7 +11,7 @@ import pytest
 from factories import mr_series
 from pydicom import dcmread
 
-from dicom_node.jobs import failure_report
+from dicom_node.jobs import child_process
 from dicom_node.jobs.failure_report import publish_failure
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest
@@ -83,7 +83,7 @@ def test_process_that_dies_leaves_a_result_that_says_so_and_no_half_objects(
         (results / f"{JOB}.run4" / "sr.dcm").write_bytes(b"half")
         return subprocess.CompletedProcess([], status, b"")
 
-    monkeypatch.setattr(failure_report.subprocess, "run", die)
+    monkeypatch.setattr(child_process.subprocess, "run", die)
     assert publish_failure(results, [], CONTEXT, "lost")
     assert Manifest.read(results / JOB).reason == f"lost; no report can be made: its process ended: {told}"
     assert not list((results / JOB).glob("*.dcm"))
@@ -94,7 +94,7 @@ def test_process_that_answers_nonsense_is_told(
     answer: bytes, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = subprocess.CompletedProcess([], 0, answer)
-    monkeypatch.setattr(failure_report.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(child_process.subprocess, "run", lambda *_, **__: done)
     publish_failure(results, [], CONTEXT, "lost")
     assert "its process answered what nobody understands" in Manifest.read(results / JOB).reason
 
