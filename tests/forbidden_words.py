@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 _FORBIDDEN = re.compile(
-    r"\bdiagnos\w*|(?:meet|fulfil|satisf)\w* the mcdonald|consistent with ms|active disease|\bprogression\b|\bneda\b|\batroph\w*"
-    r"|stable disease",
+    r"\bdiagnos\w*|(?:meet|fulfil|satisf)\w* the mcdonald|consistent with ms|active disease|\bprogression\b|\bneda\b"
+    r"|\batroph\w*|stable disease",
     re.IGNORECASE,
 )
 _DISCLAIMER = re.compile(r"not (?:a medical device, not )?a diagnosis", re.IGNORECASE)

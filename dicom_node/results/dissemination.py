@@ -143,15 +143,24 @@ def nerves_sentence(flair: Findings | None, fatsat: Findings | None) -> str:
         return f"{head} not analysed."
     basis = rating_basis(segmenting_model(fatsat))
     said = f"{head} {nerves_rated(sites)}{basis and f', {basis}'}."
-    anatomy = _anatomy(flair)
+    found = sites_with_nerves(flair, fatsat)
+    if found is None:
+        return said
     is_positive = any(site.status == "positive" for site in judged)
+    return f"{said} With {'it' if is_positive else 'them'}, {found[0]} of {found[1]} regions."
+
+
+def sites_with_nerves(flair: Findings | None, fatsat: Findings | None) -> tuple[int, int] | None:
+    """Return how many sites have lesions when the optic nerves count as one, and of how many; None where that is not known."""
+    anatomy = _anatomy(flair)
+    sites = [site for site in fatsat.sites if site.site == "optic_nerve"] if fatsat is not None else []
+    is_positive = any(site.status == "positive" for site in sites)
     # A nerve that nobody looked at may be the one with the lesion: then there is no count without it.
-    if anatomy is None or not (is_positive or len(judged) == len(sites)):
-        return said
+    is_known = is_positive or (bool(sites) and all(site.status == "negative" for site in sites))
+    if anatomy is None or not is_known:
+        return None
     found = count_sites(anatomy)
-    if found.shown == 0:
-        return said
-    return f"{said} With {'it' if is_positive else 'them'}, {found.sites + is_positive} of {found.shown + 1} regions."
+    return (found.sites + is_positive, found.shown + 1) if found.shown else None
 
 
 def nerves_rated(sites: list[SiteFinding]) -> str:

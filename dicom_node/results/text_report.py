@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code
-from pydicom.uid import BasicTextSRStorage
 
 from dicom_node.results import wording
 from dicom_node.results.context import ResultContext
 from dicom_node.results.differential import differential_line
 from dicom_node.results.finding_marks import Marks
-from dicom_node.results.provenance import (
-    MODEL_NAME,
-    RESEARCH_ONLY,
-    code_item,
-    finish,
-    models_behind,
-    time_of,
-)
+from dicom_node.results.provenance import MODEL_NAME, RESEARCH_ONLY, finish, models_behind, time_of
 from dicom_node.results.source import age_years, slice_of
 from dicom_node.results.structured_report import add_predecessors
-from dicom_node.standard import codes
+from dicom_node.results.text_document import (
+    ADDENDUM,
+    FINDINGS,
+    IMPRESSIONS,
+    LINE_END,
+    PROCEDURE,
+    in_lines,
+    section,
+    text_document,
+)
 from pipelines.types import Findings, ModelCard, Task
 
 if TYPE_CHECKING:
@@ -32,24 +30,6 @@ if TYPE_CHECKING:
 
 ROLE = "text-sr"
 SERIES_OFFSET = 2
-
-_LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
-_ENGLISH = Code("en", "RFC5646", "English")
-_OBSERVER_TYPE = Code("121005", "DCM", "Observer Type")
-_DEVICE = Code("121007", "DCM", "Device")
-_OBSERVER_UID = Code("121012", "DCM", "Device Observer UID")
-_OBSERVER_NAME = Code("121013", "DCM", "Device Observer Name")
-_PROCEDURE = (
-    Code("121064", "DCM", "Current Procedure Descriptions"),
-    Code("121065", "DCM", "Procedure Description"),
-)
-_FINDINGS = (Code("121070", "DCM", "Findings"), Code("121071", "DCM", "Finding"))
-_IMPRESSIONS = (Code("121072", "DCM", "Impressions"), Code("121073", "DCM", "Impression"))
-_ADDENDUM = (Code("121078", "DCM", "Addendum"), codes.COMMENT)
-_LINE_END = "\r\n"
-_LINE = 88
-"""Characters after which a finding goes on in a new line, where it has a clause to end: some viewers do not wrap findings."""
-_CLAUSE = re.compile(r"(?<=[,.;:]) | (?=\()")
 
 
 def build_text_report(
@@ -61,31 +41,11 @@ def build_text_report(
     marks: Marks,
 ) -> Dataset:
     """Return the text report; its numbers are those of the structured report."""
-    ds = Dataset()
-    ds.SOPClassUID = BasicTextSRStorage
-    ds.Modality = "SR"
-    ds.ReferencedPerformedProcedureStepSequence = []
-    ds.PerformedProcedureCodeSequence = []
-    ds.CompletionFlag = "COMPLETE"
-    ds.VerificationFlag = "UNVERIFIED"
-    ds.PreliminaryFlag = "PRELIMINARY"
-    ds.ValueType = "CONTAINER"
-    ds.ContinuityOfContent = "SEPARATE"
-    ds.ConceptNameCodeSequence = [code_item(codes.REPORT)]
-    template = Dataset()
-    template.MappingResource = "DCMR"
-    template.TemplateIdentifier = "2000"
-    ds.ContentTemplateSequence = [template]
-    ds.ContentSequence = [
-        _code("HAS CONCEPT MOD", _LANGUAGE, _ENGLISH),
-        _code("HAS OBS CONTEXT", _OBSERVER_TYPE, _DEVICE),
-        _uid("HAS OBS CONTEXT", _OBSERVER_UID, context.node_uid),
-        _text("HAS OBS CONTEXT", _OBSERVER_NAME, f"{MODEL_NAME} {context.node_version}, {context.node_id}"),
-        *report_sections(findings, series, sources, context, marks),
-    ]
-    ds.CurrentRequestedProcedureEvidenceSequence = [
-        _evidence([*sources, *([segmentation] if segmentation else [])])
-    ]
+    ds = text_document(
+        report_sections(findings, series, sources, context, marks),
+        [*sources, *([segmentation] if segmentation else [])],
+        context,
+    )
     finish(
         ds,
         source=sources[0],
@@ -101,13 +61,13 @@ def build_text_report(
 
 def report_sections(
     findings: Findings, series: LoadedSeries, sources: list[Dataset], context: ResultContext, marks: Marks
-) -> list[Dataset]:
+) -> list[Dataset | None]:
     """Return the sections of the report in the order in which they are read: the result first, the models last."""
     said = wording.finding_sentences(findings, age_years(sources[0]))
     models = wording.model_lines(models_of_text(findings, context), findings)
-    sections = [
-        _section(
-            _FINDINGS,
+    return [
+        section(
+            FINDINGS,
             [
                 wording.headline(findings),
                 RESEARCH_ONLY,
@@ -115,12 +75,11 @@ def report_sections(
                 lesion_table(findings, series, sources, marks),
             ],
         ),
-        _section(_IMPRESSIONS, [in_lines(differential_line(findings, context))]),
-        _section(_ADDENDUM, wording.remark_sentences(findings, context)),
-        _section(_PROCEDURE, [analysed_sentence(sources, context)]),
-        _section(_ADDENDUM, models),
+        section(IMPRESSIONS, [in_lines(differential_line(findings, context))]),
+        section(ADDENDUM, wording.remark_sentences(findings, context)),
+        section(PROCEDURE, [analysed_sentence(sources, context)]),
+        section(ADDENDUM, models),
     ]
-    return [section for section in sections if section is not None]
 
 
 def models_of_text(findings: Findings, context: ResultContext) -> tuple[ModelCard, ...]:
@@ -139,7 +98,7 @@ def lesion_table(findings: Findings, series: LoadedSeries, sources: list[Dataset
             mark = marks.lesions.get(lesion.id)
             k = mark.k if mark else sum(lesion.slices_k) // 2
             lines.append(wording.lesion_line(lesion, slice_of(series, sources, k).image_number))
-    return _LINE_END.join(
+    return LINE_END.join(
         filter(None, [*lines, wording.smaller_line(findings), *wording.legend_lines(findings)])
     )
 
@@ -156,72 +115,3 @@ def analysed_sentence(sources: list[Dataset], context: ResultContext) -> str:
         f"{name}{description}, {images} images, analysed {when} by {MODEL_NAME} {context.node_version} "
         f"(job {context.job_id[:8]}, run {context.run})."
     )
-
-
-def in_lines(text: str) -> str:
-    """Return a text in lines of some `_LINE` characters that end where a clause does."""
-    lines = [""]
-    for clause in _CLAUSE.split(text):
-        if lines[-1] and len(lines[-1]) + 1 + len(clause) > _LINE:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {clause}".strip()
-    return _LINE_END.join(lines)
-
-
-def _section(heading: tuple[Code, Code], texts: Iterable[str]) -> Dataset | None:
-    """Return a section with its paragraphs, or nothing when there is none."""
-    name, kind = heading
-    items = [_text("CONTAINS", kind, text) for text in texts if text]
-    if not items:
-        return None
-    section = _item("CONTAINS", "CONTAINER", name)
-    section.ContinuityOfContent = "SEPARATE"
-    section.ContentSequence = items
-    return section
-
-
-def _item(relationship: str, value_type: str, name: Code) -> Dataset:
-    item = Dataset()
-    item.RelationshipType = relationship
-    item.ValueType = value_type
-    item.ConceptNameCodeSequence = [code_item(name)]
-    return item
-
-
-def _text(relationship: str, name: Code, text: str) -> Dataset:
-    item = _item(relationship, "TEXT", name)
-    item.TextValue = text
-    return item
-
-
-def _code(relationship: str, name: Code, value: Code) -> Dataset:
-    item = _item(relationship, "CODE", name)
-    item.ConceptCodeSequence = [code_item(value)]
-    return item
-
-
-def _uid(relationship: str, name: Code, uid: str) -> Dataset:
-    item = _item(relationship, "UIDREF", name)
-    item.UID = uid
-    return item
-
-
-def _evidence(instances: Iterable[Dataset]) -> Dataset:
-    """Return the images and masks that the report speaks of, by series (PS3.3 C.17.2.3)."""
-    by_series: dict[str, list[Dataset]] = {}
-    study = ""
-    for instance in instances:
-        study = instance.StudyInstanceUID
-        reference = Dataset()
-        reference.ReferencedSOPClassUID = instance.SOPClassUID
-        reference.ReferencedSOPInstanceUID = instance.SOPInstanceUID
-        by_series.setdefault(instance.SeriesInstanceUID, []).append(reference)
-    evidence = Dataset()
-    evidence.StudyInstanceUID = study
-    evidence.ReferencedSeriesSequence = []
-    for series_uid, references in by_series.items():
-        item = Dataset()
-        item.SeriesInstanceUID = series_uid
-        item.ReferencedSOPSequence = references
-        evidence.ReferencedSeriesSequence.append(item)
-    return evidence
