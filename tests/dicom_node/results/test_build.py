@@ -9,7 +9,7 @@ import pytest
 from factories import mr_series
 from forbidden_words import forbidden_in
 from pydicom import Dataset, dcmread
-from result_factories import BOXES, CONTEXT, REAL, SYNTHETIC, Case, findings_on, mask_of, tool
+from result_factories import BOXES, CONTEXT, REAL, SYNTHETIC, Case, findings_on, mask_of, own_texts, tool
 
 from dicom_node.errors import ResultError
 from dicom_node.results import build
@@ -214,23 +214,13 @@ def check(case: Case) -> None:
         errors = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
         allowed = [ALLOWED] if item.role == "heatmap" else []
         assert [line for line in errors if line not in allowed] == [], item.role
-        assert forbidden_words(dcmread(case.out / item.path)) == [], item.role
+        assert forbidden_in(own_texts(dcmread(case.out / item.path))) == [], item.role
     sent = [case.out / item.path for item in case.objects if item.role != "sr-enhanced"]
     done = tool("dcentvfy", *case.sources, *sent)
     assert [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line] == []
     known = {str(dcmread(path).SOPInstanceUID) for path in [*case.sources, *sent]}
     for path in sent:
         assert referenced(path) <= known
-
-
-def forbidden_words(ds: Dataset) -> list[str]:
-    """The forbidden words in the texts of an object; the meanings of codes are not ours."""
-    own = [
-        str(item.value)
-        for item in ds.iterall()
-        if item.VR in ("LO", "LT", "SH", "ST", "UC", "UT") and item.keyword != "CodeMeaning"
-    ]
-    return [word for text in own for word in forbidden_in(text)]
 
 
 def referenced(path: Path) -> set[str]:
