@@ -58,11 +58,11 @@ def build_text_report(
 
 def report_sections(
     findings: Findings, series: LoadedSeries, sources: list[Dataset], context: ResultContext, marks: Marks
-) -> list[Dataset]:
+) -> list[Dataset | None]:
     """Return the sections of the report in the order in which they are read: the result first, the models last."""
     said = wording.finding_sentences(findings, age_years(sources[0]))
     models = wording.model_lines(models_of_text(findings, context), findings)
-    sections = [
+    return [
         section(
             FINDINGS,
             [
@@ -77,7 +77,6 @@ def report_sections(
         section(PROCEDURE, [analysed_sentence(sources, context)]),
         section(ADDENDUM, models),
     ]
-    return [item for item in sections if item is not None]
 
 
 def models_of_text(findings: Findings, context: ResultContext) -> tuple[ModelCard, ...]:

@@ -64,8 +64,11 @@ def answer(tmp_path: Path, positive: tuple[str, ...], marked: Any) -> tuple[Stud
             0.9 if side in positive else 0.1,
             None,
             0.5,
+            point_lps=(float(x), float(y), float(z)),
         )
-        for side in ("right", "left")
+        for side, (x, y, z) in zip(
+            ("right", "left"), orbits.position_lps([(6, 32, 12), (6, 32, 52)]), strict=True
+        )
     )
     segments = tuple(Segment("candidate", "lesion", marked, laterality=side) for side in positive)
     heat = Heatmap(

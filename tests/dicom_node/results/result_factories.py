@@ -153,6 +153,15 @@ def texts(item: Dataset) -> list[str]:
     return found
 
 
+def own_texts(ds: Dataset) -> str:
+    """All texts of an object, one a line; the meanings of codes are not ours."""
+    return "\n".join(
+        str(item.value)
+        for item in ds.iterall()
+        if item.VR in ("LO", "LT", "SH", "ST", "UC", "UT") and item.keyword != "CodeMeaning"
+    )
+
+
 def sentences(item: Dataset) -> list[str]:
     """All TEXT values of an SR as sentences, however their lines are broken."""
     return [text.replace("\r\n", " ") for text in texts(item)]

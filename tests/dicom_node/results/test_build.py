@@ -9,7 +9,7 @@ import pytest
 from factories import mr_series
 from forbidden_words import forbidden_in
 from pydicom import Dataset, dcmread
-from result_factories import BOXES, CONTEXT, REAL, SYNTHETIC, Case, findings_on, mask_of, tool
+from result_factories import BOXES, CONTEXT, REAL, SYNTHETIC, Case, findings_on, mask_of, own_texts, tool
 
 from dicom_node.errors import ResultError
 from dicom_node.results import build
@@ -222,7 +222,7 @@ def check(case: Case) -> None:
         errors = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
         allowed = [ALLOWED] if item.role in ("heatmap", "outline") else []
         assert [line for line in errors if line not in allowed] == [], item.role
-        assert forbidden_words(dcmread(case.out / item.path)) == [], item.role
+        assert forbidden_in(own_texts(dcmread(case.out / item.path))) == [], item.role
     sent = [case.out / item.path for item in case.objects if item.role != "sr-enhanced"]
     done = tool("dcentvfy", *case.sources, *sent)
     assert [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line] == []
@@ -235,16 +235,6 @@ def first_outline_and_all_others(case: Case) -> list[ResultObject]:
     """Outlines differ in their pixels and places only; a program for each would take long."""
     outlines = [item for item in case.objects if item.role == "outline"]
     return outlines[:1] + [item for item in case.objects if item.role != "outline"]
-
-
-def forbidden_words(ds: Dataset) -> list[str]:
-    """The forbidden words in the texts of an object; the meanings of codes are not ours."""
-    own = [
-        str(item.value)
-        for item in ds.iterall()
-        if item.VR in ("LO", "LT", "SH", "ST", "UC", "UT") and item.keyword != "CodeMeaning"
-    ]
-    return [word for text in own for word in forbidden_in(text)]
 
 
 def referenced(path: Path) -> set[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from factories import mr_series
+from forbidden_words import forbidden_in
 from pydicom import dcmread
 from result_factories import (
     CONTEXT,
@@ -22,6 +23,7 @@ from result_factories import (
     measurement_groups,
     numbers,
     outcome,
+    own_texts,
     sentences,
     texts,
     tool,
@@ -311,7 +313,8 @@ def test_dcmqi_reads_both_sides(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("role", ["outline", "seg", "sr", "text-sr", "heatmap", "sr-enhanced"])
-def test_dciodvfy_finds_no_errors(case: Case, role: str) -> None:
+def test_dciodvfy_finds_no_errors_and_no_word_is_forbidden(case: Case, role: str) -> None:
+    assert forbidden_in(own_texts(case.read(role))) == []
     done = tool("dciodvfy", case.paths(role)[0])
     errors = [line for line in done.stderr.splitlines() if line.startswith("Error")]
     assert [line for line in errors if line != FALSE_FINDING] == [], done.stderr
