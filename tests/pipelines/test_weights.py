@@ -225,3 +225,11 @@ def test_shipped_card_says_that_its_classes_are_synthetic_and_not_clinical() -> 
 def test_cards_are_read_without_torch() -> None:
     code = "import sys; import pipelines.weights as w; w.card('joint'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_card_may_say_between_which_probabilities_it_is_undecided(tmp_path: Path) -> None:
+    details = json.loads((FOLDER / "joint.json").read_text())
+    (tmp_path / "joint.json").write_text(json.dumps({**details, "undecided": [0.3, 0.7]}))
+    assert card("joint", tmp_path).undecided == (0.3, 0.7)
+    (tmp_path / "joint.json").write_text(json.dumps({**details, "undecided": None}))
+    assert card("joint", tmp_path).undecided is None
