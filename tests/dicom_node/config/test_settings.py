@@ -172,7 +172,10 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
             r"\[\[destination\]\] 'two' port = 0: a whole number from 1 to 65535",
         ),
         (PACS + "[[destination]]\nport = 1\n", r"\[\[destination\]\] number 2 name is missing"),
-        (PACS + "objects = ['seg', 'pdf']\n", r"\[\[destination\]\] 'pacs' objects = 'pdf': allowed: 'outline', 'seg'"),
+        (
+            PACS + "objects = ['seg', 'pdf']\n",
+            r"\[\[destination\]\] 'pacs' objects = 'pdf': allowed: 'outline', 'seg'",
+        ),
         (PACS.replace("pacs", "a b"), r"\[\[destination\]\] 'a b' name = 'a b': a name of letters, digits"),
         ("[accept]\ncallers = [{ address = 'x' }]\n", r"\[accept\] callers number 1 ae_title is missing"),
         ("[[route]]\npipeline = 'flair'\n", r"\[\[route\]\] number 1: rule without a name: name is missing"),
