@@ -88,7 +88,7 @@ class ObjectRow(Base):
     destination: Mapped[str] = mapped_column(String, primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
     run: Mapped[int] = mapped_column(Integer)
-    role: Mapped[str] = mapped_column(String)  # seg, sr, text-sr, heatmap
+    role: Mapped[str] = mapped_column(String)  # outline, seg, sr, text-sr, heatmap
     sop_class_uid: Mapped[str] = mapped_column(String)
     path: Mapped[str] = mapped_column(String)  # relative to the data folder
     state: Mapped[str] = mapped_column(String)
