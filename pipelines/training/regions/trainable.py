@@ -35,6 +35,7 @@ class Regions(Trainable):
             "early_stop",
             "leave_out",
             "init",
+            "learn_from_all",
         ),
         *("flips", "degrade"),
     )

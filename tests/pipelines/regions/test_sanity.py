@@ -26,6 +26,7 @@ def box_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
         ("BRAIN_ML", (100.0, 300.0)),
         ("HINDBRAIN_ML", (5.0, 30.0)),
         ("VENTRICLES_ML", (0.5, 9.0)),
+        ("CUT_CM2", 6.0),
     ):
         monkeypatch.setattr(sanity, name, sizes)
 
