@@ -9,8 +9,8 @@ from pipelines.regions.brain_map import BrainMap
 from pipelines.regions.structures import Structure
 from pipelines.types import FloatArray, Region
 
-# [ours] The ranges hold all of 13 real scans, brains cut off at the vertex and atrophic ones (840 to 1520 mL) among them, with room
-# around.
+# [ours] The ranges hold all of 13 real scans, brains cut off at the vertex and atrophic ones (840 to 1520 mL) among them, with
+# room around.
 BRAIN_ML = (750.0, 1800.0)
 HINDBRAIN_ML = (90.0, 220.0)
 """Cerebellum and brainstem together, as far as the field of view has them whole."""
