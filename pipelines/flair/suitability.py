@@ -40,10 +40,10 @@ HEIGHT_WARN_MM = 120.0
 OVERLAP_MIN = 0.85
 """Dice of brain mask and registered template; 0.95 to 0.97 on heads that fit."""
 COARSE = (
-    "small lesions may be missed, and much of what is drawn may be none: in ten scans with slices of 6.4 to 8.1 mm "
-    "40 % of the mask was lesion"
+    "small lesions may be missed: in ten scans with slices of 6.4 to 8.1 mm 69 % of the lesions' volume was drawn, and "
+    "72 % of what was drawn was lesion"
 )
-"""What is lost at more than `SPACING_COARSE_MM`, as measured on patients whose lesions experts drew."""
+"""What is lost at more than `SPACING_COARSE_MM`, as measured by folds over patients whose lesions experts drew."""
 
 
 @dataclass(frozen=True)
