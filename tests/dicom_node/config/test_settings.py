@@ -2,6 +2,7 @@ import contextlib
 import math
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
@@ -393,3 +394,27 @@ def test_fatsat_section_sets_what_the_pipeline_knows_and_no_persons_points(tmp_p
 def test_threshold_outside_its_range_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=re.escape("[flair] threshold = 1.5")):
         load_settings(write(tmp_path, "[flair]\nthreshold = 1.5"))
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"from": "archive"}, r"no \[\[destination\]\] has that name; there are: none"),
+        ({"form": "pacs"}, r"unknown key \[priors\] form; allowed: from, retrieve"),
+        ({"window": "18-6"}, "18:00-06:00"),
+        ({"window": "06:00-06:00"}, "hours of the day"),
+        ({"retrieve": "web"}, "needs web_url"),
+        ({"web_url": "https://me:secret@pacs"}, "web_authorization"),
+        ({"from": 4}, r"\[priors\] from = 4: text, in quotes"),
+    ],
+)
+def test_mistakes_in_priors_are_named(table: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_settings(None, {"priors": table})
+    assert "secret" not in str(caught.value)
+
+
+def test_archive_of_priors_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DICOM_NODE__PRIORS__FROM", "pacs")
+    pacs = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
+    assert load_settings(None, {"destination": [pacs]}).priors.from_ == "pacs"

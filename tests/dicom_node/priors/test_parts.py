@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_node.config.sections import PriorsSection
+from dicom_node.deliver.address import Address
+from dicom_node.deliver.association import Timeouts
+from dicom_node.errors import PriorError
+from dicom_node.priors.again import AskAgainError
+from dicom_node.priors.archive import Archive
 from dicom_node.priors.c_get import get_contexts
 from dicom_node.priors.choose import candidates, is_flair_by_times, verdicts_on
 from dicom_node.priors.examination import Examination, date_of
 from dicom_node.priors.find import SeriesFound, StudyFound
 from dicom_node.priors.gate import identity_refusal, time_refusal
-from dicom_node.priors.wado import MultipartError, parts
+from dicom_node.priors.wado import MultipartError, NotThereError, opened, parts
 from dicom_node.priors.window import opens_in_s
 from dicom_node.series.identity import Identity
 from dicom_node.spool.prior_requests import FORGOTTEN_AFTER_S, PriorRequests
@@ -223,3 +230,57 @@ def test_parts_of_an_answer_are_what_was_sent(contents: list[bytes], step: int, 
 
 def test_contexts_of_c_get_are_no_more_than_an_association_may_have() -> None:
     assert len(get_contexts()) <= 128
+
+
+class Web(BaseHTTPRequestHandler):
+    """A DICOMweb that answers with the status that its path begins with."""
+
+    heard: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self) -> None:
+        self.heard.append((self.path, self.headers.get("Authorization")))
+        status = int(self.path.split("/")[1])
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", "/404/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def web() -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "said"),
+    [
+        (503, AskAgainError, "503 Service Unavailable"),
+        (401, PriorError, "set \\[priors\\] web_authorization"),
+        (404, NotThereError, "404 Not Found"),
+        (204, NotThereError, "204 without a series"),
+        (302, NotThereError, "404"),
+    ],
+)
+def test_answer_of_dicomweb_is_told_and_another_place_does_not_hear_who_we_are(
+    web: int, status: int, kind: type[PriorError], said: str
+) -> None:
+    url = f"http://127.0.0.1:{web}/{status}"
+    section = PriorsSection(retrieve="web", web_url=url, web_authorization="Bearer secret")
+    archive = Archive(
+        "pacs", Address("PACS", "127.0.0.1", 104), "LESIONNODE", section, Timeouts(dimse_s=30.0)
+    )
+    Web.heard.clear()
+    with pytest.raises(kind, match=said):
+        opened(archive, "1.2", "../../1.3")
+    assert Web.heard[0] == (f"/{status}/studies/1.2/series/..%2F..%2F1.3", "Bearer secret")
+    assert Web.heard[1:] == ([("/404/elsewhere", None)] if status == 302 else [])
