@@ -110,15 +110,27 @@ class BrainMap:
         if not len(lower):
             return lower
         far = [
-            nearest_mm(lower, self.surface(self.structures == of))[0]
+            Nearest(self.surface(self.structures == of))(lower)[0]
             for of in (Structure.CEREBELLUM, Structure.DEEP_GREY)
         ]
         return lower[far[0] < far[1]]
 
 
-def nearest_mm(points: Points, of: Points) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
-    """Return how far each point is from the nearest of some others, mm, and which that is; endless where there are none."""
-    if not len(of):
-        return np.full(len(points), np.inf), np.zeros(len(points), np.intp)
-    distance, which = cKDTree(of).query(points)
-    return np.asarray(distance), np.asarray(which)
+class Nearest:
+    """Tells how far points are from the nearest of some others; the others are sorted once.
+
+    Parameters
+    ----------
+    of : float64 array, shape (n, 3)
+    """
+
+    def __init__(self, of: Points) -> None:
+        self.of = of
+        self._tree = cKDTree(of) if len(of) else None
+
+    def __call__(self, points: Points) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+        """Return the distance of each point, mm, and which is nearest; endless where there are none."""
+        if self._tree is None:
+            return np.full(len(points), np.inf), np.zeros(len(points), np.intp)
+        distance, which = self._tree.query(points)
+        return np.asarray(distance), np.asarray(which)

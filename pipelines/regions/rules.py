@@ -33,7 +33,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from pipelines.brain.grid import Grid
-from pipelines.regions.brain_map import BrainMap, Points, nearest_mm
+from pipelines.regions.brain_map import BrainMap, Nearest, Points
 from pipelines.regions.structures import Structure
 from pipelines.types import BoolArray, Region
 
@@ -133,8 +133,10 @@ class Surroundings:
         normal /= np.linalg.norm(normal)
         # Distances across the slices are shrunk until one tolerance serves in all directions.
         self._shrink = np.eye(3) - (1 - self.in_slice_mm / across_mm) * np.outer(normal, normal)
-        self._ventricles = brain.lateral_ventricles @ self._shrink
-        self._cortex = brain.cortex @ self._shrink
+        self._ventricles = Nearest(brain.lateral_ventricles @ self._shrink)
+        self._cortex = Nearest(brain.cortex @ self._shrink)
+        self._ventricles_mm = Nearest(brain.lateral_ventricles)
+        self._fourth_mm = Nearest(brain.fourth_ventricle)
 
     def contact(self, lesion: BoolArray, first_kji: tuple[int, int, int]) -> Contact:
         """Return the contacts of a lesion.
@@ -150,15 +152,15 @@ class Surroundings:
         centres = self.grid.positions_lps(voxels)
         points = self._points(voxels)
         told = self.brain.at(points)
-        ventricle_mm, nearest = nearest_mm(points, self.brain.lateral_ventricles)
+        ventricle_mm, nearest = self._ventricles_mm(points)
         callosal = (told == Structure.WHITE) & (
             np.abs(self.brain.midline.left_mm(points)) < CALLOSAL_WIDTH_MM
         )
         callosal &= ventricle_mm <= CALLOSAL_HEIGHT_MM
-        if len(self.brain.lateral_ventricles):
-            above = (points - self.brain.lateral_ventricles[nearest]) @ self.brain.superior
+        if len(self._ventricles_mm.of):
+            above = (points - self._ventricles_mm.of[nearest]) @ self.brain.superior
             callosal &= above > np.abs(ventricle_mm) / 2
-        fourth_mm, _ = nearest_mm(points, self.brain.fourth_ventricle)
+        fourth_mm, _ = self._fourth_mm(points)
         below = np.isin(told, (Structure.CEREBELLUM, Structure.BRAINSTEM)) | (
             self._to_edge(fourth_mm) <= FOURTH_VENTRICLE_MM
         )
@@ -173,11 +175,11 @@ class Surroundings:
             and thickness_mm(lesion, self.grid.spacing_mm) < RIM_THICKNESS_MM,
         )
 
-    def _tolerances(self, centres: Points, surface: Points, structure: Structure) -> float:
+    def _tolerances(self, centres: Points, surface: Nearest, structure: Structure) -> float:
         """Return how near the nearest voxel of a lesion comes to a structure, in tolerances."""
         if (self.brain.at(centres) == structure).any():
             return 0.0
-        distance, _ = nearest_mm(centres @ self._shrink, surface)
+        distance, _ = surface(centres @ self._shrink)
         return float(self._to_edge(distance).min() / self.in_slice_mm)
 
     def _to_edge(self, distance_mm: Points) -> Points:
