@@ -205,6 +205,7 @@ class FlairPipeline:
                 findings,
                 anatomy=anatomy if structures is None else found.anatomy,
                 models=(*findings.models, self.models.regions.card),
+                tasks={**findings.tasks, "regions": (self.models.regions.card.name,)},
             )
         return replace(findings, warnings=tuple(run.warnings), timings_s=run.timings_s)
 

@@ -114,7 +114,7 @@ class Desk:
         self.filed.clear()
         self.intake.filer.put(SCANNER, path)
         self.intake.filer.association_ended(SCANNER)
-        assert self.filed.wait(30), "the file was not filed"
+        assert self.filed.wait(180), "the file was not filed"
         self.intake.tracker.step()
         for job in self.store.jobs_in(JobState.QUEUED):
             assert run_job(message_of(job), self.place)
