@@ -9,6 +9,9 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/deploy/environment.sh"
 make_environment "$root" test
 cd "$root"
+# Processes that the tests start find the sources compiled.
+unset PYTHONDONTWRITEBYTECODE
+"$VENV/bin/python" -m compileall -qq -j 0 dicom_node pipelines worker tests || true
 mode=
 case "$#${1:-}" in
   0) ;;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
@@ -34,6 +35,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "long" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="only in the long mode: bash deploy/test.sh --long"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Take libraries and tests out of the garbage collector's rounds: they stay to the end, and are millions of objects."""
+    gc.collect()
+    gc.freeze()
 
 
 def _own_cpu_s() -> float:
