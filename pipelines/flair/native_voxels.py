@@ -22,6 +22,9 @@ LOGIT_LIMIT = 5.0
 FAINT = 0.1
 """Of the threshold. Where no voxel of the cube nearby reaches so much there is no lesion, and linear interpolation will do."""
 
+REACH = 32
+"""Voxels of the cube beyond which a spline's filter weighs less than the last digit of a float64."""
+
 Samples = npt.NDArray[np.floating[Any]]
 Voxels = npt.NDArray[np.intp]
 
@@ -91,14 +94,21 @@ def at_voxels(samples: Samples, voxels: Voxels, cube: Cube, brain: Brain) -> Flo
     -------
     float32 array, shape (n, m)
     """
+    values = np.empty((len(samples), len(voxels)), dtype=np.float32)
+    if not len(voxels):
+        return values
     inverse = np.linalg.inv(cube.grid.affine)
     places = brain.whole.positions_lps(voxels) @ inverse[:3, :3].T + inverse[:3, 3]
     at_kji = places.T[::-1]
-    nearest = tuple(np.clip(np.rint(at_kji).astype(np.intp), 0, np.array(cube.values.shape)[:, None] - 1))
+    nearest_kji = np.clip(np.rint(at_kji).astype(np.intp), 0, np.array(cube.values.shape)[:, None] - 1)
+    # only what the spline sees: lesions mostly lie in a part of the cube
+    first = np.maximum(nearest_kji.min(axis=1) - REACH, 0)
+    last = nearest_kji.max(axis=1) + REACH
+    box = tuple(slice(low, high + 1) for low, high in zip(first, last, strict=True))
+    at_kji, nearest = at_kji - first[:, None], tuple(nearest_kji - first[:, None])
     certain = float(expit(LOGIT_LIMIT))
-    values = np.empty((len(samples), len(voxels)), dtype=np.float32)
     for value, sample in zip(values, samples, strict=True):
-        logits = logit(np.clip(np.asarray(sample, dtype=np.float32), 1.0 - certain, certain))
+        logits = logit(np.clip(np.asarray(sample[box], dtype=np.float32), 1.0 - certain, certain))
         ndimage.map_coordinates(logits, at_kji, output=value, order=3, mode="mirror")
         np.minimum(value, ndimage.maximum_filter(logits, size=3)[nearest], out=value)
     return np.asarray(expit(values), dtype=np.float32)

@@ -52,6 +52,22 @@ def test_a_lesion_keeps_more_of_its_volume_than_by_linear_interpolation(radius_m
     assert spline == pytest.approx(truth, rel=0.1)
 
 
+def test_a_voxel_has_the_same_value_whatever_else_is_asked_for() -> None:
+    long = (150, 24, 24)
+    seen = np.random.default_rng(2).uniform(0.0, 1.0, (2, *long)).astype(np.float16)
+    grid = Grid(long, cube().grid.affine)
+    of_long = Cube(np.zeros(long, np.float32), np.ones(long, dtype=bool), grid)
+    fine = brain(np.diag([0.9, 0.9, 0.9, 1.0]), (199, 31, 31))
+    at = np.random.default_rng(3).integers((90, 2, 2), (110, 28, 28), (200, 3))
+    both_ends = np.array([[1, 1, 1], [198, 30, 30]])
+    alone, among_others = (
+        at_voxels(seen, at, of_long, fine),
+        at_voxels(seen, np.concatenate([at, both_ends]), of_long, fine),
+    )
+    np.testing.assert_array_equal(alone, among_others[:, :-2])
+    assert at_voxels(seen, at[:0], of_long, fine).shape == (2, 0)
+
+
 def test_a_voxel_of_the_cube_keeps_its_probability() -> None:
     seen = np.random.default_rng(1).uniform(0.05, 0.95, SHAPE).astype(np.float32)
     same = brain(cube().grid.affine, SHAPE)
