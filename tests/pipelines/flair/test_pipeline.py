@@ -21,16 +21,15 @@ from pipelines.flair.five_slices.slices import Slices
 from pipelines.flair.joint.network import JointNetwork, JointOutput
 from pipelines.flair.pattern.features import NAMES
 from pipelines.flair.pipeline import FlairPipeline, Models, load_flair
-from pipelines.flair.preprocess import Brain
+from pipelines.flair.preprocess import Brain, Cube, to_cube
 from pipelines.flair.segmenter import MaskAnswer
 from pipelines.flair.settings import MASK_WEIGHTS, default_settings, settings_of
 from pipelines.flair.volume_calibration import VolumeCalibration
-from pipelines.phantoms.flair import AXIAL_2D, Acquisition, flair_phantom
 from pipelines.regions.brain_map import StructureArray
 from pipelines.regions.structures import Structure
 from pipelines.stages import Verdict
 from pipelines.types import BoolArray, Findings, FloatArray, Measurement, ModelCard, Volume
-from tests.kept import kept
+from tests.pipelines.coarse_head import brain_found, coarse_head
 
 CARD = ModelCard("joint", "1", "ab12", "2.25.1", "synthetic", "Lesions on FLAIR")
 FLAIR = {"InversionTime": 2500.0, "EchoTime": 90.0}
@@ -104,16 +103,30 @@ class ThirdOpinion:
         return np.log(np.array([0.3, 0.7], np.float32))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def volume() -> Volume:
     affine = np.diag([2.0, 2.0, 3.0, 1.0])
     affine[:3, 3] = [-79.0, -79.0, -76.5]
     return Volume(np.full((52, 80, 80), 100.0, dtype=np.float32), affine, FLAIR)
 
 
+@pytest.fixture(scope="module")
+def cube_of_all(volume: Volume) -> Cube:
+    """The cube of the whole volume, made once."""
+    array = volume.array
+    grid = Grid(array.shape, volume.affine)
+    box = (slice(0, array.shape[0]), slice(0, array.shape[1]), slice(0, array.shape[2]))
+    brain = Brain(grid, box, grid, array, np.ones(array.shape, dtype=bool))
+    return to_cube(array, brain, Alignment(np.eye(4), 0.0))
+
+
 @pytest.fixture
-def all_is_brain(monkeypatch: pytest.MonkeyPatch) -> None:
+def all_is_brain(monkeypatch: pytest.MonkeyPatch, volume: Volume, cube_of_all: Cube) -> None:
     """Take the whole volume for a brain that lies in MNI space already."""
+
+    def cube_again(corrected: FloatArray, brain: Brain, alignment: Alignment) -> Cube:
+        np.testing.assert_array_equal(corrected, volume.array)
+        return replace(cube_of_all, values=cube_of_all.values.copy(), mask=cube_of_all.mask.copy())
 
     def find(volume: Volume, device: str) -> Brain:
         grid = Grid(volume.array.shape, volume.affine)
@@ -123,6 +136,7 @@ def all_is_brain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_brain", find)
     monkeypatch.setattr(module, "without_bias", lambda brain: brain.array)
     monkeypatch.setattr(module, "align_to_mni", lambda array, mask, grid: Alignment(np.eye(4), 0.0))
+    monkeypatch.setattr(module, "to_cube", cube_again)
     monkeypatch.setattr(module, "check_brain", lambda *_, **__: Verdict())
     monkeypatch.setattr(module, "check_contrast", lambda *_, **__: Verdict())
 
@@ -429,10 +443,14 @@ def test_missing_weights_are_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_phantom_goes_the_whole_way_through_the_published_network() -> None:
-    phantom = kept(
-        flair_phantom, 3, Acquisition((40, 96, 96), (4.0, 2.4, 2.4), "axial", dict(AXIAL_2D.attributes))
-    )
+def test_phantom_goes_the_whole_way_through_the_published_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    phantom = coarse_head()
+
+    def brain_mask(array: FloatArray, affine: np.ndarray, device: str) -> np.ndarray:
+        np.testing.assert_array_equal(array, phantom.volume.array)
+        return brain_found()[0]
+
+    monkeypatch.setattr("pipelines.flair.preprocess.brain_mask", brain_mask)
     torch.manual_seed(1)
     findings, stages = analyse(JointNetwork(), phantom.volume)
     assert stages[:4] == ["mask", "N4", "MNI", "lesions"]

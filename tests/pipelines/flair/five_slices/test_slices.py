@@ -41,9 +41,9 @@ def pose(scale: float = 1.0) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("axes", GRIDS.values(), ids=GRIDS.keys())
-def test_patient_and_cube_give_nearly_the_same_slices(head: Any, axes: np.ndarray) -> None:
+def test_patient_and_cube_give_nearly_the_same_slices(head: Any, sliced: Any, axes: np.ndarray) -> None:
     brain, alignment = head(axes, pose(0.95))
-    of_patient = slices_from_brain(brain.array, brain, alignment).images
+    of_patient = sliced(axes, pose(0.95))[1].images
     of_cube = slices_from_cube(to_cube(brain.array, brain, alignment).values)
     assert of_patient.shape == of_cube.shape == (5, 128, 128)
     assert of_patient.dtype == of_cube.dtype == np.float32
@@ -56,9 +56,8 @@ def test_patient_and_cube_give_nearly_the_same_slices(head: Any, axes: np.ndarra
 
 
 @pytest.mark.parametrize("axes", GRIDS.values(), ids=GRIDS.keys())
-def test_rows_run_to_posterior_and_columns_to_left(head: Any, axes: np.ndarray) -> None:
-    brain, alignment = head(axes, pose())
-    images = slices_from_brain(brain.array, brain, alignment).images
+def test_rows_run_to_posterior_and_columns_to_left(sliced: Any, axes: np.ndarray) -> None:
+    images = sliced(axes, pose(0.95))[1].images
     bright = images > 1.5
     fluid = (images > BACKGROUND) & (images < -2.0)
     assert np.argmax(bright.sum(axis=(1, 2))) == 1
