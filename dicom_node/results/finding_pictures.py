@@ -26,8 +26,11 @@ NERVE_FIELD_MM: Final = 70.0
 """Side of the square that is shown."""
 MOST_LESIONS: Final = 4
 LINE_PX: Final = 3
-OTHERS_RGB: Final = (190, 190, 190)
-"""Colour of what is outlined beside the finding itself."""
+OTHERS_RGB: Final = (28, 32, 38)
+"""Colour of what is outlined beside the finding itself: dark, so that it is seen on tissue and on bright lesions."""
+OTHERS_PX: Final = 2
+BRIGHTEST: Final = 1.25
+"""White over the brightest of the usual window: lesions are brighter than nearly everything, and keep their texture."""
 REGIONS_SHOWN: Final[tuple[Region | None, ...]] = (
     "periventricular",
     "juxtacortical",
@@ -64,7 +67,8 @@ def write_finding_pictures(findings: Findings, series: LoadedSeries, out: Path) 
         return []
     views = [*_lesion_views(findings, series.volume), *_side_views(findings)]
     sources = sources_of(series) if views else []
-    window = window_of(series.volume.array)
+    low, high = window_of(series.volume.array)
+    window = low, low + BRIGHTEST * (high - low)
     written = []
     for view in views:
         place = slice_of(series, sources, view.k)
@@ -150,11 +154,14 @@ def _drawn(plane: RgbArray, view: _View, spacing_mm: tuple[float, float]) -> Rgb
     """Return the square around a finding, enlarged, with thin outlines."""
     box = _square(view, spacing_mm)
     image = _enlarged(plane, box, Image.Resampling.BICUBIC)
-    for mask, colour in ((view.others, OTHERS_RGB), (view.mask, view.colour)):
+    for mask, colour, line_px in (
+        (view.others, OTHERS_RGB, OTHERS_PX),
+        (view.mask, view.colour, LINE_PX),
+    ):
         if mask.any():
             grown = np.repeat(255 * mask[..., None].astype(np.uint8), 3, axis=-1)
             inside = _enlarged(grown, box, Image.Resampling.BILINEAR)[..., 0] >= 128
-            image[binary_dilation(inside, iterations=LINE_PX) & ~inside] = colour
+            image[binary_dilation(inside, iterations=line_px) & ~inside] = colour
     return image
 
 
