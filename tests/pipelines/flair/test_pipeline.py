@@ -230,7 +230,12 @@ def test_all_three_models_give_mask_two_opinions_and_three_maps(volume: Volume) 
     assert all(m.values.shape == volume.array.shape and m.key_slices_k for m in findings.heatmaps)
     # the third plane, S +18, is the native slice 31.5 of 3 mm above -76.5
     assert set(np.flatnonzero(findings.heatmaps[2].values.max(axis=(1, 2)))) <= {30, 31, 32}
-    assert len(findings.warnings) == 3
+    assert findings.warnings == ()
+    assert findings.tasks == {
+        "mask": ("nnunet", "nnunet-2"),
+        "intervals": ("nnunet", "nnunet-2", "joint"),
+        "differential": ("joint", "five-slices"),
+    }
     volume_mm3 = findings.measurements[0]
     assert volume_mm3.interval is not None
     assert volume_mm3.interval.low < volume_mm3.interval.high
