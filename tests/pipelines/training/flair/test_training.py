@@ -20,8 +20,8 @@ from pipelines.training.flair.task_by_name import make_task
 from pipelines.training.flair.training import train
 from pipelines.training.flair.training_settings import TrainingSettings
 from pipelines.training.phase import Phase
-from pipelines.training.synthetic.phantom_sets import phantom_cases
 from pipelines.weights import load_weights
+from tests.pipelines.training.phantom_data import phantom_data
 
 
 def test_packed_case_comes_back(pool: Path) -> None:
@@ -163,8 +163,7 @@ def test_empty_pool_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_phantom_cases_need_no_data_and_are_a_data_set(tmp_path: Path) -> None:
-    lines: list[str] = []
-    written = phantom_cases(tmp_path / "cases", 2, seed=3, progress=lines.append)
+    written, lines = phantom_data(tmp_path / "cases", 2)
     entries = read_index(tmp_path / "cases")
     assert [e.label for e in entries] == ["MS", "NMOSD"]
     assert [e.flair for e in entries] == written

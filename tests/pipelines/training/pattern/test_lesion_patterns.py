@@ -24,8 +24,8 @@ from pipelines.training.pattern.trainable import LesionPattern
 from pipelines.training.pattern.training import INPUT, train_pattern
 from pipelines.training.scoring.recalibration import recalibrate
 from pipelines.training.synthetic.anatomy import Anatomy, load_anatomies
-from pipelines.training.synthetic.phantom_sets import phantom_cases
 from pipelines.types import FloatArray
+from tests.pipelines.training.phantom_data import phantom_data
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_cases_are_scored_behind_the_masks_networks_and_calibrated(
     monkeypatch.setattr("pipelines.training.pattern.scorer.load_case", functools.cache(load_case))
     monkeypatch.setattr("pipelines.training.scoring.recalibration.MIN_CALIBRATION_CASES", 1)
     data = tmp_path / "data"
-    phantom_cases(data, 3, seed=2)
+    phantom_data(data)
     # of MS and of NMOSD in turn; one of them has no class
     lines = (
         (data / "index.csv").read_text().replace("2_lesions.nii.gz,MS", "2_lesions.nii.gz,none").splitlines()
