@@ -18,7 +18,8 @@ from pipelines.training.synthetic.anatomy import Anatomy, Tissue
 from pipelines.training.synthetic.generator import make_generator
 from pipelines.training.synthetic.mixing import brain_of, local_white, signal
 from pipelines.training.synthetic.painted import anatomy_of, paint_class, painted_cases, without_lesions
-from pipelines.training.synthetic.phantom_sets import painted_phantoms, phantom_cases
+from pipelines.training.synthetic.phantom_sets import painted_phantoms
+from tests.pipelines.training.phantom_data import phantom_data
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_classes_take_turns_and_a_seed_gives_the_same(scan: Sample, monkeypatch:
 
 @pytest.mark.slow
 def test_data_set_is_painted_into(tmp_path: Path) -> None:
-    phantom_cases(tmp_path / "in", 2)
+    phantom_data(tmp_path / "in", 2)
     with pytest.raises(DataSetError, match="has no real cases with lesion masks; draw them with"):
         painted_phantoms(tmp_path / "out", 2, 0, tmp_path / "in")
     index = tmp_path / "in" / "index.csv"
