@@ -49,6 +49,8 @@ def verdict(state: StudyState, settings: SummarySection, now: float, *, asked: b
         return _IN_THE_MAKING[JobState(job.state)]
     if not any(answer.has_objects for answer in state.answers) or not (state.news or state.has_lost):
         return LEAVE
+    if not (asked or state.has_lost or any(answer.has_record for answer in state.news)):
+        return LEAVE
     is_taken_back = job is not None and job.state == JobState.ABANDONED
     if state.page is not None and state.page.revision >= MOST_REVISIONS and not is_taken_back:
         return SPENT

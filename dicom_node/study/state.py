@@ -11,6 +11,7 @@ from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.jobs.summary_job import MOST_REVISIONS, SUMMARY, summary_id
+from dicom_node.results import findings_record
 from dicom_node.results.manifest import FILE_NAME, Manifest
 from dicom_node.spool.run_folder import finished_path
 from dicom_node.spool.spool import Spool
@@ -23,12 +24,25 @@ PARTS: Final = "parts"
 
 @dataclass(frozen=True)
 class Answer:
-    """Result of one series of a study: its job, the run that gave it, and when, in seconds of the epoch."""
+    """Result of one series of a study.
+
+    Parameters
+    ----------
+    job : JobRow
+    run : int
+        The run that gave it.
+    at : float
+        When, in seconds of the epoch.
+    has_objects : bool
+    has_record : bool
+        Its findings stand in a record; results of version 0.1.0 have none, and no page is made for them alone.
+    """
 
     job: JobRow
     run: int
     at: float
     has_objects: bool
+    has_record: bool = True
 
 
 @dataclass(frozen=True)
@@ -148,7 +162,13 @@ def _answer(spool: Spool, job: JobRow) -> Answer | None:
         return None
     try:
         manifest = Manifest.read(folder)
-        return Answer(job, manifest.run, (folder / FILE_NAME).stat().st_mtime, bool(manifest.objects))
+        return Answer(
+            job,
+            manifest.run,
+            (folder / FILE_NAME).stat().st_mtime,
+            bool(manifest.objects),
+            (folder / findings_record.FILE_NAME).exists(),
+        )
     except (ResultError, OSError):  # taken away, or being made again
         return None
 

@@ -36,8 +36,7 @@ def test_real_flair_comes_back_with_mask_reports_and_heatmaps(
     study = {"AccessionNumber": "A-1", "StudyDescription": "MR brain"}
     files = write_series(volume, tmp_path / "source", patient=PATIENT, study=study, attributes=attributes)
     source = dcmread(files[0], stop_before_pixels=True)
-    # looking at the mirrored brain as well would take twice the time
-    node = RunningNode(tmp_path / "node", orthanc.port, "ORTHANC", "[flair]\nflips = false")
+    node = RunningNode(tmp_path / "node", orthanc.port, "ORTHANC")
     node.start()
     try:
         storescu = [program("storescu"), "-aet", "SCANNER", "-aec", "LESIONNODE", "127.0.0.1", str(node.port)]

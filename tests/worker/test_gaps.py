@@ -206,7 +206,7 @@ def test_pipeline_gets_the_whole_grid_and_reports_tell_of_it(tmp_path: Path) -> 
         (item,) = manifest.with_role(role)
         said = " ".join(texts(dcmread(tmp_path / "out" / item.path)))
         assert f"{WARNING}." in said
-        assert f"{NOTE}." in said
+        assert f"{NOTE[:1].upper()}{NOTE[1:]}." in said
 
 
 def test_heatmaps_lie_on_sources(tmp_path: Path) -> None:

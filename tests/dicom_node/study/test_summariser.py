@@ -106,10 +106,12 @@ class Bench:
         )
         return job_id
 
-    def answer(self, job_id: str, run: int = 1) -> None:
+    def answer(self, job_id: str, run: int = 1, *, has_record: bool = True) -> None:
         folder = RunFolder.claim(self.results, job_id, run)
         assert folder is not None
         replace(manifest(job_id, run), objects=(item("sr", job_id),)).write(folder.path)
+        if has_record:
+            (folder.path / "findings.json").touch()
         assert folder.publish()
         os.utime(self.results / job_id / "manifest.json", (self.now, self.now))
         self.rig.reconciler.step()
@@ -144,6 +146,17 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     yield bench
     bench.worklog.close()
     bench.store.close()
+
+
+def test_results_that_an_earlier_version_made_get_no_page_by_themselves(bench: Bench):
+    flair, fatsat = bench.part("1.5"), bench.part("1.9", "fatsat")
+    bench.answer(flair, has_record=False)
+    bench.answer(fatsat, has_record=False)
+    bench.turn(3600)
+    assert bench.pages == []
+    bench.answer(bench.part("1.7"))
+    bench.turn(3600)
+    assert len(bench.pages) == 1
 
 
 def test_page_waits_for_every_answer_and_for_quiet(bench: Bench):

@@ -9,11 +9,19 @@ from typing import Any
 import pytest
 from factories import mr_series
 
+from dicom_node.results import picture_grid
+from tests.integration.faults.fake import LEAST_SIDE_PX
 from tests.integration.faults.inside import InsideNode
 from tests.integration.faults.pacs import Pacs
 
 Start = Callable[..., InsideNode]
 Make = Callable[..., list[Path]]
+
+
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep pictures as small as their slices, in this process."""
+    monkeypatch.setattr(picture_grid, "LEAST_SIDE_PX", LEAST_SIDE_PX)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from dicom_node.results import picture_grid
 from pipelines import weights
 from pipelines.types import (
     Findings,
@@ -26,8 +25,8 @@ from pipelines.types import (
 )
 
 INFO = PipelineInfo("flair", "FLAIR lesions", "1", "0" * 64, {"threshold": 0.5})
-picture_grid.LEAST_SIDE_PX = 16
-"""Pictures stay as small as the slices of these tests, of which there are thousands."""
+LEAST_SIDE_PX = 16
+"""Pictures of these tests, of which there are thousands, stay as small as their slices."""
 CARD = ModelCard("fake", "1.0.0", "sha256:" + "ab" * 32, "1.2.3.4", "synthetic", "lesion segmentation")
 
 

@@ -27,9 +27,11 @@ from dicom_node.deliver.backoff import Backoff  # noqa: E402
 from dicom_node.deliver.outbox import Outbox  # noqa: E402
 from dicom_node.jobs import enqueue, reconcile  # noqa: E402
 from dicom_node.jobs.message import JobMessage  # noqa: E402
+from dicom_node.results import picture_grid  # noqa: E402
 from pipelines import registry, weights  # noqa: E402
-from tests.integration.faults.fake import FakeRegistry, Orders  # noqa: E402
+from tests.integration.faults.fake import LEAST_SIDE_PX, FakeRegistry, Orders  # noqa: E402
 
+picture_grid.LEAST_SIDE_PX = LEAST_SIDE_PX
 ORDERS = Orders(Path(os.environ["FAULTS_ORDERS"]))
 HEARTBEAT_S = 0.3
 LEASE_S = float(os.environ.get("FAULTS_LEASE_S", "3"))
