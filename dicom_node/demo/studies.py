@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydicom import Dataset, dcmread
 
 from dicom_node.results.preview import fullest_outlines, mask_frames, most_lit_first, write_png
-from dicom_node.results.series_list import PLACES
+from dicom_node.results.series_list import PLACES, STUDY
 from dicom_node.series.writer import write_series
 from dicom_node.standard import codes
 from pipelines.types import BoolArray, Laterality, Volume
@@ -28,6 +28,8 @@ EXPECTED = {
 """SOP classes that must come back of every study of the demonstration."""
 OUTLINES = PLACES["outline"][1]
 """Stands in the description of the series of outlines."""
+PAGE = STUDY["summary"][1]
+"""Stands in the descriptions of the series on a whole study."""
 LEAST_DICE = 0.3
 """Overlap with the truth below which the demonstration fails: a wrong place or side gives 0, a chance mask below 0.05."""
 PHANTOM_ONLY = "a phantom: it says nothing about patients"
@@ -90,7 +92,8 @@ class Study:
 
     def judged(self, objects: Objects) -> tuple[bool, str]:
         """Return whether the answer is right, and a line that says what it was."""
-        segs, reports = objects.get(SEGMENTATION, []), objects.get(MEASUREMENTS, [])
+        segs = objects.get(SEGMENTATION, [])
+        reports = [path for path in objects.get(MEASUREMENTS, []) if not _is_on_study(path)]
         if not segs or not reports:
             return False, "no mask or no measurements came back"
         if self.side:
@@ -134,7 +137,7 @@ class Study:
         return masks
 
     def previews(self, objects: Objects, folder: Path) -> list[Path]:
-        """Write the fullest picture with outlines and the fullest of each map, as PNG."""
+        """Write the page, the fullest picture with outlines and the fullest of each map, as PNG."""
         folder.mkdir(parents=True, exist_ok=True)
         series: dict[str, list[Path]] = {}
         for path in objects.get(PICTURE, []):
@@ -146,9 +149,15 @@ class Study:
                 shown = [*fullest_outlines(objects[SEGMENTATION][0], series[key]).values()][-1:]
             else:
                 shown = most_lit_first(series[key])[:1]
-            name = "outlines" if OUTLINES in key else "map"
+            name = "outlines" if OUTLINES in key else "page" if PAGE in key else "map"
             written += [write_png(path, folder / f"{self.name}-{name}.png") for path in shown]
         return written
+
+
+def _is_on_study(path: Path) -> bool:
+    """Tell whether an object is one on the whole study, not on one series."""
+    header = dcmread(path, stop_before_pixels=True, specific_tags=["SeriesDescription"])
+    return PAGE in str(header.get("SeriesDescription", ""))
 
 
 def sides_judged(report: Dataset) -> dict[str, bool]:
