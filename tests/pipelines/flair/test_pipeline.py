@@ -232,8 +232,8 @@ def test_all_three_models_give_mask_two_opinions_and_three_maps(volume: Volume) 
     assert set(np.flatnonzero(findings.heatmaps[2].values.max(axis=(1, 2)))) <= {30, 31, 32}
     assert findings.warnings == ()
     assert findings.tasks == {
-        "mask": ("nnunet", "nnunet-2"),
-        "intervals": ("nnunet", "nnunet-2", "joint"),
+        "mask": ("nnunet", "nnunet-thick"),
+        "intervals": ("nnunet", "nnunet-thick", "joint"),
         "differential": ("joint", "five-slices"),
     }
     volume_mm3 = findings.measurements[0]

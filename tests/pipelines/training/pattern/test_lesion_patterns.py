@@ -145,7 +145,7 @@ class Masks:
 
     def __call__(self, cube: FloatArray, **_: object) -> MaskAnswer:
         found = (cube > 1.2).astype(np.float32)
-        return MaskAnswer(found, found[None].astype(np.float16))
+        return MaskAnswer(found, found[None].astype(np.float16), ())
 
 
 def recalibrated(data: Path, weights: Path) -> dict[str, float]:
