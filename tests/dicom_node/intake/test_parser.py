@@ -114,7 +114,7 @@ def test_file_that_takes_long_is_told_later_and_the_others_go_on(
 ) -> None:
     processes.ask([Request(receive(1))])
     monkeypatch.setattr(parser, "PATIENCE_S", 0.3)
-    slow, image = Request(put("aaaaaaaaaaaa", item_bomb(60_000))), Request(receive(2))
+    slow, image = Request(put("aaaaaaaaaaaa", item_bomb(200_000))), Request(receive(2))
     told: queue.Queue[tuple[Request, Answer]] = queue.Queue()
     answers = processes.ask([slow, image], lambda *late: told.put(late))
     assert list(answers) == [image]
