@@ -32,14 +32,22 @@ def measurement_report(given: ReportInput) -> sr.ContainerContentItem:
     """Return the root of TID 1500 with the whole tree below it.
 
     Every group of the imaging measurements has a point in an image (`with_mark`), for viewers open each group on its image;
-    what has no place stands in the derived measurements and the qualitative evaluations.
+    what has no place stands in the derived measurements and the qualitative evaluations. A report without any group is titled
+    as a diagnostic report (CID 7021 is extensible), by which viewers show it as text.
 
     Raises
     ------
     UnknownCodeError
         The findings use a code key that the node does not know.
     """
-    root = sr.ContainerContentItem(Code("126000", "DCM", "Imaging Measurement Report"), template_id="1500")
+    groups = [
+        *judged_groups(given),
+        *_segment_groups(given),
+        *(_lesion_group(given, lesion) for lesion in wording.listed_lesions(given.findings)),
+    ]
+    # Viewers open a measurement report on its first group, and show nothing where there is none; other reports as text.
+    title = codes.MEASUREMENT_REPORT if groups else codes.REPORT
+    root = sr.ContainerContentItem(title, template_id="1500")
     root.ContentSequence = sr.ContentSequence()
     english = sr.LanguageOfContentItemAndDescendants(Code("en", "RFC5646", "English"))
     root.ContentSequence.extend(english)
@@ -51,11 +59,6 @@ def measurement_report(given: ReportInput) -> sr.ContainerContentItem:
             sr.RelationshipTypeValues.HAS_CONCEPT_MOD,
         )
     )
-    groups = [
-        *judged_groups(given),
-        *_segment_groups(given),
-        *(_lesion_group(given, lesion) for lesion in wording.listed_lesions(given.findings)),
-    ]
     for name, items in (
         (codes.IMAGING_MEASUREMENTS, [group[0] for group in groups]),
         (codes.DERIVED_MEASUREMENTS, total_items(given)),

@@ -58,6 +58,7 @@ ANALYSIS_BY_STATUS: Final[Mapping[str, Code]] = {
 
 DIFFERENTIAL: Final = Code("111023", "DCM", "Differential Diagnosis/Impression")
 FINDING: Final = Code("121071", "DCM", "Finding")
+MEASUREMENT_REPORT: Final = Code("126000", "DCM", "Imaging Measurement Report")
 IMAGING_MEASUREMENTS: Final = Code("126010", "DCM", "Imaging Measurements")
 DERIVED_MEASUREMENTS: Final = Code("126011", "DCM", "Derived Imaging Measurements")
 QUALITATIVE_EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")

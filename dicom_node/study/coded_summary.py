@@ -1,7 +1,8 @@
 """The page's figures in codes (PS3.16 TID 1500): of the whole brain, of each region and of each nerve.
 
 Everything that was returned of the series is evidence of it, so that it is the root of the study's results; the figures of
-single lesions stand there.
+single lesions stand there. It is titled as a diagnostic report, for viewers look for points in images in what is titled as a
+measurement report (CID 7021 is extensible), and show any other as text.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _report(content: StudyContent) -> sr.MeasurementReport:
         observation_context=sr.ObservationContext(observer_device_context=observer),
         procedure_reported=codes.MR_OF_BRAIN if content.flair else codes.MR_IMAGING,
         imaging_measurements=groups,
-        title=Code("126000", "DCM", "Imaging Measurement Report"),
+        title=codes.REPORT,
         language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(
             Code("en", "RFC5646", "English")
         ),

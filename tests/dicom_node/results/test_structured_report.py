@@ -305,3 +305,12 @@ def test_replaced_reports_are_predecessors(plain: Case, tmp_path: Path) -> None:
 def test_procedure_is_the_sources_when_it_is_coded(case: Case) -> None:
     (item,) = [item for item in case.read("sr").ContentSequence if concept(item) == "121058"]
     assert item.ConceptCodeSequence[0].CodeValue == "816077007"
+
+
+def test_report_is_titled_as_one_of_measurements_only_where_it_has_them(plain: Case, tmp_path: Path) -> None:
+    nothing = {"status": "none", "segments": (), "lesions": (), "hypotheses": (), "heatmaps": ()}
+    titles = {
+        case.findings.status: case.read("sr").ConceptNameCodeSequence[0].CodeValue
+        for case in (plain, Case.make(tmp_path, findings=nothing))
+    }
+    assert titles == {"findings": "126000", "none": "18748-4"}
