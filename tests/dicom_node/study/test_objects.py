@@ -147,6 +147,8 @@ def test_dsrdump_prints_the_text(built: dict[str, Path]):
     assert "2 lesions in the brain" in done.stdout
 
 
-def test_coded_report_is_titled_as_a_report_since_its_groups_have_no_point_in_an_image(built: dict[str, Path]):
+def test_coded_report_is_titled_as_a_report_since_its_groups_have_no_point_in_an_image(
+    built: dict[str, Path],
+):
     for role in ("summary-sr", "summary-sr-enhanced"):
         assert dcmread(built[role]).ConceptNameCodeSequence[0].CodeValue == "18748-4"
