@@ -153,7 +153,7 @@ class Lesion:
 
 @dataclass(frozen=True)
 class RegionLoad:
-    """What lies in one region, confluent lesions counted by their parts.
+    """Lesions of one region, confluent ones counted by their parts.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ class RegionLoad:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What is known of the regions of one image.
+    """Regions of one image, as far as they are known.
 
     Parameters
     ----------

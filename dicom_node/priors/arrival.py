@@ -24,7 +24,7 @@ class Takes(Protocol):
 
 
 class Arrival:
-    """What comes over one connection; a context manager, whose end is told.
+    """Images that come over one connection; a context manager, whose end is told.
 
     Parameters
     ----------

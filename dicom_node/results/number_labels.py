@@ -38,7 +38,7 @@ ON_A_NUMBER: Final = 4.0
 
 @dataclass(frozen=True)
 class Named:
-    """What is to get a number: the box around it and the size of the text, in pixels (rows and columns)."""
+    """Finding that is to get a number: the box around it and the size of the text, in pixels (rows and columns)."""
 
     text: str
     top: float

@@ -54,7 +54,7 @@ REGION_WORDS: Final = {"juxtacortical": "juxtacortical or cortical", "deep_grey_
 
 @dataclass(frozen=True)
 class Outlined:
-    """What is drawn in one colour.
+    """Part of the outlines that is drawn in one colour.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class Outlined:
 
 @dataclass(frozen=True)
 class _Drawing:
-    """What all pictures of one series share."""
+    """Drawing that all pictures of one series share."""
 
     grid: PictureGrid
     array: FloatArray

@@ -1,4 +1,4 @@
-"""What the structured report says of the whole analysis: its outcome and remarks as statements, its totals as measurements."""
+"""Statements of the structured report on the whole analysis: its outcome and remarks as statements, its totals as measurements."""
 
 from __future__ import annotations
 
