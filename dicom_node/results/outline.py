@@ -23,6 +23,7 @@ from dicom_node.results.colours import (
     window_of,
 )
 from dicom_node.results.context import ResultContext
+from dicom_node.results.dissemination import REGION_NAMES
 from dicom_node.results.lesion_voxels import LabelArray, lesion_voxels, slices_of
 from dicom_node.results.lettering import draw_text, text_width
 from dicom_node.results.margin import (
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 ROLE = "outline"
 NUMBER_SIZE: Final = 13
 NUMBERS: Final = "Numbers: lesions of the report"
-REGION_WORDS: Final = {"juxtacortical": "juxtacortical or cortical", "deep_grey_matter": "deep grey"}
-"""Where they are not the region's own name."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def outlined(findings: Findings, segments: Sequence[Segment]) -> tuple[Outlined,
     if not any(item.region for item in findings.lesions) or any(item.region for item in segments):
         return tuple(
             Outlined(
-                _region_words(item.region) if item.region else tracking_id(item),
+                REGION_NAMES[item.region] if item.region else tracking_id(item),
                 segment_colour(item),
                 mask=item.mask,
             )
@@ -151,7 +150,7 @@ def outlined(findings: Findings, segments: Sequence[Segment]) -> tuple[Outlined,
         for region in (*REGION_COLOURS, None)
     }
     return tuple(
-        Outlined(_region_words(region) if region else "region not known", _colour(region), lesions)
+        Outlined(REGION_NAMES[region] if region else "region not known", _colour(region), lesions)
         for region, lesions in of_regions.items()
         if lesions
     )
@@ -159,10 +158,6 @@ def outlined(findings: Findings, segments: Sequence[Segment]) -> tuple[Outlined,
 
 def _colour(region: Region | None) -> Rgb:
     return NO_REGION if region is None else REGION_COLOURS[region]
-
-
-def _region_words(region: str) -> str:
-    return REGION_WORDS.get(region, region.replace("_", " "))
 
 
 def _drawing(

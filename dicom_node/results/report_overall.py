@@ -1,4 +1,4 @@
-"""Statements of the structured report on the whole analysis: its outcome and remarks as statements, its totals as measurements."""
+"""Items of the structured report on the whole analysis: outcome and remarks as statements, totals as measurements."""
 
 from __future__ import annotations
 
