@@ -15,12 +15,11 @@ from pynetdicom import build_context, build_role, evt
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet
 
-from dicom_node.deliver.association import NoContextError, RejectedError, associate
-from dicom_node.errors import DeliveryError, PriorError, SpoolError
-from dicom_node.priors.again import AskAgainError
+from dicom_node.deliver.association import NoContextError, associate
+from dicom_node.errors import SpoolError
 from dicom_node.priors.archive import Archive
 from dicom_node.priors.arrival import Arrival
-from dicom_node.priors.c_move import outcome_of, series_identifier
+from dicom_node.priors.c_move import outcome_of, refusals_of, series_identifier
 from dicom_node.receive.file_meta import encode_file_meta
 from dicom_node.spool.spool import SpoolFullError
 from dicom_node.standard.contexts import TRANSFER_SYNTAXES
@@ -65,31 +64,25 @@ def c_get(
             return STORE_FAILED
         return SUCCESS
 
-    try:
-        with (
-            associate(
-                archive.address,
-                archive.ae_title,
-                get_contexts(),
-                timeouts=archive.timeouts,
-                roles=[build_role(UID(uid), scp_role=True) for uid in CLASSES],
-                handlers=[(evt.EVT_C_STORE, take)],
-                takes_objects=True,
-            ) as assoc,
-            archive.open.holding(assoc),
-        ):
-            ds = series_identifier(study_uid, series_uid)
-            try:
-                answers = assoc.send_c_get(ds, StudyRootQueryRetrieveInformationModelGet)
-            except ValueError as error:  # the context was not accepted
-                raise NoContextError("no C-GET") from error
-            return outcome_of("C-GET", answers, archive, on_progress)
-    except NoContextError as error:
-        raise PriorError('it offers no C-GET; allow it there, or set [priors] retrieve = "move"') from error
-    except RejectedError as error:
-        raise PriorError(str(error)) from error
-    except (DeliveryError, RuntimeError) as error:  # RuntimeError: released or aborted meanwhile
-        raise AskAgainError(str(error)) from error
+    with (
+        refusals_of("C-GET", other="move"),
+        associate(
+            archive.address,
+            archive.ae_title,
+            get_contexts(),
+            timeouts=archive.timeouts,
+            roles=[build_role(UID(uid), scp_role=True) for uid in CLASSES],
+            handlers=[(evt.EVT_C_STORE, take)],
+            takes_objects=True,
+        ) as assoc,
+        archive.open.holding(assoc),
+    ):
+        ds = series_identifier(study_uid, series_uid)
+        try:
+            answers = assoc.send_c_get(ds, StudyRootQueryRetrieveInformationModelGet)
+        except ValueError as error:  # the context was not accepted
+            raise NoContextError("no C-GET") from error
+        return outcome_of("C-GET", answers, archive, on_progress)
 
 
 def get_contexts() -> list[PresentationContext]:

@@ -7,7 +7,8 @@ DICOM PS3.4 C.4.2 (C-MOVE), table C.4-2 (status values)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -45,15 +46,37 @@ def c_move(archive: Archive, study_uid: str, series_uid: str, on_progress: Calla
     context = build_context(
         StudyRootQueryRetrieveInformationModelMove, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
     )
+    with (
+        refusals_of("C-MOVE", other="get"),
+        associate(archive.address, archive.ae_title, [context], timeouts=archive.timeouts) as assoc,
+        archive.open.holding(assoc),
+    ):
+        answers = assoc.send_c_move(ds, archive.ae_title, StudyRootQueryRetrieveInformationModelMove)
+        return outcome_of("C-MOVE", answers, archive, on_progress)
+
+
+@contextmanager
+def refusals_of(service: str, *, other: str) -> Iterator[None]:
+    """Tell a refusal of a C-MOVE or C-GET from trouble that may pass.
+
+    Parameters
+    ----------
+    other : str
+        Value of ``[priors] retrieve`` that does without the service.
+
+    Raises
+    ------
+    AskAgainError
+        The archive can't be reached, or the association ended too early.
+    PriorError
+        It refuses the association or the service.
+    """
     try:
-        with (
-            associate(archive.address, archive.ae_title, [context], timeouts=archive.timeouts) as assoc,
-            archive.open.holding(assoc),
-        ):
-            answers = assoc.send_c_move(ds, archive.ae_title, StudyRootQueryRetrieveInformationModelMove)
-            return outcome_of("C-MOVE", answers, archive, on_progress)
+        yield
     except NoContextError as error:
-        raise PriorError('it offers no C-MOVE; allow it there, or set [priors] retrieve = "get"') from error
+        raise PriorError(
+            f'it offers no {service}; allow it there, or set [priors] retrieve = "{other}"'
+        ) from error
     except RejectedError as error:
         raise PriorError(str(error)) from error
     except (DeliveryError, RuntimeError) as error:  # RuntimeError: released or aborted meanwhile
