@@ -114,15 +114,6 @@ def export(
     kind = check_name(name)
     segments, classifies = _abilities(name, kind)
     priors_alone = segments and classifies and not real_classes
-    limits = [*limitations]
-    if provenance == "synthetic":
-        limits.append(SYNTHETIC_LIMIT)
-    if classifies and not real_classes:
-        limits.append(CLASSIFIER_LIMIT)
-    elif classifies and provenance != "real":
-        limits.append(PARTLY_SYNTHETIC_CLASSES)
-    if classifies and temperature is None:
-        limits.append(NOT_CALIBRATED)
     weights = weights or weights_name(name)
     details: dict[str, Any] = {
         "version": version,
@@ -141,11 +132,26 @@ def export(
         "reference": REFERENCES[kind],
         "sources": list(sources),
         "figures": figures,
-        "limitations": limits,
+        "limitations": [
+            *limitations,
+            *_limits(provenance, classifies=classifies, real_classes=real_classes, temperature=temperature),
+        ],
     }
     card = readme({**details, "name": weights}, INPUTS[kind])
     save_weights(weights, network.state_dict(), details, card, folder)
     return folder / f"{weights}.json"
+
+
+def _limits(provenance: str, *, classifies: bool, real_classes: bool, temperature: float | None) -> list[str]:
+    """Return what the kind of the training says of its weights."""
+    limits = [SYNTHETIC_LIMIT] if provenance == "synthetic" else []
+    if classifies and not real_classes:
+        limits.append(CLASSIFIER_LIMIT)
+    elif classifies and provenance != "real":
+        limits.append(PARTLY_SYNTHETIC_CLASSES)
+    if classifies and temperature is None:
+        limits.append(NOT_CALIBRATED)
+    return limits
 
 
 def _abilities(name: str, kind: Kind) -> tuple[bool, bool]:
