@@ -27,6 +27,8 @@ from tests.dicom_node.node.test_mixed_series import ONE, PATIENT, TWO, alter
 from tests.dicom_node.node.test_node import FLAIR, INSTALLED, Rig, until
 from worker.tasks import Workplace, run_job
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = ("4711", "0815", "Phantom")
 
 
@@ -130,7 +132,6 @@ def corrected(files: list[Path], **elements: Any) -> list[Path]:
     return files
 
 
-@pytest.mark.slow
 def test_queued_job_waits_for_the_whole_correction_and_is_made_again(site: Site, files: list[Path]) -> None:
     site.send(files)
     uid = uid_of(files)
@@ -149,7 +150,6 @@ def test_queued_job_waits_for_the_whole_correction_and_is_made_again(site: Site,
     assert not any(word in site.log() for word in PEOPLE)
 
 
-@pytest.mark.slow
 def test_run_that_read_the_former_identity_and_ends_late_is_not_sent(site: Site, files: list[Path]) -> None:
     site.send(files)
     uid = uid_of(files)
@@ -168,7 +168,6 @@ def test_run_that_read_the_former_identity_and_ends_late_is_not_sent(site: Site,
     assert {ds.PatientID for ds in site.deliver(uid, 2)} == {TWO["PatientID"]}
 
 
-@pytest.mark.slow
 def test_what_waits_for_a_dead_pacs_leaves_under_the_later_identity_only(
     site: Site, files: list[Path]
 ) -> None:
@@ -187,7 +186,6 @@ def test_what_waits_for_a_dead_pacs_leaves_under_the_later_identity_only(
     assert again.run > 1
 
 
-@pytest.mark.slow
 def test_delivered_results_are_named_and_retry_sends_them_under_the_corrected_identity(
     site: Site, files: list[Path]
 ) -> None:
@@ -217,7 +215,6 @@ def test_delivered_results_are_named_and_retry_sends_them_under_the_corrected_id
     assert [found.series_uid for found in store.find(study).series] == [uid]
 
 
-@pytest.mark.slow
 def test_results_held_for_another_patient_are_sent_once_the_images_come_corrected(
     site: Site, files: list[Path]
 ) -> None:
@@ -233,7 +230,6 @@ def test_results_held_for_another_patient_are_sent_once_the_images_come_correcte
     assert not any(word in site.log() for word in PEOPLE)
 
 
-@pytest.mark.slow
 def test_part_that_was_sent_is_named_and_all_of_it_is_made_again(site: Site, files: list[Path]) -> None:
     site.pacs.status = lambda uid, sop_class, nth: 0xA700 if sop_class == BasicTextSRStorage else 0
     site.send(files)
@@ -250,7 +246,6 @@ def test_part_that_was_sent_is_named_and_all_of_it_is_made_again(site: Site, fil
     assert {ds.PatientID for ds in site.deliver(uid, 2)} == {TWO["PatientID"]}
 
 
-@pytest.mark.slow
 def test_lost_database_and_receipts_send_nothing_under_the_former_identity(
     site: Site, files: list[Path]
 ) -> None:
@@ -270,7 +265,6 @@ def test_lost_database_and_receipts_send_nothing_under_the_former_identity(
     assert {ds.PatientID for ds in site.deliver(uid, 2)} == {TWO["PatientID"]}
 
 
-@pytest.mark.slow
 def test_crash_before_the_database_knows_of_a_corrected_copy_is_made_good(
     site: Site, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,7 +287,6 @@ def test_crash_before_the_database_knows_of_a_corrected_copy_is_made_good(
     assert {ds.PatientID for ds in site.deliver(uid, 2)} == {TWO["PatientID"]}
 
 
-@pytest.mark.slow
 def test_job_that_a_person_holds_stays_held(site: Site, files: list[Path]) -> None:
     site.send(files)
     uid = uid_of(files)

@@ -35,6 +35,8 @@ from tests.dicom_node.deliver.conftest import NATIVE, Pacs, read_dataset_bytes
 from tests.dicom_node.deliver.test_commitment import Committing
 from tests.dicom_node.node.test_node import Rig, until
 
+pytestmark = pytest.mark.slow
+
 FIXTURE = Path(__file__).parents[1] / "data-0.1.0" / "data.tar.xz"
 KEYS = {
     "series": ("series_uid",),
@@ -398,7 +400,6 @@ def test_request_for_commitment_of_then_is_answered(going_on: Site) -> None:
     until(lambda: not request.exists(), lambda: "the request is still there")
 
 
-@pytest.mark.slow
 def test_answer_to_a_request_for_commitment_of_then_counts(site: Site) -> None:
     site.archive.answers = "never"
     delivering = site.folder.job("delivering")
@@ -412,7 +413,6 @@ def test_answer_to_a_request_for_commitment_of_then_counts(site: Site) -> None:
     site.in_state(delivering, JobState.DELIVERED)
 
 
-@pytest.mark.slow
 def test_retry_delivers_the_same_bytes_under_the_same_uids(site: Site) -> None:
     folder, job_id = site.folder, site.folder.job("undelivered")
     (refused,) = folder.objects(job_id, "pacs", "failed")
@@ -462,7 +462,6 @@ def test_database_of_then_is_made_again_from_the_files(site: Site) -> None:
             assert read_receipts(results / row["job_id"], destination)[uid].state == row["state"]
 
 
-@pytest.mark.slow
 def test_files_that_nobody_knows_are_no_matter(site: Site) -> None:
     held = site.folder.series("held")
     strangers = [

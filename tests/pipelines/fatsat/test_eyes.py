@@ -18,6 +18,8 @@ from pipelines.phantoms.orbits import TEST_HEADS, LabelHeads, OrbitPhantom, Orbi
 from pipelines.types import Laterality, Point, Volume
 from tests.kept import kept
 
+pytestmark = pytest.mark.slow
+
 SMALL = OrbitScan(spacing_mm=(3.0, 0.8, 0.8), shape_kji=(20, 160, 210))
 
 
@@ -101,7 +103,6 @@ def test_course_follows_the_nerve_from_the_junction(
     assert away.max() < 2.0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "scan",
     [
@@ -140,7 +141,6 @@ def test_mirrored_head_swaps_sides(phantom: OrbitPhantom, found: Eyes) -> None:
     assert distance_mm(np.array(left.junction_lps) * [-1.0, 1.0, 1.0], right.junction_lps) < 0.5
 
 
-@pytest.mark.slow
 def test_one_eye_missing_leaves_the_other(one_eyed: OrbitPhantom) -> None:
     eyes = find_eyes(one_eyed.volume)
     assert_true(eyes, one_eyed)
@@ -248,7 +248,6 @@ def test_painted_over_nerve_is_refused(phantom: OrbitPhantom) -> None:
     assert eyes.missing["left"] == "the nerve behind the left globe cannot be followed"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("score", "length_mm", "up_mm", "is_taken"),
     [(0.2, 20.0, 0.0, True), (0.16, 20.0, 0.0, False), (0.2, 5.0, 0.0, False), (0.2, 20.0, 4.0, False)],
@@ -350,7 +349,6 @@ def test_odd_volumes_have_no_eyes(kind: str) -> None:
     assert set(eyes.missing) == {"left", "right"} and all(eyes.missing.values())
 
 
-@pytest.mark.slow
 def test_finds_eyes_of_real_shapes(shared_data: Path) -> None:
     heads = LabelHeads(shared_data / "head_labels", TEST_HEADS[:1])
     phantom = heads.draw(np.random.default_rng(1), lesions=(), scan=replace(SMALL, scanner="B"))

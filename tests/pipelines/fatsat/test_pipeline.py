@@ -21,6 +21,8 @@ from pipelines.fatsat.pipeline import FatsatPipeline, load_fatsat
 from pipelines.types import Findings, Volume
 from pipelines.weights import save_weights
 
+pytestmark = pytest.mark.slow
+
 DETAILS = {
     "version": "0.0.1",
     "device_uid": "2.25.1",
@@ -81,7 +83,6 @@ def run(pipeline: FatsatPipeline, volume: Volume, **settings: object) -> Finding
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("bright", "other"), [("right", "left"), ("left", "right")])
 def test_lesion_is_told_of_its_own_side(pipeline: FatsatPipeline, bright: Any, other: Any) -> None:
     found = run(pipeline, orbit_volume(bright=bright))
@@ -134,7 +135,6 @@ def test_each_eye_has_two_maps_of_its_predicted_class_on_its_own_side(pipeline: 
         assert all(item.outline[k].any() for k in item.key_slices_k)
 
 
-@pytest.mark.slow
 def test_threshold_is_the_settings_and_else_the_cards(pipeline: FatsatPipeline) -> None:
     found = run(pipeline, orbit_volume(bright="right"), threshold=0.9)
     assert found.status == "none"
@@ -217,7 +217,6 @@ def test_one_member_has_no_spread(pipeline: FatsatPipeline) -> None:
     assert [site.interval for site in run(pipeline, orbit_volume(), members=1).sites] == [None, None]
 
 
-@pytest.mark.slow
 def test_weights_on_disk_give_a_whole_answer_again_and_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

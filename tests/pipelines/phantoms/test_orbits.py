@@ -28,6 +28,8 @@ from pipelines.phantoms.orbits import (
 from pipelines.types import Laterality, Volume
 from tests.kept import kept
 
+pytestmark = pytest.mark.slow
+
 SEED = 11
 """Of a phantom whose left eye keeps still: no ghosts."""
 SMALL = OrbitScan(shape_kji=(20, 100, 190))
@@ -83,7 +85,6 @@ def vitreous(phantom: OrbitPhantom, eye: EyeTruth) -> np.ndarray:
     return np.asarray(volume.array[chosen])
 
 
-@pytest.mark.slow
 def test_same_seed_gives_the_same_phantom_and_another_seed_another(phantom: OrbitPhantom) -> None:
     again = geometric_orbits(SEED, lesions=("left",), scan=SMALL, contrast=2.0)
     np.testing.assert_array_equal(again.volume.array, phantom.volume.array)
@@ -178,7 +179,6 @@ def test_nerve_fat_and_vitreous_keep_their_ratios(several: list[OrbitPhantom]) -
     assert 0.06 < np.median(fats) < 0.35
 
 
-@pytest.mark.slow
 def test_lesion_lies_in_its_nerve_alone_and_nowhere_else_changes(phantom: OrbitPhantom) -> None:
     left, right = eye_of(phantom, "left"), eye_of(phantom, "right")
     assert left.lesion.any()
@@ -194,7 +194,6 @@ def test_lesion_lies_in_its_nerve_alone_and_nowhere_else_changes(phantom: OrbitP
     assert 1.5 < np.median(ratio) < 2.05
 
 
-@pytest.mark.slow
 def test_lesion_is_as_long_as_drawn(several: list[OrbitPhantom]) -> None:
     seen = 0
     for one in [*several, *(geometric_orbits(seed, lesions=SIDES, scan=SMALL) for seed in (8, 9))]:
@@ -211,7 +210,6 @@ def test_lesion_is_as_long_as_drawn(several: list[OrbitPhantom]) -> None:
     assert seen >= 4
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("tilt_deg", [(0.0, 0.0), (24.0, 10.0)])
 def test_order_and_tilt_do_not_change_the_truth(phantom: OrbitPhantom, tilt_deg: tuple[float, float]) -> None:
     scan = replace(SMALL, order="posterior-first", tilt_deg=tilt_deg, shape_kji=(26, 140, 190))
@@ -235,7 +233,6 @@ def test_order_and_tilt_do_not_change_the_truth(phantom: OrbitPhantom, tilt_deg:
     np.testing.assert_allclose(again, lesion, atol=1.5)
 
 
-@pytest.mark.slow
 def test_missing_eye_is_no_part_of_the_truth_and_an_operated_one_is_dark() -> None:
     one = geometric_orbits(9, lesions=SIDES, scan=SMALL, missing=("right",), operated=("left",))
     assert one.eye("right") is None
@@ -248,7 +245,6 @@ def test_missing_eye_is_no_part_of_the_truth_and_an_operated_one_is_dark() -> No
     assert np.median(vitreous(one, right)) < 0.5 * np.median(vitreous(usual, right))
 
 
-@pytest.mark.slow
 def test_scanners_differ_in_contrast_sharpness_noise_and_grid() -> None:
     # the first slices lie in the air before the face
     scan = OrbitScan((3.0, 0.6, 0.6), (22, 100, 170), front_mm=42.0)
@@ -323,7 +319,6 @@ def test_unreadable_map_is_named(tmp_path: Path) -> None:
         heads.draw(np.random.default_rng(0), scan=SMALL)
 
 
-@pytest.mark.slow
 def test_label_heads_give_many_anatomies_with_the_figures(shared_data: Path) -> None:
     heads = LabelHeads(shared_data / "head_labels", (13,))
     first, second = (heads.draw(np.random.default_rng(s), lesions=("left",), scan=SMALL) for s in (1, 2))

@@ -21,6 +21,8 @@ from pipelines.flair.intensity import BACKGROUND
 from pipelines.flair.preprocess import Brain
 from pipelines.weights import save_weights
 
+pytestmark = pytest.mark.slow
+
 CARD = {
     "version": "0",
     "device_uid": "2.25.1",
@@ -112,7 +114,6 @@ def mni_of(native: np.ndarray, brain: Brain, pose: np.ndarray) -> np.ndarray:
     return np.asarray(points @ back[:3, :3].T + back[:3, 3])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("axes", [*ALONG.values(), *ACROSS.values()], ids=[*ALONG, *ACROSS])
 def test_spot_of_a_slice_returns_to_its_place(sliced: Any, axes: np.ndarray) -> None:
     brain, slices = sliced(axes, POSE)
@@ -178,7 +179,6 @@ def test_planes_outside_the_volume_have_no_key_slice(head: Any) -> None:
     assert not slices.brain[3:].any()
 
 
-@pytest.mark.slow
 def test_full_network_goes_through_its_shards(tmp_path: Path) -> None:
     torch.manual_seed(4)
     network = five_slice_network().eval()

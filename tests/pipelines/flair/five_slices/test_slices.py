@@ -20,6 +20,8 @@ from pipelines.flair.five_slices.slices import (
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.flair.preprocess import to_cube
 
+pytestmark = pytest.mark.slow
+
 TURN = np.array([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, 1.0]])
 NOD = np.array([[1.0, 0.0, 0.0], [0.0, 0.96, -0.28], [0.0, 0.28, 0.96]])
 GRIDS = {
@@ -39,7 +41,6 @@ def pose(scale: float = 1.0) -> np.ndarray:
     return matrix
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("axes", GRIDS.values(), ids=GRIDS.keys())
 def test_patient_and_cube_give_nearly_the_same_slices(head: Any, sliced: Any, axes: np.ndarray) -> None:
     brain, alignment = head(axes, pose(0.95))
@@ -78,7 +79,6 @@ def test_background_is_cut_off_and_the_scalp_does_not_bleed_in(head: Any) -> Non
     assert slices.brain[2].sum() == pytest.approx(area, rel=0.03)
 
 
-@pytest.mark.slow
 def test_thin_and_thick_slices_look_alike(head: Any) -> None:
     images = [
         slices_from_brain(brain.array, brain, alignment).images
@@ -96,7 +96,6 @@ def cube(head: Any) -> np.ndarray:
     return values
 
 
-@pytest.mark.slow
 def test_noise_of_thin_slices_is_averaged(cube: np.ndarray) -> None:
     noise = np.random.default_rng(0).normal(0, 0.3, cube.shape).astype(np.float32)
     clean = slices_from_cube(cube)
@@ -104,7 +103,6 @@ def test_noise_of_thin_slices_is_averaged(cube: np.ndarray) -> None:
     assert (noisy - clean)[clean > BACKGROUND].std() < 0.6 * 0.3
 
 
-@pytest.mark.slow
 def test_dark_brain_stays_apart_from_the_background(head: Any) -> None:
     brain, alignment = head(GRIDS["axial"], np.eye(4))
     tissue = slices_from_brain(brain.array, brain, alignment).brain
@@ -113,7 +111,6 @@ def test_dark_brain_stays_apart_from_the_background(head: Any) -> None:
     np.testing.assert_array_equal(slices_from_brain(dark, brain, alignment).brain, tissue)
 
 
-@pytest.mark.slow
 def test_jitter_moves_the_planes_and_repeats_with_its_seed(cube: np.ndarray) -> None:
     still = slices_from_cube(cube)
     np.testing.assert_array_equal(still, slices_from_cube(cube))

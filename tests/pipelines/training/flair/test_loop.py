@@ -18,6 +18,8 @@ from pipelines.training.flair.task import Prediction
 from pipelines.training.flair.task_by_name import make_task
 from pipelines.training.phase import Phase
 
+pytestmark = pytest.mark.slow
+
 CROPS = Phase("crops", 32, 1, 16, 5.0, 5e-3, joint=False, schedule="constant", epoch=8)
 VOLUMES = replace(CROPS, name="volumes", joint=True)
 STEADY = replace(VOLUMES, batch=4, rate=1e-3, decay=False)
@@ -29,7 +31,6 @@ def trainer(name: str, folder: Path, phases: Sequence[Phase], lines: list[str] |
     return Trainer(make_task(name, small=True), phases, folder, seed=1, device="cpu", report=said.append)
 
 
-@pytest.mark.slow
 def test_forecast_tries_each_phase_that_is_left_and_leaves_the_training_as_it_was(
     pool: Path, tmp_path: Path
 ) -> None:
@@ -50,7 +51,6 @@ def test_forecast_tries_each_phase_that_is_left_and_leaves_the_training_as_it_wa
     assert "crops" not in forecast(training, pool)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "phase", "part"),
     [
@@ -71,7 +71,6 @@ def test_loss_falls_in_a_few_steps(name: str, phase: Phase, part: str, pool: Pat
     assert losses[-1] < 0.9 * losses[0]
 
 
-@pytest.mark.slow
 def test_classification_network_learns_from_pooled_volumes(large_pool: Path, tmp_path: Path) -> None:
     training = trainer("densenet121", tmp_path / "out", [replace(STEADY, rate=3e-3)])
     training.run(large_pool, every=4)
@@ -80,7 +79,6 @@ def test_classification_network_learns_from_pooled_volumes(large_pool: Path, tmp
 
 
 # Slices are moved from step to step, which takes longer to learn from.
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "cases", "steps"),
     [
@@ -130,7 +128,6 @@ def test_checkpoint_of_another_version_is_refused_in_one_line(tmp_path: Path) ->
         trainer("squeezenet", tmp_path / "out", [STEADY]).resume()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nnunet", "squeezenet"])
 def test_interrupted_training_ends_as_an_uninterrupted_one(name: str, pool: Path, tmp_path: Path) -> None:
     first = replace(CROPS if name == "nnunet" else STEADY, steps=6, epoch=2, minutes=float("inf"))
@@ -174,7 +171,6 @@ def test_phase_stops_early_and_the_best_epoch_counts(pool: Path, tmp_path: Path)
         assert torch.equal(value, kept[1][key])
 
 
-@pytest.mark.slow
 def test_learning_rate_is_halved_without_improvement(pool: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     phase = replace(CROPS, steps=7, epoch=1, schedule="halve", patience=2, rate=1e-3)
@@ -249,7 +245,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "MOST_SKIPPED", MOST_SKIPPED)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_training_that_learns_from_no_step_ends_with_one_clear_line(pool: Path, tmp_path: Path) -> None:
     lines: list[str] = []
@@ -260,7 +255,6 @@ def test_training_that_learns_from_no_step_ends_with_one_clear_line(pool: Path, 
     assert sum("skipped" in line for line in lines) == MOST_SKIPPED
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_steps_that_cannot_be_learnt_from_now_and_then_end_nothing(pool: Path, tmp_path: Path) -> None:
     steps = 2 * MOST_SKIPPED

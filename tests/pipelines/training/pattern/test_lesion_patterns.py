@@ -27,13 +27,14 @@ from pipelines.training.synthetic.anatomy import Anatomy, load_anatomies
 from pipelines.types import FloatArray
 from tests.pipelines.training.phantom_data import phantom_data
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def head() -> Anatomy:
     return load_anatomies(None)[0]
 
 
-@pytest.mark.slow
 def test_large_lesions_are_found_and_specks_missed(head: Anatomy) -> None:
     large, specks = (np.zeros(head.labels.shape, bool) for _ in range(2))
     large[80:90, 60:70, 60:70] = True  # 1.7 mL
@@ -46,7 +47,6 @@ def test_large_lesions_are_found_and_specks_missed(head: Anatomy) -> None:
     assert not np.array_equal(found[0], found[1])
 
 
-@pytest.mark.slow
 def test_pattern_is_the_same_for_the_same_number() -> None:
     one, other = pattern(None, 3, 1), pattern(None, 3, 1)
     assert one.shape == (VIEWS, len(NAMES))
@@ -79,7 +79,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pattern_training, "drawn", made_up)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_training_learns_and_leaves_a_results_folder(tmp_path: Path) -> None:
     steps: list[int] = []
@@ -109,7 +108,6 @@ def test_training_learns_and_leaves_a_results_folder(tmp_path: Path) -> None:
     assert nmosd[1] > nmosd[0]
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_training_goes_on_with_the_patterns_that_are_there(tmp_path: Path) -> None:
     train_pattern(None, tmp_path / "whole", patterns=120, progress=str)
@@ -153,7 +151,6 @@ def recalibrated(data: Path, weights: Path) -> dict[str, float]:
     return recalibrate("lesion-pattern", scorer, data, read=INPUT, weights=weights, report=str)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_cases_are_scored_behind_the_masks_networks_and_calibrated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
