@@ -136,23 +136,25 @@ def demo(
     keep: Annotated[Path | None, typer.Option(help="Keep the scratch folder here.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which phantom.")] = 7,
 ) -> None:
-    """Show the whole way on this machine: phantom studies go in over DICOM, results come back to a small PACS."""
+    """Show the whole way on this machine: a phantom study goes in over DICOM, results come back to a small PACS."""
     from dicom_node.demo.demonstration import Demo, scratch_folder
-    from dicom_node.demo.studies import Study
+    from dicom_node.demo.studies import EYES_LPS, Series, Study, moved
     from pipelines.phantoms.flair import flair_phantom
     from pipelines.phantoms.orbits import geometric_orbits
     from pipelines.registry import installed
 
     folder = scratch_folder(keep)
     head = flair_phantom(seed)
-    studies = [Study("flair", "Phantom FLAIR from the MNI152 template", head.volume, head.lesions)]
+    series = [Series("flair", "Phantom FLAIR from the MNI152 template", head.volume, head.lesions)]
     if "fatsat" in installed():
         orbits = geometric_orbits(seed, lesions=("right",), contrast=1.8)  # of 1.3 to 2: a plain lesion
         eye = orbits.eye("right")
         assert eye is not None, "nothing was asked to be missing"
-        studies.append(
-            Study("fatsat", "Phantom FAT-SAT orbits from geometry", orbits.volume, eye.lesion, side="right")
+        volume = moved(orbits.volume, EYES_LPS)
+        series.append(
+            Series("fatsat", "Phantom FAT-SAT orbits from geometry", volume, eye.lesion, side="right")
         )
+    studies = [Study("phantom", tuple(series))]
     raise typer.Exit(0 if Demo(out, studies, folder, is_kept=keep is not None).run() else 1)
 
 

@@ -25,7 +25,7 @@ from dicom_node.deliver.address import Address
 from dicom_node.deliver.c_echo import echo
 from dicom_node.deliver.c_store import send_files
 from dicom_node.demo.archive import Archive
-from dicom_node.demo.studies import EXPECTED, Study
+from dicom_node.demo.studies import EXPECTED, EXPECTED_OF_STUDY, Objects, Study, by_block
 from dicom_node.errors import DeliveryError, NodeError
 from dicom_node.worklog.follow import records
 from dicom_node.worklog.records import Record
@@ -52,8 +52,6 @@ port = {pacs_port}
 """
 LINES_WHY = 3
 """Of the worklog, shown where images were not taken."""
-ANSWERS = 2
-"""Of each study: the results of its series, and its page."""
 ENDS = frozenset({"delivered", "undelivered", "held", "ignored", "no-pipeline"})
 """Steps after which nothing more comes of a series."""
 
@@ -98,6 +96,7 @@ class Demo:
         self.studies = studies
         self.kept = is_kept
         self.folder = folder
+        self.answers = sum(len(study.series) + 1 for study in studies)  # of each series, and the page
         self.archive = Archive(self.folder / "pacs")
 
     def run(self) -> bool:
@@ -106,7 +105,7 @@ class Demo:
             signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
         )  # the node must not outlive it
         self.console.print(f"Scratch folder {self.folder}", markup=False)
-        files = {study.name: self._write(study) for study in self.studies}
+        files = [path for study in self.studies for path in self._write(study)]
         self.archive.start()
         node_port = _free_port()
         config = self.folder / "node.toml"
@@ -115,12 +114,12 @@ class Demo:
         try:
             address = Address("LESIONNODE", "127.0.0.1", node_port)
             self._wait_for_node(node, address)
-            self._send([path for paths in files.values() for path in paths], address)
+            self._send(files, address)
             delivered = self._follow(node)
         finally:
             _stop(node)
             self.archive.stop()
-        ok = self._show(files) and delivered
+        ok = self._show() and delivered
         self.console.print(
             "Everything expected came back." if ok else "Not everything expected came back.",
             style="green" if ok else "red",
@@ -132,7 +131,8 @@ class Demo:
         return ok
 
     def _write(self, study: Study) -> list[Path]:
-        self.console.print(study.description, markup=False)
+        for series in study.series:
+            self.console.print(series.description, markup=False)
         return study.write(self.folder / "source")
 
     def _start_node(self, config: Path) -> subprocess.Popen[bytes]:
@@ -196,49 +196,58 @@ class Demo:
                     if record.event in ENDS:
                         ends.append(record.event)
                     is_broken = set(ends) - {"delivered"}  # then a page may never come
-                    if len(ends) == (1 if is_broken else ANSWERS) * len(self.studies):
+                    if len(ends) == self.answers - (len(self.studies) if is_broken else 0):
                         break
         finally:
             stop.set()
         self._check_alive(node)
-        return ends == ["delivered"] * (ANSWERS * len(self.studies))
+        return ends == ["delivered"] * self.answers
 
     def _print(self, record: Record) -> None:
         style = {"warning": "yellow", "error": "red"}.get(record.level, "")
         self.console.print(record.line(), style=style, markup=False, soft_wrap=True)
 
-    def _show(self, files: Mapping[str, Sequence[Path]]) -> bool:
-        """Print what came back of each study, write the previews, and judge."""
-        by_study: dict[str, dict[str, list[Path]]] = {}
+    def _show(self) -> bool:
+        """Print what came back, of each series and at last each study's page, write the previews, and judge."""
+        by_study: dict[str, list[Path]] = {}
         for path in self.archive.files():
-            header = dcmread(path, stop_before_pixels=True)
-            by_study.setdefault(str(header.StudyInstanceUID), {}).setdefault(
-                str(header.SOPClassUID), []
-            ).append(path)
+            by_study.setdefault(str(dcmread(path, stop_before_pixels=True).StudyInstanceUID), []).append(path)
+        answers = {study.name: by_block(by_study.get(study.uid, [])) for study in self.studies}
         table = Table(title="What came back to the PACS", title_justify="left")
-        for heading in ("study", "object", "number", "series", "in the series list as", ""):
+        for heading in ("of", "object", "number", "series", "in the series list as", ""):
             table.add_column(heading)
         complete = True
-        verdicts: list[tuple[Study, dict[str, list[Path]]]] = []
         for study in self.studies:
-            uid = str(dcmread(files[study.name][0], stop_before_pixels=True).StudyInstanceUID)
-            objects = by_study.get(uid, {})
-            complete &= _add_rows(table, study, objects)
-            verdicts.append((study, objects))
+            complete &= _add_rows(table, study.name, EXPECTED_OF_STUDY, answers[study.name][""])
+            for series in study.series:
+                complete &= _add_rows(table, series.name, EXPECTED, answers[study.name][series.name])
         self.console.print(table)
-        for study, objects in verdicts:
-            good, line = study.judged(objects)
-            complete &= good
-            self.console.print(f"{study.name}: {line}", style="" if good else "red", markup=False)
-            for path in study.previews(objects, self.folder / "previews"):
-                self.console.print(f"Preview {path}", markup=False, soft_wrap=True)
+        for study in self.studies:
+            complete &= self._show_study(study, answers[study.name])
         return complete
 
+    def _show_study(self, study: Study, answers: Mapping[str, Objects]) -> bool:
+        """Print the verdicts on a study and write its previews; the page comes last."""
+        previews, complete = self.folder / "previews", True
+        for series in study.series:
+            good, line = series.judged(answers[series.name])
+            complete &= good
+            self.console.print(f"{series.name}: {line}", style="" if good else "red", markup=False)
+            for path in series.previews(answers[series.name], previews, study.name):
+                self.console.print(f"Preview {path}", markup=False, soft_wrap=True)
+        good, line = study.judged(answers[""])
+        self.console.print(
+            f"Page of the study: {line}", style="" if good else "red", markup=False, soft_wrap=True
+        )
+        for path in study.page(answers[""], previews):
+            self.console.print(f"Preview {path}", markup=False, soft_wrap=True)
+        return complete and good
 
-def _add_rows(table: Table, study: Study, objects: Mapping[str, Sequence[Path]]) -> bool:
-    """List what came back of a study; say whether every kind is there and can be read."""
+
+def _add_rows(table: Table, of: str, expected: Mapping[str, str], objects: Objects) -> bool:
+    """List what came back of a series or a study; say whether every kind is there and can be read."""
     complete = True
-    for uid, what in EXPECTED.items():
+    for uid, what in expected.items():
         found = objects.get(uid, [])
         readable = [ds for ds in map(_read, found) if ds is not None]
         good = bool(found) and len(readable) == len(found)
@@ -247,7 +256,7 @@ def _add_rows(table: Table, study: Study, objects: Mapping[str, Sequence[Path]])
         number, name = (str(listed[0][0]), listed[0][1]) if listed else ("", "")
         more = f" and {len(listed) - 1} more" if len(listed) > 1 else ""
         table.add_row(
-            study.name,
+            of,
             what,
             str(len(found)),
             number,

@@ -1,9 +1,9 @@
-"""Studies that the demonstration sends, and the verdict on what came back, by the objects that belong to each."""
+"""Studies that the demonstration sends, and the verdict on what came back: of each series, and of the study's page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,41 +11,53 @@ import numpy.typing as npt
 from pydicom import Dataset, dcmread
 
 from dicom_node.results.preview import fullest_outlines, mask_frames, most_lit_first, write_png
-from dicom_node.results.series_list import PLACES, STUDY
+from dicom_node.results.series_list import BLOCKS, PLACES
 from dicom_node.series.writer import write_series
 from dicom_node.standard import codes
-from pipelines.types import BoolArray, Laterality, Volume
+from dicom_node.standard.uids import derived_uid
+from pipelines.types import BoolArray, Laterality, Point, Volume
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 MEASUREMENTS = "1.2.840.10008.5.1.4.1.1.88.34"
 PICTURE = "1.2.840.10008.5.1.4.1.1.7"
+TEXT = "1.2.840.10008.5.1.4.1.1.88.11"
 EXPECTED = {
     SEGMENTATION: "SEG, mask",
     MEASUREMENTS: "SR, measurements (TID 1500)",
-    "1.2.840.10008.5.1.4.1.1.88.11": "SR, report as text",
+    TEXT: "SR, report as text",
     PICTURE: "SC, outlines and maps",
 }
-"""SOP classes that must come back of every study of the demonstration."""
+"""SOP classes that must come back of every series of the demonstration."""
+EXPECTED_OF_STUDY = {
+    PICTURE: "SC, page",
+    TEXT: "SR, page as text",
+    MEASUREMENTS: "SR, page coded (TID 1500)",
+}
+"""SOP classes that must come back on each whole study."""
 OUTLINES = PLACES["outline"][1]
 """Stands in the description of the series of outlines."""
-PAGE = STUDY["summary"][1]
-"""Stands in the descriptions of the series on a whole study."""
+PATIENT = {"PatientName": "Phantom^Demo", "PatientID": "PHANTOM", "PatientSex": "O"}
+"""Of all studies: a phantom that is no patient."""
+EYES_LPS = (0.0, -50.0, -36.0)
+"""Midpoint between the eyes of the head that the FLAIR phantom is made from, mm."""
+BLOCK = 10
+"""Series numbers that one pipeline has at most; the first ones are of the whole study."""
 LEAST_DICE = 0.3
 """Overlap with the truth below which the demonstration fails: a wrong place or side gives 0, a chance mask below 0.05."""
 PHANTOM_ONLY = "a phantom: it says nothing about patients"
 
 Objects = Mapping[str, Sequence[Path]]
-"""Paths of what came back of a study, by SOP class."""
+"""Paths of what came back of a series, or on a whole study, by SOP class."""
 
 
 @dataclass(frozen=True)
-class Study:
-    """One phantom study with its truth.
+class Series:
+    """One phantom series with its truth.
 
     Parameters
     ----------
     name : str
-        A word for folders and tables ("flair").
+        The pipeline that it is meant for ("flair"); a word for folders and tables.
     what : str
         What it is, for the person who looks on.
     volume : Volume
@@ -72,28 +84,10 @@ class Study:
         )
         return f"{self.what}: {k} slices of {j} x {i}{where}"
 
-    def write(self, folder: Path) -> list[Path]:
-        """Write the study as DICOM files of a phantom that is no patient."""
-        return write_series(
-            self.volume,
-            folder / self.name,
-            patient={
-                "PatientName": f"Phantom^{self.name.capitalize()}",
-                "PatientID": f"PHANTOM-{self.name.upper()}",
-                "PatientSex": "O",
-            },
-            study={
-                "StudyDescription": "Phantom, no patient",
-                "AccessionNumber": f"DEMO-{self.name.upper()}",
-            },
-            attributes=self.volume.attributes,
-            seed=self.name,
-        )
-
     def judged(self, objects: Objects) -> tuple[bool, str]:
         """Return whether the answer is right, and a line that says what it was."""
         segs = objects.get(SEGMENTATION, [])
-        reports = [path for path in objects.get(MEASUREMENTS, []) if not _is_on_study(path)]
+        reports = objects.get(MEASUREMENTS, [])
         if not segs or not reports:
             return False, "no mask or no measurements came back"
         if self.side:
@@ -128,7 +122,7 @@ class Study:
         return good, f"optic nerves: {answers}{away} ({PHANTOM_ONLY})"
 
     def _masks(self, seg: Dataset) -> npt.NDArray[np.bool_]:
-        """Return each segment of a SEG, shape (n, k, j, i), its frames put on the study's slices by their positions."""
+        """Return each segment of a SEG, shape (n, k, j, i), its frames put on the series' slices by their positions."""
         masks = np.zeros((len(seg.SegmentSequence), *self.volume.array.shape), dtype=bool)
         to_voxel = np.linalg.inv(self.volume.affine)
         for frame in mask_frames(seg):
@@ -136,8 +130,8 @@ class Study:
             masks[frame.segment - 1, k] |= frame.mask
         return masks
 
-    def previews(self, objects: Objects, folder: Path) -> list[Path]:
-        """Write the page, the fullest picture with outlines and the fullest of each map, as PNG."""
+    def previews(self, objects: Objects, folder: Path, study: str) -> list[Path]:
+        """Write the fullest picture with outlines and the fullest of the maps, as PNG named after the study."""
         folder.mkdir(parents=True, exist_ok=True)
         series: dict[str, list[Path]] = {}
         for path in objects.get(PICTURE, []):
@@ -149,15 +143,96 @@ class Study:
                 shown = [*fullest_outlines(objects[SEGMENTATION][0], series[key]).values()][-1:]
             else:
                 shown = most_lit_first(series[key])[:1]
-            name = "outlines" if OUTLINES in key else "page" if PAGE in key else "map"
-            written += [write_png(path, folder / f"{self.name}-{name}.png") for path in shown]
+            name = f"{study}-{self.name}-{'outlines' if OUTLINES in key else 'map'}.png"
+            written += [write_png(path, folder / name) for path in shown]
         return written
 
 
-def _is_on_study(path: Path) -> bool:
-    """Tell whether an object is one on the whole study, not on one series."""
-    header = dcmread(path, stop_before_pixels=True, specific_tags=["SeriesDescription"])
-    return PAGE in str(header.get("SeriesDescription", ""))
+@dataclass(frozen=True)
+class Study:
+    """One study of the phantom: its series share patient, study and frame of reference, as those of one session.
+
+    Parameters
+    ----------
+    name : str
+        A word for folders, tables and UIDs.
+    series : tuple of Series
+    """
+
+    name: str
+    series: tuple[Series, ...]
+
+    @property
+    def uid(self) -> str:
+        """Study Instance UID (0020,000D)."""
+        return derived_uid(self.name, "study")
+
+    @property
+    def series_uids(self) -> tuple[str, ...]:
+        """Series Instance UIDs (0020,000E)."""
+        return tuple(derived_uid(self.name, "series", series.name) for series in self.series)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write the study as DICOM files."""
+        study = {
+            "StudyInstanceUID": self.uid,
+            "StudyDescription": "Phantom, no patient",
+            "AccessionNumber": f"DEMO-{self.name.upper()}",
+        }
+        paths = []
+        for number, (series, uid) in enumerate(zip(self.series, self.series_uids, strict=True), start=1):
+            paths += write_series(
+                series.volume,
+                folder / self.name / series.name,
+                patient=PATIENT,
+                study=study,
+                attributes={**series.volume.attributes, "SeriesInstanceUID": uid},
+                series_number=number,
+                seed=self.name,
+            )
+        return paths
+
+    def judged(self, objects: Objects) -> tuple[bool, str]:
+        """Return whether one page speaks of all series, and what it says first."""
+        texts, pages = objects.get(TEXT, []), objects.get(PICTURE, [])
+        if len(texts) != 1 or len(pages) != 1:
+            return False, f"{len(pages)} pages came back, and {len(texts)} as text, for one study"
+        text = dcmread(texts[0])
+        (evidence,) = text.CurrentRequestedProcedureEvidenceSequence
+        spoken_of = {item.SeriesInstanceUID for item in evidence.ReferencedSeriesSequence}
+        return spoken_of.issuperset(self.series_uids), impression(text)
+
+    def page(self, objects: Objects, folder: Path) -> list[Path]:
+        """Write the page as PNG."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return [write_png(path, folder / f"{self.name}-page.png") for path in objects.get(PICTURE, [])]
+
+
+def moved(volume: Volume, by_lps: Point) -> Volume:
+    """Return a volume in another place: ``by_lps`` further, mm."""
+    affine = volume.affine.copy()
+    affine[:3, 3] += by_lps
+    return replace(volume, affine=affine)
+
+
+def by_block(paths: Iterable[Path]) -> dict[str, dict[str, list[Path]]]:
+    """Return objects by the pipeline whose block their series numbers lie in, "" for the whole study, and by SOP class."""
+    names = {0: "", **{first: pipeline for pipeline, first in BLOCKS.items()}}
+    found: dict[str, dict[str, list[Path]]] = {name: {} for name in names.values()}
+    for path in paths:
+        header = dcmread(path, stop_before_pixels=True)
+        block = int(header.SeriesNumber) % 100 // BLOCK * BLOCK
+        found[names[block]].setdefault(str(header.SOPClassUID), []).append(path)
+    return found
+
+
+def impression(text: Dataset) -> str:
+    """Return the first paragraph of a text report, on one line."""
+    for container in text.ContentSequence:
+        for item in container.get("ContentSequence") or ():
+            if container.ValueType == "CONTAINER" and item.ValueType == "TEXT":
+                return " ".join(str(item.TextValue).split())
+    return ""
 
 
 def sides_judged(report: Dataset) -> dict[str, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ def write_png(picture: Path, out: Path) -> Path:
 def fullest_outlines(segmentation: Path, outlines: Iterable[Path]) -> Mapping[str, Path]:
     """Return the outlines on the slice that has most of a SEG, by side ("" for none), or on the slice next to it.
 
-    Of each side its last segment counts: it is what was found; before it may stand the structure in which it lies.
+    All that was found counts, lesions of every region; the structure in which it lies does not.
     """
     positions = {
         path: np.array(
@@ -83,23 +84,33 @@ def fullest_outlines(segmentation: Path, outlines: Iterable[Path]) -> Mapping[st
     seg = dcmread(segmentation)
     frames = mask_frames(seg)
     fullest = {}
-    for side, segment in last_of_each_side(seg).items() if positions else ():
-        own = (frame for frame in frames if frame.segment == segment)
-        best = np.array(max(own, key=lambda frame: int(frame.mask.sum())).position)
+    for side, segments in found_on_each_side(seg).items() if positions else ():
+        voxels: Counter[tuple[float, ...]] = Counter()
+        for frame in frames:
+            if frame.segment in segments:
+                voxels[frame.position] += int(frame.mask.sum())
+        best = np.array(max(voxels, key=lambda place: voxels[place]))
         fullest[side] = min(positions, key=lambda path: (float(np.linalg.norm(positions[path] - best)), path))
     shown = set(fullest.values())
     return {"": next(iter(shown))} if len(shown) == 1 else fullest
 
 
-def last_of_each_side(seg: Dataset) -> dict[str, int]:
-    """Return the number of the last segment of each side ("right", "left", "" for none): what was found there."""
+def found_on_each_side(seg: Dataset) -> dict[str, set[int]]:
+    """Return the numbers of the segments with what was found, by side ("right", "left", "" for none).
+
+    Where nothing was found on a side, those of its structures.
+    """
     sides = {code.value: side for side, code in codes.LATERALITY.items()}
-    last: dict[str, int] = {}
+    found: dict[str, set[int]] = {}
+    structures: dict[str, set[int]] = {}
     for item in seg.SegmentSequence:
         (region,) = item.get("AnatomicRegionSequence") or (Dataset(),)
-        (side,) = region.get("AnatomicRegionModifierSequence") or (Dataset(),)
-        last[sides.get(side.get("CodeValue", ""), "")] = int(item.SegmentNumber)
-    return last
+        (modifier,) = region.get("AnatomicRegionModifierSequence") or (Dataset(),)
+        side = sides.get(modifier.get("CodeValue", ""), "")
+        (category,) = item.SegmentedPropertyCategoryCodeSequence
+        is_structure = category.CodeValue == codes.ANATOMICAL_STRUCTURE.value
+        (structures if is_structure else found).setdefault(side, set()).add(int(item.SegmentNumber))
+    return {**structures, **found}
 
 
 def most_lit_first(paths: Iterable[Path]) -> list[Path]:

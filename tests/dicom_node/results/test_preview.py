@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import Dataset, dcmread
+from pydicom.sr.coding import Code
 from result_factories import CONTEXT, Case
 
 from dicom_node.errors import ResultError
 from dicom_node.results.manifest import manifest_of
-from dicom_node.results.preview import last_of_each_side, most_lit_first, write_png, write_previews
+from dicom_node.results.preview import found_on_each_side, most_lit_first, write_png, write_previews
+from dicom_node.results.provenance import code_item
 from dicom_node.standard import codes
 
 
@@ -32,21 +34,33 @@ def test_picture_that_can_not_be_written_is_one_clear_error(plain: Case, tmp_pat
         write_png(plain.paths("outline")[0], tmp_path / "nowhere" / "a.png")
 
 
-def test_each_side_has_its_last_segment() -> None:
+def segments(*described: tuple[str, Code]) -> Dataset:
     seg = Dataset()
-    seg.SegmentSequence = [Dataset() for _ in range(4)]
-    for number, (item, side) in enumerate(
-        zip(seg.SegmentSequence, ("right", "right", "left", "left"), strict=True)
-    ):
-        item.SegmentNumber = number + 1
-        region, modifier = Dataset(), Dataset()
-        modifier.CodeValue = codes.LATERALITY[side].value
-        region.AnatomicRegionModifierSequence = [modifier]
+    seg.SegmentSequence = []
+    for number, (side, category) in enumerate(described, start=1):
+        item, region = Dataset(), Dataset()
+        item.SegmentNumber = number
+        item.SegmentedPropertyCategoryCodeSequence = [code_item(category)]
+        if side:
+            region.AnatomicRegionModifierSequence = [code_item(codes.LATERALITY[side])]
         item.AnatomicRegionSequence = [region]
-    assert last_of_each_side(seg) == {"right": 2, "left": 4}
-    for item in seg.SegmentSequence:
-        del item.AnatomicRegionSequence
-    assert last_of_each_side(seg) == {"": 4}
+        seg.SegmentSequence.append(item)
+    return seg
+
+
+def test_what_was_found_on_each_side_is_shown_and_not_the_structure_around_it() -> None:
+    nerve, found = codes.ANATOMICAL_STRUCTURE, codes.ABNORMAL_STRUCTURE
+    seg = segments(("right", nerve), ("right", found), ("left", nerve), ("left", found))
+    assert found_on_each_side(seg) == {"right": {2}, "left": {4}}
+
+
+def test_lesions_of_all_regions_are_shown() -> None:
+    found = codes.ABNORMAL_STRUCTURE
+    assert found_on_each_side(segments(("", found), ("", found), ("", found))) == {"": {1, 2, 3}}
+
+
+def test_structure_without_a_finding_is_shown() -> None:
+    assert found_on_each_side(segments(("left", codes.ANATOMICAL_STRUCTURE))) == {"left": {1}}
 
 
 def test_most_lit_picture_of_a_map_comes_first(tmp_path: Path) -> None:
