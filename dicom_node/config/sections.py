@@ -52,6 +52,13 @@ GivenPath = Annotated[Path, BeforeValidator(_is_given)]
 Role = Literal["summary", "outline", "seg", "sr", "text-sr", "heatmap"]
 SUMMARY_ROLES = frozenset({"summary", "summary-text", "summary-sr", "summary-pdf"})
 """What a destination gets that wants the summary of a study."""
+CHANGE_ROLES = {
+    "outline": "change-picture",
+    "seg": "change-seg",
+    "sr": "change-sr",
+    "text-sr": "change-text",
+}
+"""What a destination gets of a comparison with an earlier study: the kinds of object that it wants of a series."""
 
 
 SHORTEST_PASSWORD = 12
@@ -324,7 +331,9 @@ class Destination(Section):
     @property
     def roles(self) -> frozenset[str]:
         """Roles of the result objects that it gets."""
-        return frozenset(self.objects) | (SUMMARY_ROLES if "summary" in self.objects else frozenset())
+        of_study = SUMMARY_ROLES if "summary" in self.objects else frozenset()
+        of_change = {change for role, change in CHANGE_ROLES.items() if role in self.objects}
+        return frozenset(self.objects) | of_study | of_change
 
 
 class PriorsSection(Section):

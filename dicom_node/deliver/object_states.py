@@ -26,13 +26,22 @@ ORDER = (
     "text-sr",
     "outline",
     "heatmap",
+    "change-seg",
+    "change-sr",
+    "change-sr-enhanced",
+    "change-text",
+    "change-picture",
     "summary",
     "summary-text",
     "summary-sr",
     "summary-sr-enhanced",
     "summary-pdf",
 )  # a report refers to the SEG, which should be there first
-SUBSTITUTES = {"sr": "sr-enhanced", "summary-sr": "summary-sr-enhanced"}
+SUBSTITUTES = {
+    "sr": "sr-enhanced",
+    "change-sr": "change-sr-enhanced",
+    "summary-sr": "summary-sr-enhanced",
+}
 SETTLED = (ObjectState.CONFIRMED, ObjectState.REFUSED, ObjectState.FAILED)
 NOTHING_OUTSTANDING = 0.0
 """``next_at`` of an object that was sent and whose proof is not wanted or can't be had."""

@@ -62,7 +62,7 @@ from pipelines.types import PipelineInfo
 LEASE_S = 30.0
 MAX_RUNS = 3
 FORMER = "its images were corrected since then, and name another patient or study"
-REPORTS = frozenset({"sr", "text-sr", "summary-sr", "summary-text"})
+REPORTS = frozenset({"sr", "text-sr", "change-sr", "change-text", "summary-sr", "summary-text"})
 """Roles of the documents that a later result names as those that it replaces."""
 OUTCOMES = {"findings": "findings", "none": "no findings", "unsuitable": "not suitable"}
 

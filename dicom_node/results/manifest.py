@@ -24,14 +24,22 @@ Role = Literal[
     "text-sr",
     "heatmap",
     "sr-enhanced",
+    "change-seg",
+    "change-picture",
+    "change-sr",
+    "change-sr-enhanced",
+    "change-text",
     "summary",
     "summary-text",
     "summary-sr",
     "summary-sr-enhanced",
     "summary-pdf",
 ]
-"""Those that begin with ``summary`` are on a whole study. ``sr-enhanced`` is the tree of ``sr`` as Enhanced SR: kept for a PACS
-that refuses Comprehensive 3D SR, else not sent; so is ``summary-sr-enhanced``."""
+"""Those that begin with ``summary`` are on a whole study, with ``change`` on what has changed since an earlier one.
+
+``sr-enhanced`` is the tree of ``sr`` as Enhanced SR: kept for a PACS that refuses Comprehensive 3D SR, else not sent; so are
+``change-sr-enhanced`` and ``summary-sr-enhanced``.
+"""
 
 
 @dataclass(frozen=True)

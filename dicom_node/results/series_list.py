@@ -24,8 +24,8 @@ STUDY: Final[Mapping[str, tuple[int, str]]] = {
     "summary-pdf": (3, "1 study summary in PDF"),
 }
 """Of the objects on a whole study, by role: what is added to ``[results] series_number``, and words that sort alike."""
-BLOCKS: Final[Mapping[str, int]] = {"flair": 10, "fatsat": 20}
-"""Where the numbers of a pipeline begin; those of others follow behind."""
+BLOCKS: Final[Mapping[str, int]] = {"flair": 10, "change": 10, "fatsat": 20}
+"""Where the numbers of a pipeline begin, a comparison behind what it compares; those of others follow behind."""
 OTHER_BLOCK: Final = 30
 PLACES: Final[Mapping[str, tuple[int, str]]] = {
     "outline": (1, "outlines"),
@@ -34,7 +34,11 @@ PLACES: Final[Mapping[str, tuple[int, str]]] = {
     "sr-enhanced": (3, "measurements"),
     "text-sr": (4, "report"),
     "heatmap": (5, "maps"),
-    "change-seg": (6, "change"),
+    "change-seg": (6, "change mask"),
+    "change-picture": (7, "change in pairs"),
+    "change-sr": (8, "change measured"),
+    "change-sr-enhanced": (8, "change measured"),
+    "change-text": (9, "change report"),
 }
 """Of the objects of one series that was analysed, by role: place in the pipeline's block, and what they are called."""
 _OWN_WORDS: Final[Mapping[tuple[str, str], str]] = {("fatsat", "seg"): "nerve, candidate region"}

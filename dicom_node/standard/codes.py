@@ -73,6 +73,25 @@ ALSO_REACHES: Final = Code("also-reaches", SCHEME, "Region that is touched as we
 CENTRE: Final = Code("111010", "DCM", "Center")
 COMMENT: Final = Code("121106", "DCM", "Comment")
 CHANGE: Final = Code("change", SCHEME, "Change since the prior study")
+CERTAINTY_OF_CHANGE: Final = Code("change-certainty", SCHEME, "Certainty of the change")
+POSSIBLE: Final = Code("possible", SCHEME, "Possible")
+COMPARISON_DONE: Final = Code("122140", "DCM", "Comparison with Prior Study Done")
+YES: Final = Code("373066001", "SCT", "Yes")
+NO: Final = Code("373067005", "SCT", "No")
+TEMPORAL_PREDECESSOR: Final = Code("121348", "DCM", "Temporal Predecessor")
+FRACTIONAL_CHANGE: Final = Code("125314", "DCM", "Fractional Change")
+PRIOR_VOLUME: Final = Code("prior-volume", SCHEME, "Volume in the prior study")
+PRIOR_STUDY: Final = Code("prior-study", SCHEME, "Prior study")
+TOTAL_CHANGE: Final = Code("total-change", SCHEME, "Change of the total volume since the prior study")
+WITHIN_ERROR: Final = Code("within-error", SCHEME, "Within measurement error")
+BEYOND_ERROR: Final = Code("beyond-error", SCHEME, "Beyond measurement error")
+COMPARABILITY: Final = Code("comparability", SCHEME, "Comparability with the prior study")
+COMPARABILITY_BY_GRADE: Final[Mapping[str, Code]] = {
+    "A": Code("comparability-a", SCHEME, "A, acquired alike"),
+    "B": Code("comparability-b", SCHEME, "B, acquired slightly differently"),
+    "C": Code("comparability-c", SCHEME, "C, acquired differently: no change is certain"),
+    "D": Code("comparability-d", SCHEME, "D, not comparable"),
+}
 LOCATED: Final = Code("located", SCHEME, "How the structure was located")
 LOCATED_BY: Final[Mapping[str, Code]] = {
     "automatic": Code("automatic", SCHEME, "Automatically"),
@@ -96,7 +115,7 @@ _MEASUREMENTS: Final[Mapping[str, Code]] = {
     "volume": VOLUME,
     "lesion_count": LESION_COUNT,
     "probability": PROBABILITY,
-    "fractional_change": Code("125314", "DCM", "Fractional Change"),
+    "fractional_change": FRACTIONAL_CHANGE,
 }
 _DERIVATIONS: Final[Mapping[str, Code]] = {
     "total": TOTAL,
@@ -130,6 +149,7 @@ _CHANGES: Final[Mapping[str, Code]] = {
     "enlarging": Code("15454001", "SCT", "Increase in size"),
     "stable": Code("260388006", "SCT", "No change"),
     "shrinking": Code("19776001", "SCT", "Decrease in size"),
+    "smaller": Code("19776001", "SCT", "Decrease in size"),
     "resolved": Code("resolved", SCHEME, "Resolved"),
 }
 """SNOMED CT disorders, absent from DICOM's value sets."""
@@ -142,6 +162,7 @@ _UNITS: Final[Mapping[str, Code]] = {
     "mm3": Code("mm3", "UCUM", "cubic millimeter"),
     "mL": Code("mL", "UCUM", "milliliter"),
     "mm": Code("mm", "UCUM", "millimeter"),
+    "d": Code("d", "UCUM", "day"),
     "1": Code("1", "UCUM", "no units"),
     "%": Code("%", "UCUM", "percent"),
     "{lesions}": Code("{lesions}", "UCUM", "lesions"),
