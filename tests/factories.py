@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_node.series.writer import write_series
-from pipelines.types import Volume
+from pipelines.comparison import (
+    AcquisitionRow,
+    Comparability,
+    Comparison,
+    LesionChange,
+    LesionMatch,
+    SelfGrade,
+)
+from pipelines.types import ModelCard, Volume
 
 ORIENTATIONS = {
     "axial": ((1, 0, 0), (0, 1, 0)),
@@ -102,3 +111,74 @@ def mr_series(
         transfer_syntax=transfer_syntax,
         seed=seed,
     )
+
+
+CHANGED_BOXES = {
+    1: (slice(3, 6), slice(20, 26), slice(30, 38)),
+    2: (slice(8, 9), slice(40, 43), slice(20, 22)),
+    3: (slice(5, 7), slice(44, 48), slice(38, 43)),
+    4: (slice(6, 8), slice(14, 18), slice(22, 26)),
+    5: (slice(4, 5), slice(34, 36), slice(14, 17)),
+}
+"""Voxels (k, j, i) of the changes of `comparison`, by their numbers."""
+CHANGE_MODEL = ModelCard(
+    "joint", "1.2.0", "sha256:" + "ab" * 32, "1.2.3.4", "synthetic", "lesion segmentation"
+)
+ACQUISITIONS = (
+    AcquisitionRow("field strength", "3 T", "3 T", False),
+    AcquisitionRow("slice thickness", "3 mm", "4 mm", True),
+    AcquisitionRow("echo time", "100 ms", "128 ms", True),
+)
+
+
+def comparison(current: Volume, grade: str = "B", **changes: Any) -> Comparison:
+    """Two new lesions, one of them possible, one enlarging, one smaller and one resolved, on a volume of 12 slices or so."""
+    labels = np.zeros(current.array.shape, np.int32)
+    told = []
+    for number, (change, possible, then, region) in enumerate(
+        (
+            ("new", False, 0.0, "periventricular"),
+            ("new", True, 0.0, "juxtacortical"),
+            ("enlarging", False, 160.0, "deep_white_matter"),
+            ("smaller", False, 240.0, "periventricular"),
+            ("resolved", False, 14.6, None),
+        ),
+        start=1,
+    ):
+        labels[CHANGED_BOXES[number]] = number
+        voxels = np.argwhere(labels == number)
+        x, y, z = current.position_lps(voxels.mean(axis=0))
+        volume_mm3 = 0.0 if change == "resolved" else len(voxels) * current.voxel_volume_mm3
+        told.append(
+            LesionChange(
+                number,
+                change,  # type: ignore[arg-type]
+                possible,
+                volume_mm3,
+                then,
+                (x, y, z),
+                (int(voxels[:, 0].min()), int(voxels[:, 0].max())),
+                lesion=None if change == "resolved" else number,
+                prior_lesion={3: 1, 4: 2, 5: 3}.get(number),
+                region=region,  # type: ignore[arg-type]
+                laterality="left" if region else None,
+                long_axis_mm=7.2,
+            )
+        )
+    reasons = {"A": (), "D": ("the prior shows another part of the head",)}
+    made = Comparison(
+        Comparability(grade, reasons.get(grade, ("the slice thickness differs",)), ACQUISITIONS),  # type: ignore[arg-type]
+        changes=tuple(told),
+        labels=labels,
+        matches=(LesionMatch(3, 1, 120.0), LesionMatch(4, 2, 60.0)),
+        volume_mm3=3100.0,
+        prior_volume_mm3=2900.0,
+        prior_on_current=np.asarray(0.7 * current.array, np.float32),
+        current_to_prior=np.eye(4),
+        self_grade=SelfGrade(12, 9, 0),
+        models=(CHANGE_MODEL,),
+    )
+    if grade == "D":
+        reason = "the prior shows another part of the head"
+        made = Comparison(made.comparability, reason, models=made.models)
+    return replace(made, **changes)

@@ -152,37 +152,44 @@ def _side_views(findings: Findings) -> Iterator[_View]:
 
 def _drawn(plane: RgbArray, view: _View, spacing_mm: tuple[float, float]) -> RgbArray:
     """Return the square around a finding, enlarged, with thin outlines."""
-    box = _square(view, spacing_mm)
-    image = _enlarged(plane, box, Image.Resampling.BICUBIC)
+    box = square_around(view.mask, view.field_mm, spacing_mm)
+    image = enlarged(plane, box, Image.Resampling.BICUBIC)
     for mask, colour, line_px in (
         (view.others, OTHERS_RGB, OTHERS_PX),
         (view.mask, view.colour, LINE_PX),
     ):
         if mask.any():
             grown = np.repeat(255 * mask[..., None].astype(np.uint8), 3, axis=-1)
-            inside = _enlarged(grown, box, Image.Resampling.BILINEAR)[..., 0] >= 128
+            inside = enlarged(grown, box, Image.Resampling.BILINEAR)[..., 0] >= 128
             image[binary_dilation(inside, iterations=line_px) & ~inside] = colour
     return image
 
 
-def _square(view: _View, spacing_mm: tuple[float, float]) -> tuple[float, float, float, float]:
-    """Return left, top, right and bottom, in pixels, of a square around the mask, within the image as far as it fits."""
-    at = np.argwhere(view.mask)
+def square_around(
+    mask: BoolArray, field_mm: float, spacing_mm: tuple[float, float]
+) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom, in pixels, of a square around a mask, within the image as far as it fits."""
+    at = np.argwhere(mask)
     centre = (at.min(axis=0) + at.max(axis=0) + 1) / 2
     edges = []
     for axis in (1, 0):
-        size, room = view.field_mm / spacing_mm[axis], view.mask.shape[axis]
+        size, room = field_mm / spacing_mm[axis], mask.shape[axis]
         low = (room - size) / 2 if size >= room else float(np.clip(centre[axis] - size / 2, 0, room - size))
         edges.append((low, low + size))
     (left, right), (top, bottom) = edges
     return left, top, right, bottom
 
 
-def _enlarged(plane: RgbArray, box: tuple[float, float, float, float], method: Image.Resampling) -> RgbArray:
+def enlarged(
+    plane: RgbArray,
+    box: tuple[float, float, float, float],
+    method: Image.Resampling,
+    side_px: int = SIDE_PX,
+) -> RgbArray:
     """Return a part of a plane as a square picture; beyond the plane it is black."""
     left, top, right, bottom = box
-    scale_x, scale_y = (right - left) / SIDE_PX, (bottom - top) / SIDE_PX
+    scale_x, scale_y = (right - left) / side_px, (bottom - top) / side_px
     picture = Image.fromarray(plane).transform(
-        (SIDE_PX, SIDE_PX), Image.Transform.AFFINE, (scale_x, 0, left, 0, scale_y, top), method
+        (side_px, side_px), Image.Transform.AFFINE, (scale_x, 0, left, 0, scale_y, top), method
     )
     return np.array(picture)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from highdicom import sr
+from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicom_node.results import wording
@@ -45,6 +48,13 @@ def measurement_report(given: ReportInput) -> sr.ContainerContentItem:
         *_segment_groups(given),
         *(_lesion_group(given, lesion) for lesion in wording.listed_lesions(given.findings)),
     ]
+    return report_root(given, groups, total_items(given), outcome_items(given))
+
+
+def report_root(
+    given: ReportInput, groups: Sequence[Group], totals: Sequence[Dataset], outcomes: Sequence[Dataset]
+) -> sr.ContainerContentItem:
+    """Return the root of TID 1500 over measurement groups, derived measurements and qualitative evaluations."""
     # Viewers open a measurement report on its first group, and show nothing where there is none; other reports as text.
     title = codes.MEASUREMENT_REPORT if groups else codes.REPORT
     root = sr.ContainerContentItem(title, template_id="1500")
@@ -61,8 +71,8 @@ def measurement_report(given: ReportInput) -> sr.ContainerContentItem:
     )
     for name, items in (
         (codes.IMAGING_MEASUREMENTS, [group[0] for group in groups]),
-        (codes.DERIVED_MEASUREMENTS, total_items(given)),
-        (codes.QUALITATIVE_EVALUATIONS, outcome_items(given)),
+        (codes.DERIVED_MEASUREMENTS, totals),
+        (codes.QUALITATIVE_EVALUATIONS, outcomes),
     ):
         if items:
             container = sr.ContainerContentItem(name, relationship_type=sr.RelationshipTypeValues.CONTAINS)
@@ -89,7 +99,7 @@ def procedure_reported(given: ReportInput) -> Code:
         for item in given.sources[0].get(keyword) or ():
             if item.get("CodeValue") and item.get("CodingSchemeDesignator") and item.get("CodeMeaning"):
                 return Code(item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning)
-    return codes.MR_OF_BRAIN if given.context.pipeline == "flair" else codes.MR_IMAGING
+    return codes.MR_OF_BRAIN if given.context.pipeline in ("flair", "change") else codes.MR_IMAGING
 
 
 def _segment_groups(given: ReportInput) -> list[Group]:

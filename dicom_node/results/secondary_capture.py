@@ -62,7 +62,7 @@ class CaptureSeries:
         """Return a picture as a finished image; ``index`` tells it from the others of its role."""
         uid = self._context.derive_uid(self._role, "instance", *index)
         if self._shared is None:
-            self._shared = _unplaced(picture)
+            self._shared = unplaced(picture)
             finish(
                 self._shared,
                 source=place.source,
@@ -81,12 +81,13 @@ class CaptureSeries:
             part[keyword] = DataElement(keyword, "UI", uid)
         ds["InstanceNumber"] = DataElement("InstanceNumber", "IS", place.image_number)
         _add_geometry(ds, place, picture.spacing_mm)
-        _add_source(ds, place)
-        _add_pixels(ds, picture.pixels)
+        add_source(ds, place)
+        add_pixels(ds, picture.pixels)
         return ds
 
 
-def _unplaced(picture: Picture) -> Dataset:
+def unplaced(picture: Picture) -> Dataset:
+    """Return an image without pixels or place that `dicom_node.results.provenance.finish` has not finished yet."""
     ds = Dataset()
     ds.SOPClassUID = SecondaryCaptureImageStorage
     ds.Modality = "OT"
@@ -105,7 +106,8 @@ def _unplaced(picture: Picture) -> Dataset:
     return ds
 
 
-def _add_pixels(ds: Dataset, image: RgbArray) -> None:
+def add_pixels(ds: Dataset, image: RgbArray) -> None:
+    """Set the pixels of an image."""
     rows, columns, _ = image.shape
     pixels = np.ascontiguousarray(image).tobytes()
     for keyword, vr, value in (
@@ -131,13 +133,13 @@ def _add_geometry(ds: Dataset, place: Slice, spacing_mm: float) -> None:
         ds[keyword] = DataElement(keyword, vr, value)
 
 
-def _add_source(ds: Dataset, place: Slice) -> None:
-    """Name the source slice, whose places in the patient are those of the picture (PS3.3 C.7.6.1.1.4)."""
+def add_source(ds: Dataset, place: Slice, *, same_places: bool = True) -> None:
+    """Name the source slice, whose places in the patient may be those of the picture (PS3.3 C.7.6.1.1.4)."""
     item = Dataset()
     item.ReferencedSOPClassUID = place.source.SOPClassUID
     item.ReferencedSOPInstanceUID = place.source.SOPInstanceUID
     if place.frame is not None:
         item.ReferencedFrameNumber = place.frame
     item.PurposeOfReferenceCodeSequence = [code_item(codes.SOURCE_IMAGE)]
-    item.SpatialLocationsPreserved = "YES"
+    item.SpatialLocationsPreserved = "YES" if same_places else "NO"
     ds["SourceImageSequence"] = DataElement("SourceImageSequence", "SQ", [item])

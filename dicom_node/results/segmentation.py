@@ -62,42 +62,70 @@ def build_segmentation(
                 f"segment {segment.name!r} has shape {segment.mask.shape}, the source {series.volume.array.shape}"
             )
     drawn_by = mask_models(findings)
+    descriptions = [
+        _description(number, segment, drawn_by, context) for number, segment in enumerate(segments, start=1)
+    ]
+    return encoded_masks(
+        [item.mask for item in segments],
+        descriptions,
+        series,
+        sources,
+        context,
+        role=ROLE,
+        models=_models_of(findings, segments),
+        label="OPTIC_NERVES" if findings.sites else "LESIONS",
+    )
+
+
+def encoded_masks(
+    masks: Sequence[BoolArray],
+    descriptions: Sequence[SegmentDescription],
+    series: LoadedSeries,
+    sources: list[Dataset],
+    context: ResultContext,
+    *,
+    role: str,
+    models: Sequence[ModelCard],
+    label: str,
+) -> Dataset:
+    """Return a finished SEG of masks on the grid of a series' volume, one segment for each description.
+
+    Parameters
+    ----------
+    masks : sequence of bool array, shape (k, j, i)
+        Each with at least one voxel.
+    role, models, label
+        Role of the object, what made it, and its ContentLabel (0070,0080).
+    """
+    if series.volume is None:
+        raise ResultError("a SEG needs the volume that its masks lie on")
     used = _sources_of_slices(series, sources)
     ds: Dataset = highdicom.seg.Segmentation(
         source_images=without_name(used),
-        pixel_array=np.stack(
-            [_in_source_order(item.mask, series, used) for item in segments], axis=-1
-        ).astype(np.uint8),
+        pixel_array=np.stack([_in_source_order(mask, series, used) for mask in masks], axis=-1).astype(
+            np.uint8
+        ),
         segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=[
-            _description(number, segment, drawn_by, context)
-            for number, segment in enumerate(segments, start=1)
-        ],
-        series_instance_uid=context.derive_uid(ROLE, "series"),
-        series_number=listed_series(context, ROLE).number,
-        sop_instance_uid=context.derive_uid(ROLE, "instance"),
+        segment_descriptions=list(descriptions),
+        series_instance_uid=context.derive_uid(role, "series"),
+        series_number=listed_series(context, role).number,
+        sop_instance_uid=context.derive_uid(role, "instance"),
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL_NAME,
         software_versions=context.node_version,
         device_serial_number=context.node_id,
         omit_empty_frames=False,
-        content_label="OPTIC_NERVES" if findings.sites else "LESIONS",
+        content_label=label,
         content_description=f"Research: {context.title}"[:LONG_STRING],
     )
     _name_segment_in_each_frame(ds)
     _state_spacing(ds, series.volume.spacing_mm[0])
-    dimensions = context.derive_uid(ROLE, "dimensions")
+    dimensions = context.derive_uid(role, "dimensions")
     ds.DimensionOrganizationSequence[0].DimensionOrganizationUID = dimensions
     for item in ds.DimensionIndexSequence:
         item.DimensionOrganizationUID = dimensions
-    finish(
-        ds,
-        source=used[0],
-        context=context,
-        models=_models_of(findings, segments),
-        role=ROLE,
-    )
+    finish(ds, source=used[0], context=context, models=models, role=role)
     state_coding_scheme(ds)
     return ds
 
@@ -178,23 +206,13 @@ def _description(
     number: int, segment: Segment, models: Sequence[ModelCard], context: ResultContext
 ) -> SegmentDescription:
     name = tracking_id(segment)
-    versions = [software_versions(model) for model in models]
     description = SegmentDescription(
         segment_number=number,
         segment_label=name[:LONG_STRING],
         segmented_property_category=category_of(segment),
         segmented_property_type=codes.finding_code(segment.code),
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-            name=ensemble_name(models)[:LONG_STRING] if models else MODEL_NAME,
-            family=codes.ARTIFICIAL_INTELLIGENCE,
-            version=" and ".join(version for version, _ in versions)[:LONG_STRING] or context.node_version,
-            source=MANUFACTURER,
-            parameters={
-                f"weights digest {number}": digest for number, (_, digest) in enumerate(versions, start=1)
-            }
-            or None,
-        ),
+        algorithm_identification=algorithm_of_segments(models, context),
         tracking_uid=tracking_uid(segment, context),
         tracking_id=name,
         anatomic_regions=_anatomic_regions(segment),
@@ -213,6 +231,23 @@ def _description(
             property_type = description.SegmentedPropertyTypeCodeSequence[0]
             property_type.SegmentedPropertyTypeModifierCodeSequence = side
     return description
+
+
+def algorithm_of_segments(
+    models: Sequence[ModelCard], context: ResultContext
+) -> highdicom.AlgorithmIdentificationSequence:
+    """Return what drew a segment, with the values that ContributingEquipment has."""
+    versions = [software_versions(model) for model in models]
+    return highdicom.AlgorithmIdentificationSequence(
+        name=ensemble_name(models)[:LONG_STRING] if models else MODEL_NAME,
+        family=codes.ARTIFICIAL_INTELLIGENCE,
+        version=" and ".join(version for version, _ in versions)[:LONG_STRING] or context.node_version,
+        source=MANUFACTURER,
+        parameters={
+            f"weights digest {number}": digest for number, (_, digest) in enumerate(versions, start=1)
+        }
+        or None,
+    )
 
 
 def _anatomic_regions(segment: Segment) -> list[Code] | None:
