@@ -171,7 +171,7 @@ def framed(pair: Pair, record: ComparisonRecord) -> RgbArray:
         Remark(change_wording.RESAMPLED, starts_line=True),
     ]
     shown = tuple(remark for remark in remarks if remark.text)
-    return with_margin(np.concatenate(panels, axis=1), Margin(shown, least_lines=3))
+    return with_margin(np.concatenate(panels, axis=1), Margin(shown, least_lines=2))
 
 
 def _panel(square: RgbArray, title: str, sides: tuple[str, str, str, str]) -> RgbArray:
