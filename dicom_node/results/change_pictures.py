@@ -33,10 +33,13 @@ if TYPE_CHECKING:
 
 ROLE: Final = "change-picture"
 FIELD_MM: Final = 90.0
-"""Side of the square that is shown."""
+PAGE_FIELD_MM: Final = 72.0
+"""Sides of the square that is shown, in a picture for the PACS and in the smaller one for the page."""
 PANEL_PX: Final = 512
 PAGE_PX: Final = 420
 """Sides of a square in a picture for the PACS, and in one for the page."""
+LINE_PX: Final = 2
+PAGE_LINE_PX: Final = 4
 BORDER: Final = 24
 """Black around a square, with the letters of its sides."""
 TITLE_ROOM: Final = 26
@@ -78,14 +81,14 @@ class Pair:
         """Colour of its kind of change."""
         return COLOURS[kind_of(self.change)]
 
-    def squares(self, side_px: int) -> tuple[RgbArray, RgbArray]:
+    def squares(self, side_px: int, field_mm: float, line_px: int) -> tuple[RgbArray, RgbArray]:
         """Return prior and current as squares, with corners around the place, and a line where the lesion is larger."""
-        box = square_around(self.mask, FIELD_MM, self.spacing_mm)
+        box = square_around(self.mask, field_mm, self.spacing_mm)
         inside = _inside(self.mask, box, side_px)
         is_in_prior = self.change.change in ("smaller", "resolved")
         return (
-            _drawn(self.prior, box, inside, self.colour, side_px, outlined=is_in_prior),
-            _drawn(self.current, box, inside, self.colour, side_px, outlined=not is_in_prior),
+            _drawn(self.prior, box, inside, self.colour, line_px, outlined=is_in_prior),
+            _drawn(self.current, box, inside, self.colour, line_px, outlined=not is_in_prior),
         )
 
 
@@ -118,7 +121,9 @@ def write_page_pictures(pairs: Sequence[Pair], out: Path) -> list[ChangePicture]
     written = []
     for pair in pairs[:MOST_ON_PAGE]:
         name = f"change-{pair.change.number}.png"
-        Image.fromarray(np.concatenate(pair.squares(PAGE_PX), axis=1)).save(out / name)
+        Image.fromarray(np.concatenate(pair.squares(PAGE_PX, PAGE_FIELD_MM, PAGE_LINE_PX), axis=1)).save(
+            out / name
+        )
         sides = side_letters(pair.place.orientation)
         written.append(ChangePicture(name, pair.change.number, pair.place.image_number, sides))
     return written
@@ -155,7 +160,7 @@ def framed(pair: Pair, record: ComparisonRecord) -> RgbArray:
     panels = [
         _panel(square, title, side_letters(pair.place.orientation))
         for square, title in zip(
-            pair.squares(PANEL_PX),
+            pair.squares(PANEL_PX, FIELD_MM, LINE_PX),
             (f"PRIOR  {change_wording.since(record)}", f"CURRENT  {day}".rstrip()),
             strict=True,
         )
@@ -229,22 +234,22 @@ def _drawn(
     box: tuple[float, float, float, float],
     inside: BoolArray,
     colour: Rgb,
-    side_px: int,
+    line_px: int,
     *,
     outlined: bool,
 ) -> RgbArray:
     """Return a part of a slice as a square, with corners around the change and, where wanted, a thin line."""
-    square = enlarged(plane, box, Image.Resampling.BICUBIC, side_px)
+    square = enlarged(plane, box, Image.Resampling.BICUBIC, inside.shape[0])
     if not inside.any():
         return square
     if outlined:
-        square[binary_dilation(inside, iterations=2) & ~inside] = colour
+        square[binary_dilation(inside, iterations=line_px) & ~inside] = colour
     image = Image.fromarray(square)
-    _draw_corners(ImageDraw.Draw(image), inside, colour)
+    _draw_corners(ImageDraw.Draw(image), inside, colour, line_px)
     return np.asarray(image)
 
 
-def _draw_corners(pen: ImageDraw.ImageDraw, inside: BoolArray, colour: Rgb) -> None:
+def _draw_corners(pen: ImageDraw.ImageDraw, inside: BoolArray, colour: Rgb, line_px: int) -> None:
     side = inside.shape[0]
     room, length = round(CORNER_ROOM * side), round(CORNER_LENGTH * side)
     rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
@@ -256,5 +261,5 @@ def _draw_corners(pen: ImageDraw.ImageDraw, inside: BoolArray, colour: Rgb) -> N
         (left, bottom, 1, -1),
         (right, bottom, -1, -1),
     ):
-        pen.line((x, y, x + way_x * length, y), fill=colour, width=2)
-        pen.line((x, y, x, y + way_y * length), fill=colour, width=2)
+        pen.line((x, y, x + way_x * length, y), fill=colour, width=line_px)
+        pen.line((x, y, x, y + way_y * length), fill=colour, width=line_px)

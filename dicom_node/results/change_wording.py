@@ -41,9 +41,8 @@ def change_sentence(record: ComparisonRecord) -> str:
         return f"Not compared with {since(record)}: {reason.rstrip('.')}."
     possible = record.count("new", possible=True)
     if grade == "C":
-        lesions = {0: "No new lesion is possible", 1: "1 new lesion is possible"}
-        told = lesions.get(possible, f"{possible} new lesions are possible")
-        return f"Nothing can be told with certainty since {since(record)} (comparability C). {told}."
+        noun = "possible new lesion" if possible <= 1 else "possible new lesions"
+        return f"Nothing certain since {since(record)} (comparability C). {possible or 'No'} {noun}."
     new = record.count("new")
     noun = "new lesion" if new <= 1 else "new lesions"
     said = [f"{new or 'No'} {noun} since {since(record)} (comparability {grade})."]
@@ -80,6 +79,13 @@ def comparability_sentence(record: ComparisonRecord) -> str:
     days = "" if record.days is None else f", {record.days} days before"
     reasons = ", ".join(found.reasons) or (ACQUIRED_ALIKE if found.grade == "A" else "")
     return f"Prior of {since(record)}{days}: comparability {found.grade}{reasons and f', {reasons}'}."
+
+
+def reasons_sentence(record: ComparisonRecord) -> str:
+    """Return the grade of comparability with its reasons alone."""
+    found = record.comparability
+    reasons = ", ".join(found.reasons) or (ACQUIRED_ALIKE if found.grade == "A" else "")
+    return f"Comparability {found.grade}{reasons and f': {reasons}'}."
 
 
 def acquisition_sentence(record: ComparisonRecord) -> str:
@@ -120,18 +126,28 @@ def volume_sentence(record: ComparisonRecord) -> str:
     if not record.is_compared:
         return ""
     said = f"{volume_text(record.prior_volume_mm3)} on {since(record)}, {volume_text(record.volume_mm3)} now"
+    return f"Total lesion volume {said}{_judged(record)}."
+
+
+def prior_volume_sentence(record: ComparisonRecord) -> str:
+    """Return the total volume of the prior and the change since, to stand below the volume of now."""
+    return f"On {since(record)} {volume_text(record.prior_volume_mm3)}{_judged(record)}."
+
+
+def _judged(record: ComparisonRecord) -> str:
+    """Return the relative change of the total volume and what it is worth, as the end of a sentence."""
     fraction = total_change(record)
     if record.comparability.grade == "C":
-        return f"Total lesion volume {said}; not compared, since the images are of different kinds."
+        return "; not compared, since the images are of different kinds"
     if fraction is None:
-        return f"Total lesion volume {said}."
+        return ""
     limit = f"{100 * WITHIN_ERROR:.0f} %"
     error = (
         f"within measurement error (below {limit})"
         if record.is_within_error
         else f"beyond measurement error ({limit})"
     )
-    return f"Total lesion volume {said}: {fraction_text(fraction)}, {error}."
+    return f": {fraction_text(fraction)}, {error}"
 
 
 def self_grade_sentence(record: ComparisonRecord) -> str:
@@ -179,7 +195,7 @@ def change_line(record: ComparisonRecord, change: LesionChange) -> str:
 
 
 def change_lines(record: ComparisonRecord) -> list[str]:
-    """Return a line for each change, the certain ones first, and what the words in them mean."""
+    """Return a line for each change, in the order of the record, and what the words in them mean."""
     lines = [change_line(record, one) for one in record.changes]
     if any(one.possible for one in record.changes):
         lines.append(POSSIBLE)

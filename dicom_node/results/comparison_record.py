@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dicom_node.series.volume import LoadedSeries
 
 FILE_NAME = "comparison.json"
+LESS: frozenset[Change] = frozenset({"smaller", "resolved"})
 _DAYS = ("StudyDate", "AcquisitionDate", "SeriesDate", "ContentDate")
 
 
@@ -166,12 +167,16 @@ class ComparisonRecord:
 
 
 def told_changes(comparison: Comparison) -> tuple[LesionChange, ...]:
-    """Return the changes that reports tell, sure ones first: all of them possible at grade C, none at grade D."""
+    """Return the changes that reports tell: all of them possible at grade C, none at grade D.
+
+    What is new or larger comes before what is smaller or gone, and of both what is certain before what is possible.
+    """
     grade = comparison.comparability.grade
     if grade == "D" or comparison.not_compared:
         return ()
     told = [replace(one, possible=one.possible or grade == "C") for one in comparison.changes]
-    return tuple(sorted(told, key=lambda one: one.possible))  # stable: the order of reports within both
+    # stable: the order of the comparison within each
+    return tuple(sorted(told, key=lambda one: (one.change in LESS, one.possible)))
 
 
 def day_of(sources: Iterable[Dataset]) -> date | None:

@@ -125,6 +125,18 @@ class Canvas:
         """Draw a square picture with this side."""
         self.picture.paste(picture.resize((size, size), Image.Resampling.LANCZOS), (left, top))
 
+    def side_letters(self, sides: Sequence[str], left: int, top: int, size: int) -> None:
+        """Draw the letters of the left, right, upper and lower edge on a square picture."""
+        middle, edge, letters = size / 2, 8, max(14, size // 16)
+        for text, x, y, anchor in zip(
+            sides,
+            (left + edge, left + size - edge, left + middle, left + middle),
+            (top + middle, top + middle, top + edge, top + size - edge),
+            ("lm", "rm", "ma", "md"),
+            strict=True,
+        ):
+            self.on_picture(x, y, text, letters, anchor)
+
     def on_picture(self, x: float, y: float, text: str, size: int, anchor: str) -> None:
         """Draw white letters with a dark edge, readable on any picture."""
         self._pen.text(

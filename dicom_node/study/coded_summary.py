@@ -14,6 +14,13 @@ from highdicom import sr
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from dicom_node.results.change_items import (
+    comparison_comments,
+    comparison_evaluations,
+    time_point,
+    total_measurements,
+)
+from dicom_node.results.comparison_record import ComparisonRecord
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import lesion_count, site_name, total_volume_interval, total_volume_mm3
 from dicom_node.results.provenance import (
@@ -29,6 +36,7 @@ from dicom_node.results.source import without_name
 from dicom_node.results.wording import rounded_mm3, rounded_probability
 from dicom_node.standard import codes
 from dicom_node.study import sentences
+from dicom_node.study.change import told_change
 from dicom_node.study.content import Part, StudyContent
 from pipelines.types import Findings, RegionLoad, SiteFinding
 
@@ -66,6 +74,9 @@ def coded_summary(
 def _report(content: StudyContent) -> sr.MeasurementReport:
     context = content.context
     groups = [_overall(content)]
+    record = told_change(content)
+    if record is not None:
+        groups.append(_change(context, record))
     if content.flair is not None:
         anatomy = content.flair.findings.anatomy
         shown = (
@@ -126,6 +137,19 @@ def _total(findings: Findings) -> list[sr.Measurement]:
             interval=total_volume_interval(findings),
         ),
     ]
+
+
+def _change(context: ResultContext, record: ComparisonRecord) -> Group:
+    """Return the group on what has changed: how many lesions in which way, the total volume, and how far that goes."""
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking(context, "Change since the prior study", "change"),
+        time_point_context=time_point(record),
+        algorithm_id=algorithm(record.models),
+        finding_sites=[sr.FindingSite(codes.BRAIN)],
+        measurements=total_measurements(record),
+        qualitative_evaluations=comparison_evaluations(record),
+    )
+    return with_comments(group, comparison_comments(record))
 
 
 def _region(context: ResultContext, part: Part, load: RegionLoad) -> Group:

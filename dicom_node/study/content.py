@@ -10,6 +10,7 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
+from dicom_node.results.comparison_record import ComparisonRecord
 from dicom_node.results.context import ResultContext
 from dicom_node.results.findings_record import FindingPicture, FindingsRecord
 from dicom_node.results.manifest import Manifest, ResultObject
@@ -19,6 +20,7 @@ from pipelines.types import Findings, ModelCard
 
 FLAIR: Final = "flair"
 FATSAT: Final = "fatsat"
+CHANGE: Final = "change"
 DAYS_A_YEAR: Final = 365.2425
 
 
@@ -45,6 +47,8 @@ class Part:
         What was returned of it.
     note : str
         What the report must say of the input.
+    comparison : ComparisonRecord or None
+        Of a comparison with an earlier study, which is no result of a series of its own.
     """
 
     pipeline: str
@@ -57,6 +61,7 @@ class Part:
     pictures: tuple[FindingPicture, ...] = ()
     objects: tuple[ResultObject, ...] = ()
     note: str = ""
+    comparison: ComparisonRecord | None = None
 
     @property
     def was_analysed(self) -> bool:
@@ -78,19 +83,24 @@ class StudyContent:
         Of the page's own job.
     revision : int
         0 for the first page of a study.
+    no_prior : str or None
+        Why an earlier study that was searched for was not found; None where none was searched for, or one was found.
     """
 
     parts: tuple[Part, ...]
     context: ResultContext
     awaited: tuple[str, ...] = ()
     revision: int = 0
+    no_prior: str | None = None
     flair: Part | None = field(init=False)
     fatsat: Part | None = field(init=False)
+    change: Part | None = field(init=False)
 
     def __post_init__(self) -> None:
-        """Choose one series of each pipeline."""
+        """Choose one series of each pipeline, and the comparison of the FLAIR series."""
         object.__setattr__(self, "flair", _best(self.parts, FLAIR))
         object.__setattr__(self, "fatsat", _best(self.parts, FATSAT))
+        object.__setattr__(self, "change", _comparison_of(self.flair, self.parts))
 
     @property
     def shown(self) -> tuple[Part, ...]:
@@ -100,7 +110,12 @@ class StudyContent:
     @property
     def others(self) -> tuple[Part, ...]:
         """The parts of which the page gives the result in one line only."""
-        return tuple(part for part in self.parts if part not in self.shown)
+        return tuple(part for part in self.parts if part not in self.shown and part.pipeline != CHANGE)
+
+    @property
+    def changes(self) -> tuple[Part, ...]:
+        """The comparisons with earlier studies."""
+        return tuple(part for part in self.parts if part.pipeline == CHANGE)
 
     @property
     def source(self) -> Dataset:
@@ -110,7 +125,10 @@ class StudyContent:
     @property
     def models(self) -> tuple[ModelCard, ...]:
         """The models behind what is shown, each once."""
-        return tuple(dict.fromkeys(model for part in self.shown for model in part.findings.models))
+        models = [model for part in self.shown for model in part.findings.models]
+        if self.change is not None and self.change.comparison is not None:
+            models += self.change.comparison.models
+        return tuple(dict.fromkeys(models))
 
     @property
     def flair_findings(self) -> Findings | None:
@@ -149,6 +167,7 @@ def part_of(folder: Path, image: Path, images: int, *, pipeline: str, title: str
         pictures=record.pictures if record is not None else (),
         objects=manifest.objects,
         note=note,
+        comparison=ComparisonRecord.read(folder),
     )
 
 
@@ -173,18 +192,48 @@ def _date(value: object) -> date | None:
 
 
 def _best(parts: Sequence[Part], pipeline: str) -> Part | None:
-    """Return the series that the page shows: one that was analysed, with most sides rated, 3D, with the thinnest slices."""
+    """Return the series that the page shows: analysed, most sides rated, best compared, 3D, with the thinnest slices."""
     own = [part for part in parts if part.pipeline == pipeline]
-    return min(own, key=_rank, default=None)
+    return min(own, key=lambda part: _rank(part, _grade_of(part, parts)), default=None)
 
 
-def _rank(part: Part) -> tuple[bool, int, bool, float, int, str]:
+def _grade_of(part: Part, parts: Sequence[Part]) -> str:
+    """Return how far a series can be compared with an earlier study: "A" to "D", or "E" where it was not."""
+    found = _comparison_of(part, parts)
+    return "E" if found is None or found.comparison is None else found.comparison.comparability.grade
+
+
+def _comparison_of(flair: Part | None, parts: Sequence[Part]) -> Part | None:
+    """Return the comparison of a series with an earlier study, the one of the best grade and with the latest prior."""
+    if flair is None:
+        return None
+    series_uid = str(flair.source.get("SeriesInstanceUID") or "")
+    own = [
+        part
+        for part in parts
+        if part.pipeline == CHANGE
+        and part.comparison is not None
+        and part.comparison.series_uid == series_uid
+    ]
+    return min(own, key=_comparison_rank, default=None)
+
+
+def _comparison_rank(part: Part) -> tuple[str, int, str]:
+    record = part.comparison
+    if record is None:
+        return "E", 0, part.job_id
+    latest = record.prior_day.toordinal() if record.prior_day is not None else 0
+    return record.comparability.grade, -latest, part.job_id
+
+
+def _rank(part: Part, grade: str) -> tuple[bool, int, str, bool, float, int, str]:
     source = part.source
     rated = sum(site.status != "not analysed" for site in part.findings.sites)
     number = source.get("SeriesNumber")
     return (
         not part.was_analysed,
         -rated,
+        grade,
         str(source.get("MRAcquisitionType") or "") != "3D",
         float(source.get("SliceThickness") or 99.0),
         int(number) if number not in (None, "") else 0,

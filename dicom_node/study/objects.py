@@ -23,6 +23,8 @@ from dicom_node.study.text_summary import text_summary
 
 PICTURE: Final = "report.png"
 PDF: Final = "report.pdf"
+REFERRED_TO: Final = frozenset({"seg", "sr", "text-sr", "change-seg", "change-sr", "change-text"})
+"""Roles of the results of single series that the reports on a study refer to."""
 
 
 def write_report(content: StudyContent, out: Path) -> list[Path]:
@@ -58,7 +60,7 @@ def _build(content: StudyContent, out: Path, pdf: bool) -> list[ResultObject]:
         dcmread(part.folder / item.path, stop_before_pixels=True)
         for part in content.parts
         for item in part.objects
-        if item.role in ("seg", "sr", "text-sr")
+        if item.role in REFERRED_TO
     ]
     evidence = [*images, *parts, capture]
     made: list[tuple[Role, Dataset]] = [("summary", capture)]

@@ -10,13 +10,14 @@ from typing import Final
 
 from PIL import Image
 
+from dicom_node.results import change_wording
 from dicom_node.results.colours import RgbArray
 from dicom_node.results.differential import QUESTION
 from dicom_node.results.dissemination import REGION_NAMES, has_regions
 from dicom_node.results.findings_record import FindingPicture
 from dicom_node.results.provenance import DISCLAIMER
 from dicom_node.results.wording import counting_sentence, probability_text, volume_text
-from dicom_node.study import sentences
+from dicom_node.study import change, sentences
 from dicom_node.study.canvas import (
     ACCENT,
     AMBER,
@@ -28,7 +29,15 @@ from dicom_node.study.canvas import (
     Style,
     can_show,
 )
+from dicom_node.study.change import compared, told_change
 from dicom_node.study.content import Part, StudyContent
+from dicom_node.study.page_change import (
+    PAIRS_A_ROW,
+    draw_acquisitions,
+    draw_acquisitions_flat,
+    draw_change,
+    shown_pictures,
+)
 from pipelines.types import Lesion
 
 WIDTH, HEIGHT = 1240, 1754
@@ -41,12 +50,15 @@ SPLIT: Final = 700
 """Left edge of the right column."""
 WIDE: Final = 720
 """Width of the optic nerves where nothing stands beside them."""
+SMALL_NERVE_PX: Final = 170
+"""Side of the picture of a nerve where changes have pictures too."""
 MOST_QUALITY_LINES: Final = 7
 
 NAME: Final = Style(34, bold=True)
 LABEL: Final = Style(15, ACCENT, bold=True)
 FACTS: Final = Style(19, GREY)
-RESULT: Final = Style(32, bold=True)
+RESULTS: Final = tuple(Style(size, bold=True) for size in range(32, 24, -1))
+"""Of the first line of the result: the largest in which it is one line."""
 LINE: Final = Style(22)
 HEADING: Final = Style(20, ACCENT, bold=True)
 BODY: Final = Style(19)
@@ -61,7 +73,10 @@ def draw_page(content: StudyContent) -> RgbArray:
     bottom = _provenance(canvas, content)
     top = _header(canvas, content)
     top = _headline(canvas, content, top + 26)
-    top = _pictures(canvas, content, top + 30)
+    below = draw_change(canvas, content, LEFT, RIGHT, top + 24)
+    top = below if compared(content) is not None else top
+    if _has_lesion_pictures(content):
+        top = _pictures(canvas, content, top + 30)
     top = _columns(canvas, content, top + 28)
     _notes(canvas, content, top + 26, bottom)
     return canvas.pixels
@@ -74,26 +89,31 @@ def _header(canvas: Canvas, content: StudyContent) -> int:
         name = "Name in the header of this image"
     canvas.text(LEFT, 56, "STUDY SUMMARY", LABEL)
     canvas.text(LEFT, 76, name, NAME, width=760, most_lines=1)
-    below = canvas.text(LEFT, 124, "  ·  ".join(_patient_facts(content)), FACTS, width=760, most_lines=1)
+    width = 600 if told_change(content) is not None else 760
+    below = canvas.text(LEFT, 124, "  ·  ".join(_patient_facts(content)), FACTS, width, most_lines=1)
     pill = "RESEARCH USE ONLY"
     width = round(canvas.width_of(pill, Style(17, AMBER, bold=True)))
     canvas.box(RIGHT - width - 28, 54, RIGHT, 54 + 34, PALE_AMBER, radius=17)
     canvas.text(RIGHT - width - 14, 60, pill, Style(17, AMBER, bold=True))
     canvas.text_right(RIGHT, 100, _day(str(source.get("StudyDate") or "")), Style(22, bold=True))
     accession = str(source.get("AccessionNumber") or "")
-    if accession and can_show(accession):
-        canvas.text_right(RIGHT, 128, f"Accession {accession}", Style(16, GREY))
+    facts = [
+        *_prior_facts(content),
+        *([f"Accession {accession}"] if accession and can_show(accession) else []),
+    ]
+    canvas.text_right(RIGHT, 128, "  ·  ".join(facts), Style(16, GREY))
     return canvas.rule(LEFT, below + 14, RIGHT, ACCENT, 3)
 
 
 def _headline(canvas: Canvas, content: StudyContent, top: int) -> int:
     first, *others = sentences.headline(content)
     width = RIGHT - LEFT - 56
-    height = 20 + len(canvas.lines_of(first, RESULT, width)) * RESULT.line_px + 6
+    style = next((one for one in RESULTS if canvas.width_of(first, one) <= width), RESULTS[-1])
+    height = 20 + len(canvas.lines_of(first, style, width)) * style.line_px + 6
     height += sum(len(canvas.lines_of(text, LINE, width)) for text in others) * LINE.line_px + 20
     canvas.box(LEFT, top, RIGHT, top + height, PALE)
     canvas.box(LEFT, top, LEFT + 6, top + height, ACCENT, radius=2)
-    at = canvas.text(LEFT + 30, top + 18, first, RESULT, width) + 6
+    at = canvas.text(LEFT + 30, top + 18, first, style, width) + 6
     for text in others:
         at = canvas.text(LEFT + 30, at, text, LINE, width)
     return top + height
@@ -126,34 +146,55 @@ def _pictures(canvas: Canvas, content: StudyContent, top: int) -> int:
     return bottom
 
 
+def _has_lesion_pictures(content: StudyContent) -> bool:
+    """Tell whether there is room for pictures of the lesions: not beside those of optic nerves and of changes."""
+    record = compared(content)
+    pairs = len(shown_pictures(record)) if record is not None else 0
+    has_nerves = content.fatsat is not None and content.fatsat.was_analysed
+    return pairs == 0 or (pairs <= PAIRS_A_ROW and not has_nerves)
+
+
 def _columns(canvas: Canvas, content: StudyContent, top: int) -> int:
     """Draw the regions at the left and the optic nerves at the right."""
     at_left = at_right = top
     has_nerves = content.fatsat is not None and content.fatsat.was_analysed
     if content.flair is not None and content.flair.was_analysed:
-        at_left = _regions(canvas, content.flair, top)
+        at_left = _regions(canvas, content, content.flair, top)
         if has_nerves:
             at_left = _differential(canvas, content, LEFT, SPLIT - 60, at_left + 22)
         else:
             at_right = _differential(canvas, content, SPLIT, RIGHT, top)
+            below = at_right if at_right == top else at_right + 22
+            at_right = draw_acquisitions(canvas, content, SPLIT, RIGHT, below)
     if content.fatsat is not None and has_nerves:
         left, right = (SPLIT, RIGHT) if at_left > top else (LEFT, LEFT + WIDE)
         at_right = _nerves(canvas, content, content.fatsat, left, right, top)
     return max(at_left, at_right)
 
 
-def _regions(canvas: Canvas, part: Part, top: int) -> int:
+def _regions(canvas: Canvas, content: StudyContent, part: Part, top: int) -> int:
     right = SPLIT - 60
     known = has_regions(part.findings)
     top = _heading(canvas, LEFT, top, right, "Lesions by region" if known else "Lesions")
-    columns = (
-        Column("Region" if known else "", LEFT, 240),
-        Column("Lesions", LEFT + 236, 130, right=True),
-        Column("Volume", LEFT + 366, 90, right=True),
+    new = change.new_by_region(content, part.findings)
+    rows = sentences.region_rows(part.findings)
+    columns = [
+        Column("Region" if known else "", LEFT, 206 if new else 240),
+        Column("Lesions", LEFT + 206, 128 if new else 160, right=True),
+        Column("Volume", LEFT + 396, 92 if new else 60, right=True),
         Column("Longest", LEFT + 456, right - LEFT - 456, right=True),
-    )
-    at = canvas.table(top, columns, sentences.region_rows(part.findings), BODY, last_bold=True) + 6
-    for text in (*sentences.region_remarks(part.findings), sentences.volume_line(part.findings)):
+    ]
+    if new:
+        columns.insert(2, Column("New", LEFT + 336, 52, right=True))
+        rows = change.with_new(rows, new)
+    at = canvas.table(top, columns, rows, BODY, last_bold=True) + 6
+    record = compared(content)
+    remarks = [
+        *sentences.region_remarks(part.findings),
+        sentences.volume_line(part.findings),
+        change_wording.prior_volume_sentence(record) if record is not None else "",
+    ]
+    for text in remarks:
         if text:
             at = canvas.text(LEFT, at, text, REMARK, right - LEFT)
     return at
@@ -180,7 +221,9 @@ def _nerves(canvas: Canvas, content: StudyContent, part: Part, left: int, right:
     for text in filter(None, (sentences.nerve_count_line(content), *sentences.nerve_remarks(content))):
         at = canvas.text(left, at, text, REMARK, right - left, most_lines=2)
     pictures = [item for item in part.pictures if item.laterality is not None][:2]
-    size = (right - left - GAP) // 2
+    record = compared(content)
+    has_pairs = record is not None and bool(shown_pictures(record))
+    size = SMALL_NERVE_PX if has_pairs else (right - left - GAP) // 2
     for number, item in enumerate(pictures):
         at_left = left + number * (size + GAP)
         _picture(canvas, part, item, at_left, at + 10, size)
@@ -191,14 +234,18 @@ def _nerves(canvas: Canvas, content: StudyContent, part: Part, left: int, right:
 
 def _notes(canvas: Canvas, content: StudyContent, top: int, bottom: int) -> int:
     """Draw what limits the result, as far as there is room above the provenance; the text report has all of it."""
+    limits = sentences.limits_lines(content)
+    quality = sentences.quality_lines(content)[:MOST_QUALITY_LINES]
     blocks = [
-        ("Not examined", sentences.limits_lines(content)),
-        ("Images and their quality", sentences.quality_lines(content)[:MOST_QUALITY_LINES]),
+        ("Not examined", [" ".join(limits)] if compared(content) is not None else limits),
+        ("Images and their quality", quality),
     ]
     for heading, lines in blocks:
         if not lines or top + 60 > bottom:
             continue
         top = _heading(canvas, LEFT, top, RIGHT, heading)
+        if lines is quality and content.fatsat is not None and content.fatsat.was_analysed:
+            top = draw_acquisitions_flat(canvas, content, LEFT, RIGHT, top, bottom)
         for text in lines:
             room = (bottom - top) // BODY.line_px
             if room < 1:
@@ -228,16 +275,7 @@ def _heading(canvas: Canvas, left: int, top: int, right: int, text: str) -> int:
 def _picture(canvas: Canvas, part: Part, item: FindingPicture, left: int, top: int, size: int) -> None:
     with Image.open(part.folder / item.file) as picture:
         canvas.place(picture.convert("RGB"), left, top, size)
-    middle, edge = size / 2, 8
-    letters = max(14, size // 16)
-    for text, x, y, anchor in zip(
-        item.sides,
-        (left + edge, left + size - edge, left + middle, left + middle),
-        (top + middle, top + middle, top + edge, top + size - edge),
-        ("lm", "rm", "ma", "md"),
-        strict=True,
-    ):
-        canvas.on_picture(x, y, text, letters, anchor)
+    canvas.side_letters(item.sides, left, top, size)
 
 
 def _place(lesion: Lesion) -> str:
@@ -264,6 +302,14 @@ def _patient_facts(content: StudyContent) -> list[str]:
         sex,
     ]
     return [fact for fact in facts if fact]
+
+
+def _prior_facts(content: StudyContent) -> list[str]:
+    record = told_change(content)
+    if record is None or record.prior_day is None:
+        return []
+    days = f", {record.days} days before" if record.days is not None else ""
+    return [f"Prior {record.prior_day.isoformat()}{days}", f"Comparability {record.comparability.grade}"]
 
 
 def _name(name: str) -> str:

@@ -6,6 +6,7 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
+from dicom_node.results.change_wording import change_sentence
 from dicom_node.results.differential import differential_line
 from dicom_node.results.dissemination import (
     CORD,
@@ -21,22 +22,37 @@ from dicom_node.results.dissemination import (
 from dicom_node.results.manifest import lesion_count, total_volume_interval, total_volume_mm3
 from dicom_node.results.provenance import MODEL_NAME, segmenting_model
 from dicom_node.results.wording import probability_text, volume_text
+from dicom_node.study import change
+from dicom_node.study.change import told_change
 from dicom_node.study.content import FATSAT, FLAIR, Part, StudyContent
 from pipelines.types import Findings, RegionLoad, SiteFinding
 
-NOT_LOOKED_AT: Final = (
-    "Enhancement, central veins, and change since an earlier study were not examined either."
-)
 PARTS_COUNTED: Final = "Confluent lesions are counted by their parts in the regions."
 AWAITED: Final = "the answer is still awaited; a revision of this page follows it."
 Row = tuple[str, ...]
 
 
 def headline(content: StudyContent) -> list[str]:
-    """Return the result in at most three lines: lesions, sites, optic nerves."""
-    lines = [lesions_line(content)]
-    lines += filter(None, [sites_sentence(content.flair_findings)])
-    return [*lines, nerves_line(content)]
+    """Return the result in at most three lines: change since an earlier study, or lesions; sites; optic nerves."""
+    return [
+        *filter(None, [*result_lines(content), sites_sentence(content.flair_findings)]),
+        nerves_line(content),
+    ]
+
+
+def result_lines(content: StudyContent) -> list[str]:
+    """Return the first line of the result: what has changed, else how many lesions there are and why nothing was compared.
+
+    Where regions are not known there is room for both.
+    """
+    record = told_change(content)
+    if record is None:
+        return [lesions_line(content)]
+    told = change_sentence(record)
+    if not record.is_compared:
+        return [f"{lesions_line(content)} {told}"]
+    has_room = not sites_sentence(content.flair_findings)
+    return [told, lesions_line(content)] if has_room else [told]
 
 
 def lesions_line(content: StudyContent) -> str:
@@ -174,6 +190,7 @@ def quality_lines(content: StudyContent) -> list[str]:
         sites = list(part.findings.sites)
         result = f"{nerves_rated(sites)}." if sites else amount_line(part.findings)
         lines.append(f"{series_name(part.source)} was analysed too, and is not on this page: {result}")
+    lines += change.quality_lines(content)
     return list(dict.fromkeys(lines))
 
 
@@ -193,7 +210,7 @@ def protocol_line(part: Part) -> str:
 def limits_lines(content: StudyContent) -> list[str]:
     """Return what was not examined, and how what was found is to be taken."""
     age = age_sentence(content.flair_findings, content.age_years)
-    return [CORD, NOT_LOOKED_AT, *([age] if age else [])]
+    return [CORD, change.limits_line(content), *([age] if age else [])]
 
 
 def provenance_lines(content: StudyContent) -> list[str]:
@@ -208,7 +225,7 @@ def provenance_lines(content: StudyContent) -> list[str]:
     lines = [f"Made by {MODEL_NAME} {context.node_version} on {made}, job {context.job_id[:8]}{again}."]
     if models:
         lines.append(f"Models: {models}.")
-    return lines
+    return [*lines, *change.provenance_lines(content)]
 
 
 def series_name(source: Dataset) -> str:

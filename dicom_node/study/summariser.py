@@ -27,6 +27,7 @@ from dicom_node.jobs.store import Store
 from dicom_node.jobs.summary_job import MOST_REVISIONS, SUMMARY, summary_id
 from dicom_node.results.context import ResultContext
 from dicom_node.results.manifest import Manifest, ResultObject
+from dicom_node.spool.prior_searches import read_search
 from dicom_node.spool.run_folder import LOST, STAGE, STARTED, RunFolder, last_run, note_death
 from dicom_node.spool.spool import Spool
 from dicom_node.study.due import LOOK_AGAIN_S, verdict
@@ -258,11 +259,23 @@ class Summariser:
         return {
             "parts": parts,
             "awaited": list(state.awaited),
+            "no_prior": self._no_prior(state),
             "context": {**asdict(context), "created_at": context.created_at.isoformat()},
             "revision": job.settings.get("revision", 0),
             "pdf": self._settings.pdf,
             "out": str(out),
         }
+
+    def _no_prior(self, state: StudyState) -> str | None:
+        """Return why the search for an earlier study ended without one; None where there was none, or it goes on."""
+        for answer in state.answers:
+            try:
+                search = read_search(self._spool, answer.job.id)
+            except StateError:  # it is told where searches are shown; the page stands without it
+                continue
+            if search is not None and search.state == "done" and not search.priors:
+                return search.reason.removeprefix("no prior: ")
+        return None
 
     def _manifest(
         self,

@@ -25,7 +25,13 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
     values["created_at"] = datetime.fromisoformat(values["created_at"])
     values["replaces"] = tuple(map(tuple, values["replaces"]))
     parts = [part_of(Path(one.pop("folder")), Path(one.pop("image")), **one) for one in order["parts"]]
-    content = StudyContent(tuple(parts), ResultContext(**values), tuple(order["awaited"]), order["revision"])
+    content = StudyContent(
+        tuple(parts),
+        ResultContext(**values),
+        tuple(order["awaited"]),
+        order["revision"],
+        order.get("no_prior"),
+    )
     made = build_summary(content, Path(order["out"]), pdf=order["pdf"])
     return {"objects": [asdict(one) for one in made]}
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from pydicom.dataset import Dataset
 
+from dicom_node.results import change_wording
 from dicom_node.results.dissemination import (
     counts_sentence,
     has_regions,
@@ -24,18 +26,24 @@ from dicom_node.results.text_document import (
     text_document,
 )
 from dicom_node.study import sentences
+from dicom_node.study.change import compared, legend
 from dicom_node.study.content import StudyContent
+
+MOST_CHANGES: Final = 4
+"""Changes that have a line of their own here, as many as the page has pictures; the comparison's report has all."""
 
 
 def text_summary(content: StudyContent, evidence: Sequence[Dataset]) -> Dataset:
     """Return the text SR, not finished yet; ``evidence``: what it speaks of."""
-    quality = [*sentences.quality_lines(content), *sentences.provenance_lines(content)]
+    record = compared(content)
+    acquisition = [change_wording.acquisition_sentence(record)] if record is not None else []
+    quality = [*acquisition, *sentences.quality_lines(content), *sentences.provenance_lines(content)]
     limits = [*filter(None, [sentences.differential(content)]), *sentences.limits_lines(content)]
     sections = [
         section(IMPRESSIONS, _result(content)),
         section(FINDINGS, [in_lines(text) for text in _findings(content) if text]),
         section(ADDENDUM, [in_lines(text) for text in limits]),
-        section(ADDENDUM, [in_lines(text) for text in quality]),
+        section(ADDENDUM, [in_lines(text) for text in quality if text]),
         section(CONCLUSIONS, [DISCLAIMER]),
     ]
     return text_document(sections, evidence, content.context)
@@ -50,12 +58,23 @@ def _result(content: StudyContent) -> list[str]:
         if is_rated
         else sentences.nerves_line(content)
     )
-    lines = [sentences.lesions_line(content), sites_sentence(content.flair_findings), nerves]
+    lines = [*sentences.result_lines(content), sites_sentence(content.flair_findings), nerves]
     return [LINE_END.join([*(in_lines(text) for text in lines if text), "Research use only."])]
 
 
 def _findings(content: StudyContent) -> Iterator[str]:
-    """Yield the regions, the volume, and each nerve."""
+    """Yield what has changed, the regions, the volume, and each nerve."""
+    record = compared(content)
+    if record is not None:
+        yield change_wording.counts_sentence(record)
+        yield change_wording.comparability_sentence(record)
+        yield legend(record)
+        for one in record.changes[:MOST_CHANGES]:
+            yield f"{change_wording.change_line(record, one)}."
+        if len(record.changes) > MOST_CHANGES:
+            yield f"{len(record.changes) - MOST_CHANGES} further changes stand in the report of the comparison."
+        if sentences.lesions_line(content) not in sentences.result_lines(content):
+            yield sentences.lesions_line(content)
     if content.flair is not None and content.flair.was_analysed:
         findings = content.flair.findings
         yield counts_sentence(findings)
@@ -65,6 +84,8 @@ def _findings(content: StudyContent) -> Iterator[str]:
             yield f"Volume and longest axis: {told}."
         yield from sentences.region_remarks(findings) if has_regions(findings) else ()
         yield sentences.volume_line(findings)
+        if record is not None:
+            yield change_wording.volume_sentence(record)
     if content.fatsat is not None and content.fatsat.was_analysed:
         for side, rating, probability, seen in sentences.nerve_rows(content.fatsat.findings.sites):
             if rating != "not analysed":
