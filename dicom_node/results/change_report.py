@@ -175,7 +175,7 @@ def _measurements(change: LesionChange) -> list[sr.Measurement]:
     """Return the volume of the whole lesion now and then, with the relative change of one that was not tiny."""
     now, then = rounded_mm3(change.volume_mm3), rounded_mm3(change.prior_volume_mm3)
     numbers = [number_item(codes.VOLUME, now, "mm3"), number_item(codes.PRIOR_VOLUME, then, "mm3")]
-    fraction = change_wording.fractional_change(now, then)
+    fraction = change_wording.lesion_fraction(change)
     if fraction is not None:
         numbers.append(number_item(codes.FRACTIONAL_CHANGE, fraction, "1"))
     if change.change == "new" and change.long_axis_mm is not None:

@@ -114,6 +114,13 @@ def fractional_change(volume_mm3: float, prior_mm3: float) -> float | None:
     return None if prior_mm3 < TINY_MM3 else (volume_mm3 - prior_mm3) / prior_mm3
 
 
+def lesion_fraction(change: LesionChange) -> float | None:
+    """Return the relative change of one lesion; None of one that was tiny, that is gone, or whose change is not certain."""
+    if change.possible or change.volume_mm3 <= 0:
+        return None
+    return fractional_change(change.volume_mm3, change.prior_volume_mm3)
+
+
 def total_change(record: ComparisonRecord) -> float | None:
     """Return the relative change of the total volume; None where it can't be told."""
     if not record.is_compared or record.comparability.grade == "C":
@@ -175,7 +182,7 @@ def size_text(change: LesionChange) -> str:
     now, then = rounded_mm3(change.volume_mm3), rounded_mm3(change.prior_volume_mm3)
     if then <= 0:
         return f"{now:.0f} mm3"
-    fraction = fractional_change(now, then) if now > 0 else None
+    fraction = lesion_fraction(change)
     percent = "" if fraction is None else f" ({fraction_text(fraction)})"
     return f"{then:.0f} to {now:.0f} mm3{percent}"
 

@@ -51,7 +51,7 @@ SPLIT: Final = 700
 WIDE: Final = 720
 """Width of the optic nerves where nothing stands beside them."""
 SMALL_NERVE_PX: Final = 170
-"""Side of the picture of a nerve where changes have pictures too."""
+"""Side of the picture of a nerve where changes take two rows of pictures."""
 MOST_QUALITY_LINES: Final = 7
 
 NAME: Final = Style(34, bold=True)
@@ -222,7 +222,7 @@ def _nerves(canvas: Canvas, content: StudyContent, part: Part, left: int, right:
         at = canvas.text(left, at, text, REMARK, right - left, most_lines=2)
     pictures = [item for item in part.pictures if item.laterality is not None][:2]
     record = compared(content)
-    has_pairs = record is not None and bool(shown_pictures(record))
+    has_pairs = record is not None and len(shown_pictures(record)) > PAIRS_A_ROW
     size = SMALL_NERVE_PX if has_pairs else (right - left - GAP) // 2
     for number, item in enumerate(pictures):
         at_left = left + number * (size + GAP)

@@ -127,4 +127,5 @@ def _caption(
     for text in (change_wording.place_text(told), change_wording.size_text(told)):
         if text:
             at = canvas.text(left, at, text, REMARK, width, most_lines=3)
-    canvas.text(left, at, f"image {picture.image_number}", REMARK, width)
+    lesion = f", lesion {told.lesion}" if told.lesion is not None else ""
+    canvas.text(left, at, f"image {picture.image_number}{lesion}", REMARK, width)
