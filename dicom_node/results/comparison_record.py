@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -27,9 +27,10 @@ from pipelines.types import ModelCard
 if TYPE_CHECKING:
     from dicom_node.series.volume import LoadedSeries
 
-FILE_NAME = "comparison.json"
-LESS: frozenset[Change] = frozenset({"smaller", "resolved"})
-_DAYS = ("StudyDate", "AcquisitionDate", "SeriesDate", "ContentDate")
+FILE_NAME: Final = "comparison.json"
+LESS: Final[frozenset[Change]] = frozenset({"smaller", "resolved"})
+"""Kinds of change after which there is less of a lesion than before."""
+_DAYS: Final = ("StudyDate", "AcquisitionDate", "SeriesDate", "ContentDate")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from dicom_node.results import change_wording
+from dicom_node.results.comparison_record import LESS
 from dicom_node.results.dissemination import (
     counts_sentence,
     has_regions,
@@ -26,7 +27,7 @@ from dicom_node.results.text_document import (
     text_document,
 )
 from dicom_node.study import sentences
-from dicom_node.study.change import compared, legend
+from dicom_node.study.change import compared
 from dicom_node.study.content import StudyContent
 
 MOST_CHANGES: Final = 4
@@ -66,9 +67,11 @@ def _findings(content: StudyContent) -> Iterator[str]:
     """Yield what has changed, the regions, the volume, and each nerve."""
     record = compared(content)
     if record is not None:
-        yield change_wording.counts_sentence(record)
         yield change_wording.comparability_sentence(record)
-        yield legend(record)
+        if any(
+            one.possible and one.change in LESS for one in record.changes
+        ):  # the first line has all others
+            yield change_wording.counts_sentence(record)
         for one in record.changes[:MOST_CHANGES]:
             yield f"{change_wording.change_line(record, one)}."
         if len(record.changes) > MOST_CHANGES:
@@ -85,7 +88,7 @@ def _findings(content: StudyContent) -> Iterator[str]:
         yield from sentences.region_remarks(findings) if has_regions(findings) else ()
         yield sentences.volume_line(findings)
         if record is not None:
-            yield change_wording.volume_sentence(record)
+            yield change_wording.prior_volume_sentence(record)
     if content.fatsat is not None and content.fatsat.was_analysed:
         for side, rating, probability, seen in sentences.nerve_rows(content.fatsat.findings.sites):
             if rating != "not analysed":

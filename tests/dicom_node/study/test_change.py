@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -25,7 +26,7 @@ from dicom_node.study.canvas import Canvas
 from dicom_node.study.change import told_change
 from dicom_node.study.content import CHANGE, Part, StudyContent
 from dicom_node.study.objects import build_summary
-from dicom_node.study.sentences import headline, limits_lines
+from dicom_node.study.sentences import headline, limits_lines, quality_lines
 from pipelines.comparison import Change, Comparability, LesionChange, SelfGrade
 from pipelines.types import Findings
 
@@ -190,6 +191,31 @@ def test_what_was_not_looked_at_names_the_missing_prior_only_where_one_was_searc
     assert "still awaited" in limits_lines(waiting)[1]
 
 
+def test_of_two_flair_series_the_better_compared_one_is_shown(with_change: MakeStudy) -> None:
+    content = with_change()
+    flair, change = content.flair, content.change
+    assert flair is not None and change is not None and change.comparison is not None
+    source = deepcopy(flair.source)
+    source.SeriesInstanceUID, source.SeriesNumber = "9.9.9", 1  # would come first by its number
+    other = replace(flair, source=source, job_id="0" * 32)
+    worse = replace(
+        change,
+        comparison=replace(change.comparison, series_uid="9.9.9", comparability=Comparability("C")),
+    )
+    two = StudyContent((other, worse, *content.parts), content.context)
+    assert two.flair is flair
+    assert told_change(two) is change.comparison
+
+
+def test_comparison_that_failed_is_told_with_its_reason(with_change: MakeStudy, study: StudyContent) -> None:
+    failed = replace(
+        with_change().parts[-1], comparison=None, findings=Findings("failed", "the prior can't be read")
+    )
+    content = StudyContent((*study.parts, failed), study.context)
+    assert "Not compared with an earlier study: the prior can't be read." in quality_lines(content)
+    assert headline(content) == headline(study)
+
+
 @pytest.mark.slow
 def test_objects_of_the_study_tell_the_change_in_the_order_of_the_page(
     with_change: MakeStudy, tmp_path: Path
@@ -199,15 +225,22 @@ def test_objects_of_the_study_tell_the_change_in_the_order_of_the_page(
     said = " ".join(sentences(dcmread(made["summary-text"])))
     order = [
         "1 new lesion since 2025-03-01",
-        "Lesions since 2025-03-01: new 1 (1 possible), enlarging 1, smaller 1, resolved 1.",
-        "comparability B, the slice thickness differs.",
+        "639 days before: comparability B, the slice thickness differs.",
         "L01 new: periventricular, left",
         "2 lesions in the brain",
-        "Total lesion volume 2.90 mL on 2025-03-01, 3.10 mL now: +7 %, within measurement error (below 15 %).",
+        "On 2025-03-01 2.90 mL: +7 %, within measurement error (below 15 %).",
         "Right optic nerve: suspicious",
         "Acquisition then and now: slice thickness 4 mm and 3 mm",
         "Of 12 lesions painted into this prior 9 were found, 0 false.",
     ]
+    tables = (
+        "Lesions of 3 mm",
+        "Volume and longest axis",
+        "Acquisition then and now",
+        *(f"L{n:02d} " for n in range(9)),
+    )
+    prose = [text for text in sentences(dcmread(made["summary-text"])) if not text.startswith(tables)]
+    assert len(" ".join(prose).split()) <= 300
     places = [said.index(text) for text in order]
     assert places == sorted(places)
     report = dcmread(made["summary-sr"])
