@@ -418,3 +418,10 @@ def test_archive_of_priors_may_come_from_the_environment(monkeypatch: pytest.Mon
     monkeypatch.setenv("DICOM_NODE__PRIORS__FROM", "pacs")
     pacs = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
     assert load_settings(None, {"destination": [pacs]}).priors.from_ == "pacs"
+
+
+def test_objects_of_a_comparison_go_with_their_like(tmp_path: Path) -> None:
+    (everything,) = load_settings(write(tmp_path, PACS)).destination
+    assert {"change-seg", "change-picture", "change-sr", "change-text"} <= everything.roles
+    (reports,) = load_settings(write(tmp_path, f"{PACS}objects = ['sr', 'text-sr']\n")).destination
+    assert reports.roles == {"sr", "text-sr", "change-sr", "change-text"}
