@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 
 from dicom_node import __version__
 from dicom_node.commands.check import check
+from dicom_node.commands.cohort import cohort
 from dicom_node.commands.console import (
     ConfigOption,
     ParentOption,
@@ -46,6 +47,7 @@ NUMBERS = {"integer": "a whole number is needed", "number": "a number is needed"
 """What is wanted where typer says that "Input should be a valid ..."."""
 
 app.add_typer(models, name="models")
+models.add_typer(cohort, name="cohort")
 
 
 def main() -> None:
@@ -110,6 +112,7 @@ def serve(config: ConfigOption = None) -> None:
 
 
 def _run_node(config: Path | None, *, with_worker: bool, parent: int = 0) -> None:
+    from dicom_node.cohort.table import read_cohort
     from dicom_node.node.supervise import run, stop_on_signals, stop_without
     from pipelines.registry import installed
     from pipelines.weights import verify
@@ -117,6 +120,8 @@ def _run_node(config: Path | None, *, with_worker: bool, parent: int = 0) -> Non
     quieten_libraries()
     settings = settings_of(config)
     verify()
+    if with_worker:
+        read_cohort(settings.cohort.file)  # its worker would stop over a mistake in it, again and again
     on_record = print_record if sys.stdout.isatty() else None  # a service's journal stays short
     stop = stop_on_signals()
     if parent:

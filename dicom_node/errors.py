@@ -14,6 +14,7 @@ NodeError
 ├── RoutingError         a rule that can't be read
 ├── ResultError          an object that can't be built
 ├── DeliveryError        a destination that refuses or can't be reached
+├── CohortError          a file of a cohort that can't be read, made or used
 ├── PriorError           an earlier study that can't be looked for or had
 └── NotFoundError        an ID that nothing has, or that several have
 """
@@ -73,6 +74,10 @@ class ResultError(NodeError):
 
 class DeliveryError(NodeError):
     """A destination that can't be reached or that refuses an object."""
+
+
+class CohortError(NodeError):
+    """A file of a cohort that can't be read, or of which none can be made."""
 
 
 class PriorError(NodeError):

@@ -381,6 +381,36 @@ class ModelCard:
 
 
 @dataclass(frozen=True)
+class Percentile:
+    """Place of the total lesion volume among those of a cohort of patients.
+
+    Parameters
+    ----------
+    share : float
+        Of the cohort that has less, in [0, 1].
+    low, high : float
+        The 95 % Wilson interval of that share.
+    patients : int
+        How many it was compared with.
+    group, source : str
+        Of whom the cohort is ("MS", "healthy"), and where it comes from.
+    by_hand : bool
+        The lesions of the cohort were outlined by hand, not measured by the pipeline.
+    matched_years : int or None
+        The cohort is of the patient's sex, and within so many years of age; None where it was not matched.
+    """
+
+    share: float
+    low: float
+    high: float
+    patients: int
+    group: str
+    source: str
+    by_hand: bool
+    matched_years: int | None
+
+
+@dataclass(frozen=True)
 class Findings:
     """Findings of a pipeline in one volume.
 
@@ -390,7 +420,8 @@ class Findings:
     a pipeline classifies sides instead of counting lesions. ``models`` are all that were asked, the one that drew the masks
     first; ``tasks`` names those behind each kind of result, and what no task names counts as behind all of them.
     ``counting`` says what counted as a lesion, where lesions are counted, and ``anatomy`` how they lie over the
-    regions of the brain; None where a pipeline knows no regions.
+    regions of the brain; None where a pipeline knows no regions. ``percentile`` is set by who knows the patient's age and sex,
+    never by a pipeline.
     """
 
     status: Status
@@ -399,6 +430,7 @@ class Findings:
     lesions: tuple[Lesion, ...] = ()
     counting: Counting | None = None
     anatomy: Anatomy | None = None
+    percentile: Percentile | None = None
     measurements: tuple[Measurement, ...] = ()
     sites: tuple[SiteFinding, ...] = ()
     hypotheses: tuple[Hypothesis, ...] = ()

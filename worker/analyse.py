@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from dicom_node.cohort.percentile import percentile_of
+from dicom_node.cohort.table import Cohort
 from dicom_node.errors import GeometryError, NodeError
 from dicom_node.results.build import build_results
 from dicom_node.results.context import ResultContext
@@ -37,6 +39,9 @@ def analyse_series(
     out: Path,
     settings: Mapping[str, object],
     progress: Progress,
+    *,
+    cohort: Cohort | None = None,
+    pipeline_digest: str = "",
 ) -> Manifest:
     """Analyse the images of one series and write result objects and manifest into ``out``.
 
@@ -48,6 +53,10 @@ def analyse_series(
         May load its model when it is first called; that it can't is a failed result.
     progress : callable
         Called as ``progress(stage, seconds)`` after each stage: "read", the pipeline's own, "objects".
+    cohort : Cohort, optional
+        With which the lesion volume is compared.
+    pipeline_digest : str
+        Of the pipeline with its weights and settings.
 
     Returns
     -------
@@ -56,9 +65,12 @@ def analyse_series(
     """
     timings_s: dict[str, float] = {}
     findings, series = _find(paths, pipeline, context, settings, progress, timings_s)
+    if cohort is not None and series.datasets:
+        percentile = percentile_of(findings, series.datasets[0], cohort, pipeline_digest)
+        findings = replace(findings, percentile=percentile)
     with _timed("objects", timings_s, progress):
         findings, objects = _build(findings, series, paths, context, out)
-        _record(findings, series, context, out)
+        _record(findings, series, context, out, pipeline_digest)
     manifest = manifest_of(findings, context, objects, timings_s)
     manifest.write(out)
     return manifest
@@ -112,7 +124,9 @@ def _build(
         return failed, []
 
 
-def _record(findings: Findings, series: LoadedSeries, context: ResultContext, out: Path) -> None:
+def _record(
+    findings: Findings, series: LoadedSeries, context: ResultContext, out: Path, pipeline_digest: str
+) -> None:
     """Leave what the page of the study needs; without its pictures it still says what was found."""
     if findings.status not in ("findings", "none"):
         return
@@ -121,7 +135,7 @@ def _record(findings: Findings, series: LoadedSeries, context: ResultContext, ou
         pictures = write_finding_pictures(findings, series, out)
     except Exception as error:  # noqa: BLE001 - as above: the result stands without them
         log.warning("no pictures of the findings: %s", _reason(error))
-    FindingsRecord.of(findings, context, pictures).write(out)
+    FindingsRecord.of(findings, context, pictures, pipeline_digest).write(out)
 
 
 def _sources(paths: Sequence[Path]) -> LoadedSeries:

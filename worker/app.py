@@ -23,6 +23,7 @@ from celery.worker.control import Panel, inspect_command
 from celery.worker.request import Request
 from kombu import Queue
 
+from dicom_node.cohort.table import Cohort
 from dicom_node.errors import ConfigError, NodeError
 from dicom_node.jobs.dispatch import TASK, VISIBILITY_TIMEOUT_S
 from dicom_node.jobs.live_workers import DESCRIBE, LiveWorker
@@ -157,6 +158,7 @@ def run_worker(
     registry: Registry | None = None,
     heartbeat_s: float = HEARTBEAT_S,
     parent: int = 0,
+    cohort: Cohort | None = None,
 ) -> int:
     """Work in this process until it is told to stop; return the exit status.
 
@@ -173,6 +175,8 @@ def run_worker(
         None: :mod:`pipelines.registry`.
     parent : int
         Process ID of a node that started this worker: when it is gone, the worker stops as by SIGTERM.
+    cohort : Cohort or None
+        With which lesion volumes are compared.
 
     Raises
     ------
@@ -192,7 +196,7 @@ def run_worker(
             f"no pipeline {', '.join(unknown)} is installed; installed are: {', '.join(known) or 'none'}"
         )
     os.umask(0o077)
-    place = Workplace(spool=spool, device=device, registry=registry, heartbeat_s=heartbeat_s)
+    place = Workplace(spool=spool, device=device, registry=registry, heartbeat_s=heartbeat_s, cohort=cohort)
     if parent:
         _stop_with(parent)
     app = make_app(broker_url, place, time_limit_s, list(queues or known))

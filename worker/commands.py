@@ -44,6 +44,7 @@ def worker(
     parent: ParentOption = 0,
 ) -> None:
     """Run a worker: it takes jobs from the broker and writes results into the spool."""
+    from dicom_node.cohort.table import read_cohort
     from dicom_node.node.embedded_broker import read_url
     from pipelines.registry import installed
     from pipelines.weights import verify
@@ -57,6 +58,7 @@ def worker(
     if unknown:
         raise NotFoundError(f"no pipeline {unknown[0]!r} installed; there are {', '.join(installed())}")
     settings.broker.check_tls()
+    cohort = read_cohort(settings.cohort.file)
     url = (
         settings.broker.address if settings.broker.url != "embedded" else read_url(settings.spool / "broker")
     )
@@ -67,6 +69,7 @@ def worker(
         time_limit_s=settings.worker.time_limit_s,
         queues=names,
         parent=parent,
+        cohort=cohort,
     )
     raise typer.Exit(status)
 
@@ -81,6 +84,7 @@ def analyse(
     """Run one series from disk through its pipeline to DICOM objects, without a network."""
     from dataclasses import replace
 
+    from dicom_node.cohort.table import read_cohort
     from pipelines.registry import installed, load
     from worker.offline import analyse_files
 
@@ -99,9 +103,9 @@ def analyse(
     def tell(stage: str, seconds: float) -> None:
         out.print(f"  {stage:<12}{seconds:7.1f} s")
 
-    manifest = analyse_files(
-        files, load(name, settings.worker.device), info, out_folder, settings.results, tell
-    )
+    cohort = read_cohort(settings.cohort.file)
+    model = load(name, settings.worker.device)
+    manifest = analyse_files(files, model, info, out_folder, settings.results, tell, cohort)
     _print_manifest(manifest)
     for produced in sorted(out_folder.iterdir()):
         out.print(f"  {produced}")

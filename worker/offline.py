@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dicom_node import __version__
+from dicom_node.cohort.table import Cohort, pipeline_digest
 from dicom_node.config.sections import ResultsSection
 from dicom_node.errors import ResultError
 from dicom_node.jobs.store import job_identity
@@ -28,6 +29,7 @@ def analyse_files(
     out: Path,
     results: ResultsSection,
     progress: Progress,
+    cohort: Cohort | None = None,
 ) -> Manifest:
     """Analyse the images of one series and write DICOM objects, manifest, previews and the page into ``out``.
 
@@ -37,6 +39,8 @@ def analyse_files(
         The images, in any order.
     out : Path
         Made when it is missing; an earlier result in it is an error.
+    cohort : Cohort, optional
+        With which the lesion volume is compared.
 
     Raises
     ------
@@ -64,7 +68,16 @@ def analyse_files(
         differential=results.differential,
         series_number_base=results.series_number,
     )
-    manifest = analyse_series(paths, pipeline, context, out, info.default_settings, progress)
+    manifest = analyse_series(
+        paths,
+        pipeline,
+        context,
+        out,
+        info.default_settings,
+        progress,
+        cohort=cohort,
+        pipeline_digest=pipeline_digest(info.name, info.weights_digest, info.default_settings),
+    )
     write_previews(out, out)
     if manifest.objects:
         part = part_of(out, paths[0], len(paths), pipeline=info.name, title=info.title)

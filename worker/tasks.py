@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dicom_node import __version__
+from dicom_node.cohort.table import Cohort, pipeline_digest
 from dicom_node.errors import MessageError, SpoolError
 from dicom_node.jobs.message import JobMessage
 from dicom_node.spool.refusals import Refusal, refuse
@@ -42,13 +43,15 @@ class Registry(Protocol):
 class Workplace:
     """Workplace of a worker process; its models stay warm in ``pipelines``, by name and device.
 
-    ``worker`` is its host and the process that a person would start anew: the parent of the one that computes.
+    ``cohort`` is what lesion volumes are compared with, ``worker`` its host and the process that a person would start anew: the
+    parent of the one that computes.
     """
 
     spool: Path
     device: str
     registry: Registry
     heartbeat_s: float = HEARTBEAT_S
+    cohort: Cohort | None = None
     pipelines: dict[tuple[str, str], Pipeline] = field(default_factory=dict)
     worker: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
 
@@ -98,6 +101,11 @@ class Workplace:
         """Return what readers call a pipeline."""
         info = self.registry.installed().get(name)
         return info.title if info else name
+
+    def digest_of(self, message: JobMessage) -> str:
+        """Return the digest of a run's pipeline with its weights and settings; "" of one that is not installed."""
+        info = self.registry.installed().get(message.pipeline)
+        return pipeline_digest(info.name, info.weights_digest, message.settings) if info else ""
 
     def image(self, relative: str) -> Path:
         """Return the path of an image; SpoolError when it would leave the spool."""
@@ -157,5 +165,7 @@ def run_job(message: JobMessage, place: Workplace) -> bool:
             folder.path,
             message.settings,
             lambda stage, seconds: folder.event(STAGE, stage=stage, seconds=round(seconds, 3)),
+            cohort=place.cohort,
+            pipeline_digest=place.digest_of(message),
         )
     return folder.publish()

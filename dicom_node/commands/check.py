@@ -48,6 +48,8 @@ def look_at_everything(settings: Settings) -> int:
         ("weights", look(verify)),
         ("device", look(lambda: describe_device(settings.worker.device))),
     ]
+    if settings.cohort.file:
+        extra.append(("[cohort]", look(lambda: _cohort(settings))))
     for verdict in check_node(settings, extra):
         wrong += not verdict.ok
         style = "green" if verdict.ok else "red"
@@ -55,3 +57,14 @@ def look_at_everything(settings: Settings) -> int:
         table.add_row(sign, verdict.what, verdict.result)
     out.print(table)
     return wrong
+
+
+def _cohort(settings: Settings) -> str:
+    """Return how many patients there are to compare lesion volumes with; raises where the file can't be used."""
+    from dicom_node.cohort.table import pipeline_digest, read_cohort
+    from pipelines.registry import installed
+
+    found = read_cohort(settings.cohort.file)
+    info = settings.configured(installed())["flair"]
+    digest = pipeline_digest(info.name, info.weights_digest, info.default_settings)
+    return found.summary(digest) if found is not None else "none"

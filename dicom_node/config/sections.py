@@ -61,6 +61,9 @@ CHANGE_ROLES = {
 """What a destination gets of a comparison with an earlier study: the kinds of object that it wants of a series."""
 
 
+OPEN_MS = "open-ms"
+"""Name of the cohort that ships."""
+
 SHORTEST_PASSWORD = 12
 
 
@@ -298,6 +301,16 @@ class SummarySection(Section):
     after_s: Annotated[float, Field(ge=0, le=86400)] = 300.0
     at_latest_s: Annotated[float, Field(ge=0, le=86400)] = 1800.0
     pdf: bool = False
+
+
+class CohortSection(Section):
+    """``[cohort]``: what lesion volumes are compared with: a file, "open-ms" for the example that ships, "" for nothing.
+
+    ``build``: `dicom-node models cohort build` may make a file of this node's own studies.
+    """
+
+    file: str = ""
+    build: bool = False
 
 
 class StorageSection(Section):

@@ -17,8 +17,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from dicom_node.config.environment import ENV_PREFIX, check_environment
 from dicom_node.config.mistakes import explain
 from dicom_node.config.sections import (
+    OPEN_MS,
     AcceptSection,
     BrokerSection,
+    CohortSection,
     Destination,
     FatsatSection,
     FlairSection,
@@ -52,6 +54,7 @@ class Settings(BaseSettings):
     fatsat: FatsatSection = FatsatSection()
     priors: PriorsSection = PriorsSection()
     summary: SummarySection = SummarySection()
+    cohort: CohortSection = CohortSection()
     storage: StorageSection = StorageSection()
     destination: tuple[Destination, ...] = ()
     route: tuple[Rule, ...] = ()
@@ -180,5 +183,15 @@ def _anchored(settings: Settings, base: Path) -> Settings:
         one.model_copy(update={"tls": one.tls.anchored(base)}) if one.tls is not None else one
         for one in settings.destination
     )
-    update = {"node": node, "worker": worker, "accept": accept, "broker": broker, "destination": destinations}
+    cohort = settings.cohort
+    if cohort.file not in ("", OPEN_MS):
+        cohort = cohort.model_copy(update={"file": str((base / Path(cohort.file).expanduser()).resolve())})
+    update = {
+        "node": node,
+        "worker": worker,
+        "accept": accept,
+        "broker": broker,
+        "cohort": cohort,
+        "destination": destinations,
+    }
     return settings.model_copy(update=update)

@@ -27,6 +27,7 @@ from pipelines.types import (
     Lesion,
     Measurement,
     ModelCard,
+    Percentile,
     Rule,
     SiteFinding,
     Status,
@@ -62,13 +63,17 @@ class FindingPicture:
 
 @dataclass(frozen=True)
 class FindingsRecord:
-    """Findings as far as they are words and numbers, under the names that they have in `pipelines.types.Findings`."""
+    """Findings as far as they are words and numbers, under the names that they have in `pipelines.types.Findings`.
+
+    ``pipeline_digest``: of the pipeline with its weights and settings; "" in records of before version 0.2.0.
+    """
 
     status: Status
     reason: str = ""
     lesions: tuple[Lesion, ...] = ()
     counting: Counting | None = None
     anatomy: Anatomy | None = None
+    percentile: Percentile | None = None
     measurements: tuple[Measurement, ...] = ()
     sites: tuple[SiteFinding, ...] = ()
     hypotheses: tuple[Hypothesis, ...] = ()
@@ -77,23 +82,27 @@ class FindingsRecord:
     warnings: tuple[str, ...] = ()
     models: tuple[ModelCard, ...] = ()
     pictures: tuple[FindingPicture, ...] = ()
+    pipeline_digest: str = ""
 
     @classmethod
     def of(
-        cls, findings: Findings, context: ResultContext, pictures: Sequence[FindingPicture]
+        cls,
+        findings: Findings,
+        context: ResultContext,
+        pictures: Sequence[FindingPicture],
+        pipeline_digest: str = "",
     ) -> FindingsRecord:
         """Return the record of findings; with the differential off it holds no probability of a disease."""
         names = {field.name for field in fields(cls)} & {field.name for field in fields(Findings)}
         told = {name: getattr(findings, name) for name in names}
         if context.differential == "off":
             told |= {"hypotheses": (), "rules": (), "no_differential": ""}
-        return cls(**told, pictures=tuple(pictures))
+        return cls(**told, pictures=tuple(pictures), pipeline_digest=pipeline_digest)
 
     def findings(self) -> Findings:
         """Return the findings without masks and maps."""
-        return Findings(
-            **{field.name: getattr(self, field.name) for field in fields(self) if field.name != "pictures"}
-        )
+        names = {field.name for field in fields(self)} & {field.name for field in fields(Findings)}
+        return Findings(**{name: getattr(self, name) for name in names})
 
     def write(self, folder: Path) -> Path:
         """Write ``findings.json``, durably, and return its path.

@@ -8,8 +8,9 @@ from typing import Final
 from highdicom import sr
 from pydicom.sr.coding import Code
 
+from dicom_node.results import percentile
 from dicom_node.standard import codes
-from pipelines.types import Interval, Measurement
+from pipelines.types import Findings, Interval, Measurement
 
 BELOW: Final = Code("371885007", "SCT", "-, range of lower measurement uncertainty")
 ABOVE: Final = Code("371886008", "SCT", "+, range of upper measurement uncertainty")
@@ -39,6 +40,7 @@ def number_item(
     derivation: Code | None = None,
     interval: Interval | None = None,
     finding_sites: Sequence[sr.FindingSite] | None = None,
+    properties: sr.MeasurementProperties | None = None,
 ) -> sr.Measurement:
     """Return a NUM item, whole or with three decimals.
 
@@ -51,6 +53,7 @@ def number_item(
         unit=codes.unit_code(unit),
         derivation=derivation,
         finding_sites=finding_sites,
+        properties=properties,
     )
     if interval is not None:
         content = measured[0].get("ContentSequence") or sr.ContentSequence()
@@ -65,6 +68,28 @@ def number_item(
             )
         measured[0].ContentSequence = content
     return measured
+
+
+def percentile_properties(findings: Findings) -> sr.MeasurementProperties | None:
+    """Return the place of the total volume in a cohort (TID 310, TID 311): rank, population, authority; None without one."""
+    found = findings.percentile
+    if found is None:
+        return None
+    ranking = sr.NumContentItem(
+        name=codes.PERCENTILE_RANKING,
+        value=percentile.rank(found),
+        unit=codes.unit_code("%"),
+        relationship_type=sr.RelationshipTypeValues.HAS_PROPERTIES,
+    )
+    population = (
+        f"{found.patients} {percentile.people(found)}, {percentile.matching(found)}; "
+        f"95 % interval of the rank {percentile.interval_text(found)}"
+    )
+    return sr.MeasurementProperties(
+        measurement_statistical_properties=sr.MeasurementStatisticalProperties(
+            values=[ranking], description=population, authority=percentile.origin(found)
+        )
+    )
 
 
 def _shown(value: float) -> int | float:

@@ -9,7 +9,7 @@ from dicom_node.results import wording
 from dicom_node.results.differential import differential_line
 from dicom_node.results.manifest import lesion_count, total_volume_interval, total_volume_mm3
 from dicom_node.results.provenance import DISCLAIMER, model_named, models_behind
-from dicom_node.results.quantities import measurement_item, number_item
+from dicom_node.results.quantities import measurement_item, number_item, percentile_properties
 from dicom_node.results.report_items import ReportInput, evaluation, finding_site
 from dicom_node.results.report_sites import side_measurements, unplaced_items, unplaced_sites
 from dicom_node.results.source import age_years
@@ -58,6 +58,7 @@ def total_items(given: ReportInput) -> list[Dataset]:
                 derivation=codes.TOTAL,
                 interval=interval,
                 finding_sites=brain,
+                properties=percentile_properties(findings),
             )
         )
     for item in findings.measurements:

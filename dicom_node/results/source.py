@@ -6,7 +6,7 @@ import warnings
 from copy import copy as shallow_copy
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Final
 
 from pydicom.dataset import Dataset
@@ -198,14 +198,19 @@ def age_years(source: Dataset) -> float | None:
     stated = str(source.get("PatientAge") or "").strip()
     if stated[:-1].isdecimal() and stated[-1:] in _YEARS_IN:
         return int(stated[:-1]) * _YEARS_IN[stated[-1]]
+    born, studied = (_date(source.get(keyword)) for keyword in ("PatientBirthDate", "StudyDate"))
+    if born is None or studied is None or studied < born:
+        return None
+    return (studied - born).days / 365.25
+
+
+def _date(value: object) -> date | None:
+    """Return a date, also in the form of ACR-NEMA, with dots (PS3.5 6.2, VR DA)."""
+    digits = str(value or "").replace(".", "").strip()
     try:
-        born, seen = (
-            datetime.strptime(str(source.get(keyword) or ""), "%Y%m%d")
-            for keyword in ("PatientBirthDate", "StudyDate")
-        )
+        return datetime.strptime(digits, "%Y%m%d").date()
     except ValueError:
         return None
-    return max((seen - born).days / 365.25, 0.0)
 
 
 def is_enhanced(source: Dataset) -> bool:

@@ -16,6 +16,7 @@ from dicom_node.results.dissemination import (
     sites_sentence,
 )
 from dicom_node.results.manifest import lesion_count, site_name, total_volume_interval, total_volume_mm3
+from dicom_node.results.percentile import percentile_sentence
 from dicom_node.results.provenance import (
     is_synthetic,
     mask_models,
@@ -131,6 +132,7 @@ def finding_sentences(findings: Findings, age_years: float | None) -> list[str]:
         said.append(RATING)
     if lesion_count(findings) is not None:
         said += [
+            percentile_sentence(findings),
             counts_sentence(findings),
             sites_sentence(findings),
             f"{NERVES_NOT_EXAMINED.removesuffix('.')} in this series.",

@@ -30,7 +30,7 @@ from dicom_node.results.provenance import (
     mask_models,
     state_coding_scheme,
 )
-from dicom_node.results.quantities import number_item
+from dicom_node.results.quantities import number_item, percentile_properties
 from dicom_node.results.report_items import Group, algorithm, evaluation, finding_site, with_comments
 from dicom_node.results.source import without_name
 from dicom_node.results.wording import rounded_mm3, rounded_probability
@@ -135,6 +135,7 @@ def _total(findings: Findings) -> list[sr.Measurement]:
             "mm3",
             derivation=codes.TOTAL,
             interval=total_volume_interval(findings),
+            properties=percentile_properties(findings),
         ),
     ]
 

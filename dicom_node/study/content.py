@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -14,14 +13,13 @@ from dicom_node.results.comparison_record import ComparisonRecord
 from dicom_node.results.context import ResultContext
 from dicom_node.results.findings_record import FindingPicture, FindingsRecord
 from dicom_node.results.manifest import Manifest, ResultObject
-from dicom_node.results.source import sources_of
+from dicom_node.results.source import age_years, sources_of
 from dicom_node.series.volume import load_sources
 from pipelines.types import Findings, ModelCard
 
 FLAIR: Final = "flair"
 FATSAT: Final = "fatsat"
 CHANGE: Final = "change"
-DAYS_A_YEAR: Final = 365.2425
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ class StudyContent:
     @property
     def age_years(self) -> float | None:
         """The patient's age on the day of the study; None where it is not known."""
-        return age_of(self.source)
+        return age_years(self.source)
 
 
 def part_of(folder: Path, image: Path, images: int, *, pipeline: str, title: str, note: str = "") -> Part:
@@ -169,26 +167,6 @@ def part_of(folder: Path, image: Path, images: int, *, pipeline: str, title: str
         note=note,
         comparison=ComparisonRecord.read(folder),
     )
-
-
-def age_of(source: Dataset) -> float | None:
-    """Return the patient's age in years: from the dates of birth and study, else from PatientAge (0010,1010)."""
-    born, studied = (_date(source.get(keyword)) for keyword in ("PatientBirthDate", "StudyDate"))
-    if born is not None and studied is not None and studied >= born:
-        return (studied - born).days / DAYS_A_YEAR
-    stated = str(source.get("PatientAge") or "")
-    per_year = {"Y": 1.0, "M": 12.0, "W": 52.18, "D": DAYS_A_YEAR}
-    if stated[:-1].isdigit() and stated[-1:] in per_year:
-        return int(stated[:-1]) / per_year[stated[-1]]
-    return None
-
-
-def _date(value: object) -> date | None:
-    text = str(value or "").replace("-", "").replace(".", "").strip()
-    try:
-        return date(int(text[:4]), int(text[4:6]), int(text[6:8]))
-    except ValueError:
-        return None
 
 
 def _best(parts: Sequence[Part], pipeline: str) -> Part | None:

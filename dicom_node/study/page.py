@@ -15,6 +15,7 @@ from dicom_node.results.colours import RgbArray
 from dicom_node.results.differential import QUESTION
 from dicom_node.results.dissemination import REGION_NAMES, has_regions
 from dicom_node.results.findings_record import FindingPicture
+from dicom_node.results.percentile import percentile_sentence
 from dicom_node.results.provenance import DISCLAIMER
 from dicom_node.results.wording import counting_sentence, probability_text, volume_text
 from dicom_node.study import change, sentences
@@ -192,6 +193,7 @@ def _regions(canvas: Canvas, content: StudyContent, part: Part, top: int) -> int
     remarks = [
         *sentences.region_remarks(part.findings),
         sentences.volume_line(part.findings),
+        percentile_sentence(part.findings),
         change_wording.prior_volume_sentence(record) if record is not None else "",
     ]
     for text in remarks:

@@ -15,6 +15,7 @@ from dicom_node.results.dissemination import (
     nerves_sentence,
     sites_sentence,
 )
+from dicom_node.results.percentile import percentile_sentence
 from dicom_node.results.provenance import DISCLAIMER
 from dicom_node.results.text_document import (
     ADDENDUM,
@@ -89,6 +90,7 @@ def _findings(content: StudyContent) -> Iterator[str]:
         yield sentences.volume_line(findings)
         if record is not None:
             yield change_wording.prior_volume_sentence(record)
+        yield percentile_sentence(findings)
     if content.fatsat is not None and content.fatsat.was_analysed:
         for side, rating, probability, seen in sentences.nerve_rows(content.fatsat.findings.sites):
             if rating != "not analysed":

@@ -19,6 +19,7 @@ ROOMS = (
     "config",
     "priors",
     "study",
+    "cohort",
 )
 PARSERS = {
     "dcmread",
@@ -45,6 +46,7 @@ ALLOWED = {
     "deliver/patient_check.py": "the node's own results",
     "jobs/former_identity.py": "the node's own results",
     "priors/examination.py": "the node's own results",
+    "cohort/build.py": "the node's own results",
     "receive/commitment_provider.py": "file meta information, which is the node's own",
 }
 
