@@ -14,13 +14,17 @@ import pytest
 from factories import mr_series
 from pydicom import dcmread
 
+from dicom_node.cohort.table import read_cohort
 from dicom_node.errors import ResultError
 from dicom_node.results.build import build_results
 from dicom_node.results.context import ResultContext
+from dicom_node.results.findings_record import FindingsRecord
 from dicom_node.results.manifest import Manifest
 from pipelines.errors import WeightsError
-from pipelines.types import Findings, Pipeline, Progress, Segment, Volume
+from pipelines.types import Findings, Lesion, ModelCard, Pipeline, Progress, Segment, Volume
 from worker.analyse import analyse_series
+
+MODEL = ModelCard("joint", "1", "sha256:" + "ab" * 32, "1.2.3.4", "synthetic", "lesions")
 
 
 @pytest.fixture
@@ -248,3 +252,34 @@ def test_another_scanner_within_a_series_is_a_warning(
     manifest, _ = analyse(series, nothing_found, context, out)
     assert manifest.status == "none"
     assert "The images of this series name more than one scanner." in manifest.warnings
+
+
+@pytest.mark.slow
+def test_volume_is_compared_with_a_cohort_and_the_pipeline_noted(
+    context: ResultContext, out: Path, tmp_path: Path
+) -> None:
+    series = mr_series(tmp_path / "own", shape=(8, 16, 16), PatientAge="041Y", PatientSex="F")
+    analyse_series(
+        series,
+        one_lesion,
+        context,
+        out,
+        {},
+        lambda *_: None,
+        cohort=read_cohort("open-ms"),
+        pipeline_digest="ab" * 8,
+    )
+    record = FindingsRecord.read(out)
+    assert record is not None and record.pipeline_digest == "ab" * 8
+    assert record.percentile is not None and record.percentile.patients == 29
+    assert record.percentile.by_hand and record.percentile.source == "Ljubljana"
+
+
+def one_lesion(volume: Volume, settings: Mapping[str, object], progress: Progress) -> Findings:
+    mask = np.zeros(volume.array.shape, bool)
+    mask[3:5, 4:8, 4:8] = True
+    volume_mm3 = mask.sum() * volume.voxel_volume_mm3
+    lesion = Lesion(1, "Lesion", float(volume_mm3), (0.0, 0.0, 0.0), 0.9, (3, 4))
+    return Findings(
+        "findings", segments=(Segment("Lesion", "lesion_of_brain", mask),), lesions=(lesion,), models=(MODEL,)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +10,26 @@ import pytest
 from factories import mr_series
 from forbidden_words import forbidden_in
 from pydicom import Dataset, dcmread
-from result_factories import BOXES, CONTEXT, REAL, SYNTHETIC, Case, findings_on, mask_of, own_texts, tool
+from result_factories import (
+    BOXES,
+    CONTEXT,
+    REAL,
+    SYNTHETIC,
+    Case,
+    concept,
+    findings_on,
+    mask_of,
+    own_texts,
+    sentences,
+    tool,
+)
 
 from dicom_node.errors import ResultError
 from dicom_node.results import build
 from dicom_node.results.build import build_results
 from dicom_node.results.manifest import ResultObject
 from dicom_node.series.volume import load_sources
-from pipelines.types import Anatomy, Criterion, Findings, Interval, RegionLoad, Rule, Segment
+from pipelines.types import Anatomy, Criterion, Findings, Interval, Percentile, RegionLoad, Rule, Segment
 
 NOTHING = {"segments": (), "lesions": (), "measurements": (), "heatmaps": (), "hypotheses": ()}
 ALLOWED = "Error - Missing attribute Type 2C Conditional Element=<Laterality> Module=<GeneralSeries>"
@@ -143,6 +156,31 @@ def test_objects_without_findings_are_valid_too(tmp_path: Path, status: str) -> 
 
 
 @pytest.mark.slow
+def test_place_in_a_cohort_stands_in_text_and_codes_with_number_and_source(tmp_path: Path) -> None:
+    place = Percentile(18 / 29, 0.4401, 0.7731, 29, "MS", "Ljubljana", by_hand=True, matched_years=None)
+    case = Case.make(tmp_path, findings={"percentile": place})
+    check(case)
+    said = (
+        "Lesion volume: higher than 62 of 100 (44 to 78) of 29 MS patients (Ljubljana, outlined by hand; not matched "
+        "for age)."
+    )
+    assert any(said in text for text in sentences(case.read("text-sr")))
+    volume = next(
+        item
+        for item in items_of(case.read("sr"))
+        if "121415" in map(concept, item.get("ContentSequence", ()))
+    )
+    assert concept(volume) == "118565006"
+    told = {concept(item): item for item in volume.ContentSequence}
+    ranking = told["121415"].MeasuredValueSequence[0]
+    assert (ranking.NumericValue, ranking.MeasurementUnitsCodeSequence[0].CodeValue) == (62, "%")
+    assert (
+        told["121405"].TextValue == "29 MS patients, not matched for age; 95 % interval of the rank 44 to 78"
+    )
+    assert told["121406"].TextValue == "Ljubljana, outlined by hand"
+
+
+@pytest.mark.slow
 def test_regions_changes_and_sides_are_valid(plain: Case, tmp_path: Path) -> None:
     first, second = plain.findings.lesions
     whole = plain.findings.segments[0]
@@ -212,6 +250,13 @@ def test_intervals_two_models_and_three_maps_are_valid(plain: Case, tmp_path: Pa
     assert all("trained on synthetic data" in ds.ImageComments for ds in images)
     segment = case.read("seg").SegmentSequence[0]
     assert segment.SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == "nnunet"
+
+
+def items_of(item: Dataset) -> Iterator[Dataset]:
+    """Yield the content items of an SR, depth first."""
+    for child in item.get("ContentSequence", ()):
+        yield child
+        yield from items_of(child)
 
 
 def check(case: Case) -> None:

@@ -13,6 +13,7 @@ from result_factories import measurement_groups, numbers, sentences, texts, tool
 
 from dicom_node.study.content import StudyContent
 from dicom_node.study.objects import build_summary
+from pipelines.types import Percentile
 
 FALSE_FINDING = "Error - Missing attribute for Type 2C Conditional - Element=<Laterality>"
 """Of dciodvfy, on every Secondary Capture."""
@@ -152,3 +153,19 @@ def test_coded_report_is_titled_as_a_report_since_its_groups_have_no_point_in_an
 ):
     for role in ("summary-sr", "summary-sr-enhanced"):
         assert dcmread(built[role]).ConceptNameCodeSequence[0].CodeValue == "18748-4"
+
+
+@pytest.mark.slow
+def test_place_in_a_cohort_stands_below_the_volume(study: StudyContent, tmp_path: Path):
+    place = Percentile(0.75, 0.668, 0.818, 120, "MS", "Hospital", by_hand=False, matched_years=5)
+    flair, fatsat = study.parts
+    known = replace(flair, findings=replace(flair.findings, percentile=place))
+    content = replace(study, parts=(known, fatsat))
+    built = {item.role: tmp_path / item.path for item in build_summary(content, tmp_path)}
+    said = (
+        "Lesion volume: higher than 75 of 100 (66 to 82) of 120 MS patients (Hospital; of the same sex, matched for age "
+        "within 5 years)."
+    )
+    assert said in sentences(dcmread(built["summary-text"]))
+    done = tool("dciodvfy", built["summary-sr"])
+    assert "Error" not in done.stdout + done.stderr
