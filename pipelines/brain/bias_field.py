@@ -12,15 +12,16 @@ import SimpleITK as sitk
 
 from pipelines.types import BoolArray, FloatArray
 
-SHRUNK_SPACING_MM = 4.0
-"""The field is found on voxels of about this size and evaluated on the full grid."""
+SHRUNK_SPACING_MM = 5.0
+"""The field is found on voxels of about this size and evaluated on the full grid; the finest pieces of its spline are some
+40 mm long."""
 ITERATIONS = (30, 20, 10)
 """At most, on control point meshes that double from level to level."""
 
 
 def shrink_factors(shape_kji: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> list[int]:
-    """Return by how much to shrink each axis, in sitk's order (i, j, k): at most 4, thick slices less."""
-    wanted = [min(4, max(1, round(SHRUNK_SPACING_MM / s))) for s in spacing_mm]
+    """Return by how much to shrink each axis, in sitk's order (i, j, k): fine pixels most, thick slices less or not at all."""
+    wanted = [max(1, round(SHRUNK_SPACING_MM / s)) for s in spacing_mm]
     return [min(f, max(1, n // 4)) for f, n in zip(wanted, shape_kji, strict=True)][::-1]
 
 

@@ -24,9 +24,30 @@ from pipelines.types import Affine, BoolArray, FloatArray
 
 CUBE_SIDE = 160
 CUBE_SPACING_MM = 1.2
-SAMPLING_SHARES = {4: 0.2, 2: 0.05}
-"""Share of the voxels that the metric samples, for each shrink factor."""
-MOVING_SPACING_MM = 1.4
+
+
+@dataclass(frozen=True)
+class Level:
+    """Level of the registration.
+
+    Parameters
+    ----------
+    shrink : int
+        The template's voxels of 1 mm are thinned by it along each axis.
+    smoothing_mm : float
+        SD of the Gaussian over both images.
+    share : float
+        Of the template's voxels that the metric samples.
+    """
+
+    shrink: int
+    smoothing_mm: float
+    share: float
+
+
+COARSE = Level(4, 4.0, 0.2)
+FINE = (Level(4, 3.0, 0.2), Level(2, 1.5, 0.05))
+MOVING_SPACING_MM = 2.0
 """Finer pixels of a patient are averaged to about this before registration, which never looks closer than 2 mm."""
 SAMPLED_MARGIN_MM = 8
 """Background around the template's brain that is sampled too."""
@@ -112,12 +133,34 @@ def _image(array: npt.NDArray[Any], grid: Grid) -> sitk.Image:
     return image
 
 
-def _method(shrink: list[int], smoothing_mm: list[float], region: sitk.Image) -> sitk.ImageRegistrationMethod:
+@functools.lru_cache(maxsize=1)
+def _around() -> sitk.Image:
+    """Return where the metric takes its samples."""
+    reference = template()
+    around = ndimage.binary_dilation(reference.brain, iterations=SAMPLED_MARGIN_MM)
+    return _image(around.astype(np.uint8), reference.grid)
+
+
+@functools.lru_cache(maxsize=4)
+def _fixed(level: Level) -> tuple[sitk.Image, sitk.Image]:
+    """Return the template as a level sees it, and where it is sampled.
+
+    They are the same for every patient; smoothed anew each time they would take two thirds of the registration.
+    """
+    reference = template()
+    smooth = sitk.SmoothingRecursiveGaussian(_image(reference.t1, reference.grid), level.smoothing_mm)
+    factors = [level.shrink] * 3
+    return sitk.Shrink(smooth, factors), sitk.Shrink(_around(), factors)
+
+
+def _register(moving: sitk.Image, transform: sitk.Transform, level: Level) -> float:
+    """Improve a transform from template to patient at one level, in place; return the metric at its end."""
+    fixed, region = _fixed(level)
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=32)
     method.SetMetricFixedMask(region)
     method.SetMetricSamplingStrategy(method.RANDOM)
-    method.SetMetricSamplingPercentagePerLevel([SAMPLING_SHARES[factor] for factor in shrink], SEED)
+    method.SetMetricSamplingPercentage(level.share, SEED)
     method.SetInterpolator(sitk.sitkLinear)
     # longer first steps throw heads with thick slices out of the capture range
     method.SetOptimizerAsRegularStepGradientDescent(
@@ -128,10 +171,10 @@ def _method(shrink: list[int], smoothing_mm: list[float], region: sitk.Image) ->
         gradientMagnitudeTolerance=1e-8,
     )
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel(shrink)
-    method.SetSmoothingSigmasPerLevel(smoothing_mm)
-    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-    return method
+    method.SetInitialTransform(transform, inPlace=True)
+    with _one_thread():
+        method.Execute(fixed, sitk.SmoothingRecursiveGaussian(moving, level.smoothing_mm))
+    return float(method.GetMetricValue())
 
 
 @contextmanager
@@ -179,36 +222,27 @@ def align_to_mni(array: FloatArray, mask: BoolArray, grid: Grid) -> Alignment:
     Alignment
         The same for the same input: the samples of the metric are drawn with a fixed seed.
     """
-    reference = template()
     ceiling = max(float(np.percentile(array[mask], 99.5)), 1e-6)
     brain = np.where(mask, np.clip(array, 0.0, ceiling) / ceiling, 0.0).astype(np.float32)
     fine_pixels = [max(1, round(MOVING_SPACING_MM / spacing)) for spacing in grid.spacing_mm[::-1]]
     moving = sitk.BinShrink(_image(brain, grid), fine_pixels)
-    fixed = _image(reference.t1, reference.grid)
-    around = ndimage.binary_dilation(reference.brain, iterations=SAMPLED_MARGIN_MM)
-    region = _image(around.astype(np.uint8), reference.grid)
 
     similarity = _start(mask, grid)
-    coarse = _method([4], [4.0], region)
-    coarse.SetInitialTransform(similarity, inPlace=True)
-    with _one_thread():
-        coarse.Execute(fixed, moving)
+    _register(moving, similarity, COARSE)
 
     affine = sitk.AffineTransform(3)
     affine.SetCenter(similarity.GetCenter())
     affine.SetMatrix(similarity.GetMatrix())
     affine.SetTranslation(similarity.GetTranslation())
-    fine = _method([4, 2], [3.0, 1.5], region)
-    fine.SetInitialTransform(affine, inPlace=True)
-    with _one_thread():
-        fine.Execute(fixed, moving)
+    for level in FINE:
+        metric = _register(moving, affine, level)
 
     matrix = np.asarray(affine.GetMatrix()).reshape(3, 3)
     centre = np.asarray(affine.GetCenter())
     result = np.eye(4)
     result[:3, :3] = matrix
     result[:3, 3] = np.asarray(affine.GetTranslation()) + centre - matrix @ centre
-    return Alignment(result, float(fine.GetMetricValue()))
+    return Alignment(result, metric)
 
 
 def overlap(alignment: Alignment, mask: BoolArray, grid: Grid) -> float:

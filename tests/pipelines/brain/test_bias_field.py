@@ -45,6 +45,6 @@ def test_negative_and_zero_intensities_stay_finite() -> None:
 
 
 def test_thick_slices_are_not_shrunk_like_fine_pixels() -> None:
-    assert shrink_factors((48, 320, 320), (3.0, 0.7, 0.7)) == [4, 4, 1]
-    assert shrink_factors((160, 256, 256), (1.0, 1.0, 1.0)) == [4, 4, 4]
-    assert shrink_factors((6, 256, 256), (1.0, 1.0, 1.0)) == [4, 4, 1]
+    assert shrink_factors((48, 320, 320), (6.0, 0.7, 0.7)) == [7, 7, 1]
+    assert shrink_factors((160, 256, 256), (1.0, 1.0, 1.0)) == [5, 5, 5]
+    assert shrink_factors((6, 256, 256), (1.0, 1.0, 1.0)) == [5, 5, 1]
