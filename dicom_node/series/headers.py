@@ -61,6 +61,7 @@ ROUTING_KEYWORDS = (
     "SequenceVariant",
     "SeriesDescription",
     "SliceThickness",
+    "SoftwareVersions",
     "SpacingBetweenSlices",
     "SpectrallySelectedSuppression",
     "StudyDescription",

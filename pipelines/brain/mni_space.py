@@ -172,13 +172,13 @@ def _register(moving: sitk.Image, transform: sitk.Transform, level: Level) -> fl
     )
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(transform, inPlace=True)
-    with _one_thread():
+    with one_thread():
         method.Execute(fixed, sitk.SmoothingRecursiveGaussian(moving, level.smoothing_mm))
     return float(method.GetMetricValue())
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Keep the metric on one thread: sums over several differ in their last digits from run to run."""
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)

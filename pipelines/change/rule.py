@@ -1,0 +1,201 @@
+"""Rule by which a place that has become brighter counts as a new or an enlarging lesion.
+
+A core is a connected place where both the images and the networks say so: the difference of the images passes its noise and a
+least contrast, one of both probabilities is that of a candidate, and the later one is not that of normal tissue. Seen from
+the earlier scan the same rule tells what is smaller or resolved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from pipelines.brain.long_axis import long_axis_mm
+from pipelines.types import BoolArray, FloatArray
+
+LabelArray = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of the rule.
+
+    Parameters
+    ----------
+    candidate, later : float
+        Least of both probabilities' larger one, and least later probability, in a core.
+    earlier : float
+        A new lesion's core has a lower probability than this in the earlier scan.
+    mask : float
+        Probability from which a voxel belongs to a lesion.
+    contrast, faint_contrast : float
+        Least difference over normal white matter in a core; what passes the second one alone is possible.
+    noise : float
+        A difference counts when it is as many times the noise.
+    volume_mm3, faint_mm3 : float
+        Least volume of a core; what passes the second one alone is possible.
+    voxels : int
+        Least number of voxels of a core: thick slices have large ones.
+    long_axis_mm : float
+        Least long axis of a new lesion.
+    growth_mm3 : float
+        Least volume of the core of an enlarging lesion.
+    small_growth, growth : float
+        Relative growth of a lesion below and from `small_mm3` on.
+    small_mm3 : float
+    different_mm3 : float
+        Least volume of a new lesion between acquisitions of different kinds.
+    """
+
+    candidate: float = 0.3
+    later: float = 0.2
+    earlier: float = 0.3
+    mask: float = 0.5
+    contrast: float = 0.15
+    faint_contrast: float = 0.10
+    noise: float = 3.0
+    volume_mm3: float = 20.0
+    faint_mm3: float = 10.0
+    voxels: int = 4
+    long_axis_mm: float = 3.0
+    growth_mm3: float = 30.0
+    small_growth: float = 0.5
+    growth: float = 0.25
+    small_mm3: float = 200.0
+    different_mm3: float = 100.0
+
+
+LIMITS = Limits()
+_NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Place that has become brighter.
+
+    Parameters
+    ----------
+    is_new : bool
+        Else a lesion that is enlarging.
+    certain : bool
+        False when it is too faint or too small for a headline.
+    volume_mm3, earlier_mm3 : float
+        Of the lesion in the later and in the earlier scan.
+    """
+
+    is_new: bool
+    certain: bool
+    volume_mm3: float
+    earlier_mm3: float
+
+
+@dataclass(frozen=True)
+class Grown:
+    """All that has grown: the number of each, from 1, in its voxels, and what it is, number 1 first."""
+
+    labels: LabelArray
+    growths: tuple[Growth, ...]
+
+
+def grown(
+    later: FloatArray,
+    earlier: FloatArray,
+    difference: FloatArray,
+    noise: float,
+    spacing_mm: tuple[float, float, float],
+    limits: Limits = LIMITS,
+) -> Grown:
+    """Return what has grown from the earlier to the later scan.
+
+    Parameters
+    ----------
+    later, earlier : float32 array, shape (k, j, i)
+        Lesion probabilities on the common grid.
+    difference : float32 array, shape (k, j, i)
+        Later less earlier image, over normal white matter; 0 outside the brain.
+    noise : float
+        Its SD in normal tissue.
+    spacing_mm : three floats
+        Along k, j and i.
+    """
+    voxel_mm3 = float(np.prod(spacing_mm))
+    floor = limits.noise * noise
+    seen = (np.maximum(later, earlier) > limits.candidate) & (later > limits.later)
+    faint = seen & (difference > max(floor, limits.faint_contrast))
+    labels = np.zeros(later.shape, dtype=np.int32)
+    if not faint.any():
+        return Grown(labels, ())
+    strong = faint & (difference > max(floor, limits.contrast))
+    cores, count = cc3d.connected_components(faint, connectivity=18, return_N=True)
+    boxes = cc3d.statistics(cores)["bounding_boxes"]
+    before, after = earlier >= limits.mask, later >= limits.mask
+    near_before = ndimage.binary_dilation(before, _NEIGHBOURS)
+    masks = _Masks(before, after, voxel_mm3)
+    growths: list[Growth] = []
+    for number in range(1, count + 1):
+        box = boxes[number]
+        core = cores[box] == number
+        voxels = int(np.count_nonzero(core))
+        if voxels < limits.voxels or voxels * voxel_mm3 < limits.faint_mm3:
+            continue
+        strong_mm3 = np.count_nonzero(core & strong[box]) * voxel_mm3
+        certain = bool(strong_mm3 >= limits.volume_mm3)
+        if not near_before[box][core].any():
+            if float(earlier[box][core].max()) >= limits.earlier:
+                continue
+            if long_axis_mm(core, spacing_mm) < limits.long_axis_mm:
+                continue
+            volume = max(voxels * voxel_mm3, masks.later_mm3(box, core))
+            growth = Growth(True, certain, volume, 0.0)
+        else:
+            volume, earlier_mm3 = masks.around(box, core)
+            least = limits.small_growth if earlier_mm3 < limits.small_mm3 else limits.growth
+            if voxels * voxel_mm3 < limits.growth_mm3 or volume < (1 + least) * earlier_mm3:
+                continue
+            certain = bool(strong_mm3 >= limits.growth_mm3)
+            growth = Growth(False, certain, volume, earlier_mm3)
+        growths.append(growth)
+        labels[box][core] = len(growths)
+    return Grown(labels, tuple(growths))
+
+
+class _Masks:
+    """Lesions of both scans, and their volumes around a core."""
+
+    def __init__(self, before: BoolArray, after: BoolArray, voxel_mm3: float) -> None:
+        self._before, self._before_mm3 = _labelled(before, voxel_mm3)
+        self._after, self._after_mm3 = _labelled(after, voxel_mm3)
+
+    def later_mm3(self, box: tuple[slice, ...], core: BoolArray) -> float:
+        """Return the volume of the later lesions that a core lies in."""
+        return _sum(self._after_mm3, self._after[box][core])
+
+    def around(self, box: tuple[slice, ...], core: BoolArray) -> tuple[float, float]:
+        """Return the volumes, later and earlier, of the lesions that a core lies in or touches."""
+        wide = tuple(
+            slice(max(0, s.start - 1), min(n, s.stop + 1))
+            for s, n in zip(box, self._before.shape, strict=True)
+        )
+        inner = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, wide, strict=True))
+        touched = np.zeros([w.stop - w.start for w in wide], dtype=bool)
+        touched[inner] = core
+        touched = ndimage.binary_dilation(touched, _NEIGHBOURS)
+        return (
+            _sum(self._after_mm3, self._after[wide][touched]),
+            _sum(self._before_mm3, self._before[wide][touched]),
+        )
+
+
+def _labelled(mask: BoolArray, voxel_mm3: float) -> tuple[LabelArray, npt.NDArray[np.float64]]:
+    labels = np.asarray(cc3d.connected_components(mask, connectivity=26), dtype=np.int32)
+    sizes = np.bincount(labels.ravel()).astype(np.float64) * voxel_mm3
+    sizes[0] = 0.0
+    return labels, sizes
+
+
+def _sum(sizes: npt.NDArray[np.float64], numbers: LabelArray) -> float:
+    return float(sizes[np.unique(numbers)].sum())
