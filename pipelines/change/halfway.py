@@ -16,12 +16,15 @@ import numpy.typing as npt
 from scipy import linalg, ndimage
 
 from pipelines.brain.grid import Grid, bounding_box, resample, smooth_for
+from pipelines.brain.thin_slices import thinned
 from pipelines.comparison import Examined
 from pipelines.types import Affine, BoolArray, FloatArray
 
 LEAST_PIXEL_MM = 1.0
 """Finer pixels are averaged to it: what counts as a change has ten times its volume, and time goes with its square."""
 MARGIN_MM = 4.0
+THIN_MM = 1.5
+"""Thicker slices are divided before they are laid anew, so that each new one is the mean over its own extent."""
 _REVERSE = np.eye(4)[[2, 1, 0, 3]]
 
 
@@ -141,9 +144,11 @@ def on_common_grid(examined: Examined, common: Grid, to_own: Affine) -> OnCommon
     image = np.nan_to_num(examined.volume.array[box])
     if pixel_mm > own.spacing_mm[1]:
         image = smooth_for(image, own, pixel_mm)
+    inside = ndimage.binary_dilation(examined.brain[box])
+    image, thin = thinned(image, own, THIN_MM, inside)
     covered = resample(np.ones(whole.shape_kji, dtype=np.float32), whole, common, transform=to_own) > 0.5
     brain = _averaged(examined.brain[box].astype(np.float32), own, common, to_own, 1) > 0.5
-    values = np.maximum(_averaged(image, own, common, to_own, 3), 0)
+    values = np.maximum(_averaged(image, thin, common, to_own, 3), 0)
     return OnCommonGrid(
         image=np.where(covered, values, np.float32(0)),
         probability=_averaged(examined.probability[box], own, common, to_own, 1) * covered,
