@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipelines.brain.grid import Grid, resample
+from pipelines.brain.grid import resample
 from pipelines.change.alignment import register
 from pipelines.change.comparability import compare_acquisitions
 from pipelines.change.difference import Difference, difference
 from pipelines.change.halfway import Halfway, OnCommonGrid, halfway, native_grid, on_common_grid
 from pipelines.change.residual import refusal
-from pipelines.change.rule import LIMITS, Grown, Limits, grown
+from pipelines.change.rule import LIMITS, Limits, Scan, grown
 from pipelines.change.tracing import changes_of, matches_of
 from pipelines.comparison import Comparability, Comparison, Examined
 from pipelines.stages import Run
-from pipelines.types import Affine, FloatArray, ModelCard, Progress
+from pipelines.types import Affine, ModelCard, Progress
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,15 @@ def judged(
     limits: Limits = LIMITS,
 ) -> Comparison:
     """Ask the rule in both directions and describe what it finds on the current image."""
-    now, then = (pair.second, pair.first) if current_is_second else (pair.first, pair.second)
+    scans = [
+        Scan(of.probability, image)
+        for of, image in ((pair.first, pair.difference.first), (pair.second, pair.difference.second))
+    ]
+    then, now = scans if current_is_second else scans[::-1]
     values = pair.difference.values if current_is_second else -pair.difference.values
     grid, noise = pair.common.grid, pair.difference.noise
-    growth = _grown(now.probability, then.probability, values, noise, grid, limits)
-    shrinkage = _grown(then.probability, now.probability, -values, noise, grid, limits)
+    growth = grown(now, then, values, noise, grid.spacing_mm, limits)
+    shrinkage = grown(then, now, -values, noise, grid.spacing_mm, limits)
     to_current, to_prior = pair.common.to_first, pair.common.to_second
     current_to_prior = pair.first_to_second
     if current_is_second:
@@ -136,12 +140,6 @@ def judged(
         current_to_prior=current_to_prior,
         models=_models(current, prior),
     )
-
-
-def _grown(
-    later: FloatArray, earlier: FloatArray, values: FloatArray, noise: float, grid: Grid, limits: Limits
-) -> Grown:
-    return grown(later, earlier, values, noise, grid.spacing_mm, limits)
 
 
 def _refused(comparability: Comparability, reason: str, run: Run) -> Comparison:

@@ -36,6 +36,11 @@ class Limits:
         Least difference over normal white matter in a core; what passes the second one alone is possible.
     noise : float
         A difference counts when it is as many times the noise.
+    gained : float
+        Least share of what the core is brighter than white matter now that it was not before.
+    thick_mm : float
+        Distance of slices from which an enlarging lesion, too, must be brighter than all that was beside it: what lies between
+        the centres of such slices is known too little to tell growth from the other place of a slice.
     volume_mm3, faint_mm3 : float
         Least volume of a core; what passes the second one alone is possible.
     voxels : int
@@ -57,7 +62,9 @@ class Limits:
     mask: float = 0.5
     contrast: float = 0.15
     faint_contrast: float = 0.10
-    noise: float = 3.0
+    noise: float = 4.0
+    gained: float = 0.5
+    thick_mm: float = 5.0
     volume_mm3: float = 20.0
     faint_mm3: float = 10.0
     voxels: int = 4
@@ -71,6 +78,22 @@ class Limits:
 
 LIMITS = Limits()
 _NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan on the common grid, shape (k, j, i).
+
+    Parameters
+    ----------
+    probability : float32 array
+        Of a lesion.
+    image : float32 array
+        Over normal white matter.
+    """
+
+    probability: FloatArray
+    image: FloatArray
 
 
 @dataclass(frozen=True)
@@ -102,8 +125,8 @@ class Grown:
 
 
 def grown(
-    later: FloatArray,
-    earlier: FloatArray,
+    later: Scan,
+    earlier: Scan,
     difference: FloatArray,
     noise: float,
     spacing_mm: tuple[float, float, float],
@@ -113,8 +136,8 @@ def grown(
 
     Parameters
     ----------
-    later, earlier : float32 array, shape (k, j, i)
-        Lesion probabilities on the common grid.
+    later, earlier : Scan
+        On the common grid.
     difference : float32 array, shape (k, j, i)
         Later less earlier image, over normal white matter; 0 outside the brain.
     noise : float
@@ -124,49 +147,93 @@ def grown(
     """
     voxel_mm3 = float(np.prod(spacing_mm))
     floor = limits.noise * noise
-    seen = (np.maximum(later, earlier) > limits.candidate) & (later > limits.later)
+    now, then = later.probability, earlier.probability
+    seen = (np.maximum(now, then) > limits.candidate) & (now > limits.later)
     faint = seen & (difference > max(floor, limits.faint_contrast))
-    labels = np.zeros(later.shape, dtype=np.int32)
+    labels = np.zeros(now.shape, dtype=np.int32)
     if not faint.any():
         return Grown(labels, ())
     strong = faint & (difference > max(floor, limits.contrast))
     cores, count = cc3d.connected_components(faint, connectivity=18, return_N=True)
     boxes = cc3d.statistics(cores)["bounding_boxes"]
-    before, after = earlier >= limits.mask, later >= limits.mask
-    near_before = ndimage.binary_dilation(before, _NEIGHBOURS)
-    masks = _Masks(before, after, voxel_mm3)
+    masks = _Masks(then >= limits.mask, now >= limits.mask, voxel_mm3)
     growths: list[Growth] = []
     for number in range(1, count + 1):
         box = boxes[number]
         core = cores[box] == number
-        voxels = int(np.count_nonzero(core))
-        if voxels < limits.voxels or voxels * voxel_mm3 < limits.faint_mm3:
-            continue
-        strong_mm3 = np.count_nonzero(core & strong[box]) * voxel_mm3
-        certain = bool(strong_mm3 >= limits.volume_mm3)
-        if not near_before[box][core].any():
-            if float(earlier[box][core].max()) >= limits.earlier:
-                continue
-            if long_axis_mm(core, spacing_mm) < limits.long_axis_mm:
-                continue
-            volume = max(voxels * voxel_mm3, masks.later_mm3(box, core))
-            growth = Growth(True, certain, volume, 0.0)
-        else:
-            volume, earlier_mm3 = masks.around(box, core)
-            least = limits.small_growth if earlier_mm3 < limits.small_mm3 else limits.growth
-            if voxels * voxel_mm3 < limits.growth_mm3 or volume < (1 + least) * earlier_mm3:
-                continue
-            certain = bool(strong_mm3 >= limits.growth_mm3)
-            growth = Growth(False, certain, volume, earlier_mm3)
-        growths.append(growth)
-        labels[box][core] = len(growths)
+        strong_mm3 = float(np.count_nonzero(core & strong[box]) * voxel_mm3)
+        if _is_core(core, box, later, earlier, spacing_mm, limits):
+            growth = _growth(core, box, strong_mm3, masks, later, earlier, spacing_mm, limits)
+            if growth is not None:
+                growths.append(growth)
+                labels[box][core] = len(growths)
     return Grown(labels, tuple(growths))
+
+
+def _is_core(
+    core: BoolArray,
+    box: tuple[slice, ...],
+    later: Scan,
+    earlier: Scan,
+    spacing_mm: tuple[float, float, float],
+    limits: Limits,
+) -> bool:
+    """Tell whether a place is large enough, and was not bright already."""
+    voxels = np.count_nonzero(core)
+    if voxels < limits.voxels or voxels * float(np.prod(spacing_mm)) < limits.faint_mm3:
+        return False
+    now, then = (float(np.median(of.image[box][core])) for of in (later, earlier))
+    return now - then >= limits.gained * (now - 1)
+
+
+def _exceeds_surroundings(core: BoolArray, box: tuple[slice, ...], later: Scan, earlier: Scan) -> bool:
+    """Tell whether a place is brighter than all that was within a voxel of it: alignment may err by as much."""
+    wide, inner = _margin(box, later.image.shape)
+    brightest = ndimage.maximum_filter(earlier.image[wide], size=3)[inner]
+    return float(np.median((later.image[box] - brightest)[core])) > 0.0
+
+
+def _margin(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return a box with a voxel around it, and where the box lies in it."""
+    wide = tuple(slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(box, shape, strict=True))
+    inner = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, wide, strict=True))
+    return wide, inner
+
+
+def _growth(
+    core: BoolArray,
+    box: tuple[slice, ...],
+    strong_mm3: float,
+    masks: _Masks,
+    later: Scan,
+    earlier: Scan,
+    spacing_mm: tuple[float, float, float],
+    limits: Limits,
+) -> Growth | None:
+    """Return what a core is: a new lesion, an enlarging one, or neither."""
+    core_mm3 = float(np.count_nonzero(core) * np.prod(spacing_mm))
+    is_new = not masks.near_earlier[box][core].any()
+    if (is_new or spacing_mm[0] >= limits.thick_mm) and not _exceeds_surroundings(core, box, later, earlier):
+        return None
+    if is_new:
+        if float(earlier.probability[box][core].max()) >= limits.earlier:
+            return None
+        if long_axis_mm(core, spacing_mm) < limits.long_axis_mm:
+            return None
+        volume = max(core_mm3, masks.later_mm3(box, core))
+        return Growth(True, strong_mm3 >= limits.volume_mm3, volume, 0.0)
+    volume, earlier_mm3 = masks.around(box, core)
+    least = limits.small_growth if earlier_mm3 < limits.small_mm3 else limits.growth
+    if core_mm3 < limits.growth_mm3 or volume < (1 + least) * earlier_mm3:
+        return None
+    return Growth(False, strong_mm3 >= limits.growth_mm3, volume, earlier_mm3)
 
 
 class _Masks:
     """Lesions of both scans, and their volumes around a core."""
 
     def __init__(self, before: BoolArray, after: BoolArray, voxel_mm3: float) -> None:
+        self.near_earlier = np.asarray(ndimage.binary_dilation(before, _NEIGHBOURS))
         self._before, self._before_mm3 = _labelled(before, voxel_mm3)
         self._after, self._after_mm3 = _labelled(after, voxel_mm3)
 
@@ -176,11 +243,7 @@ class _Masks:
 
     def around(self, box: tuple[slice, ...], core: BoolArray) -> tuple[float, float]:
         """Return the volumes, later and earlier, of the lesions that a core lies in or touches."""
-        wide = tuple(
-            slice(max(0, s.start - 1), min(n, s.stop + 1))
-            for s, n in zip(box, self._before.shape, strict=True)
-        )
-        inner = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, wide, strict=True))
+        wide, inner = _margin(box, self._before.shape)
         touched = np.zeros([w.stop - w.start for w in wide], dtype=bool)
         touched[inner] = core
         touched = ndimage.binary_dilation(touched, _NEIGHBOURS)
