@@ -421,7 +421,9 @@ class Findings:
     first; ``tasks`` names those behind each kind of result, and what no task names counts as behind all of them.
     ``counting`` says what counted as a lesion, where lesions are counted, and ``anatomy`` how they lie over the
     regions of the brain; None where a pipeline knows no regions. ``percentile`` is set by who knows the patient's age and sex,
-    never by a pipeline.
+    never by a pipeline. ``brain`` (bool), ``probability`` of a lesion (float32) and ``labels``, the lesions' IDs (int32), are
+    arrays of shape (k, j, i) on the native grid that a comparison with another examination starts from; None where a pipeline
+    is not compared.
     """
 
     status: Status
@@ -441,6 +443,9 @@ class Findings:
     models: tuple[ModelCard, ...] = ()
     tasks: Mapping[Task, tuple[str, ...]] = field(default_factory=dict)
     timings_s: Mapping[str, float] = field(default_factory=dict)
+    brain: BoolArray | None = None
+    probability: FloatArray | None = None
+    labels: npt.NDArray[np.int32] | None = None
 
 
 Progress = Callable[[str, float], None]

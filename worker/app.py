@@ -10,10 +10,12 @@ import signal
 import socket
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import redis
 from celery import Celery, Task
 from celery.exceptions import Terminated, TimeLimitExceeded
 from celery.platforms import SecurityWarning
@@ -25,7 +27,8 @@ from kombu import Queue
 
 from dicom_node.cohort.table import Cohort
 from dicom_node.errors import ConfigError, NodeError
-from dicom_node.jobs.dispatch import TASK, VISIBILITY_TIMEOUT_S
+from dicom_node.jobs.comparison_job import CHANGE, FOLLOWS
+from dicom_node.jobs.dispatch import BACKGROUND, TASK, VISIBILITY_TIMEOUT_S, connect
 from dicom_node.jobs.live_workers import DESCRIBE, LiveWorker
 from dicom_node.spool.run_folder import HEARTBEAT_S, LOST, STOPPED, TIMED_OUT, note_death, run_path
 from worker.analyse import fault
@@ -148,6 +151,23 @@ def _describe(control: Any) -> dict[str, Any]:
     return LiveWorker.here(place.worker, queues, place.device).to_json()
 
 
+def queues_of(pipelines: Iterable[str]) -> list[str]:
+    """Return the queues that a worker with these pipelines can take from: theirs, and that of comparisons."""
+    names = sorted(pipelines)
+    return [*names, CHANGE] if FOLLOWS in names else names
+
+
+def others_wait(broker_url: str, queues: Sequence[str]) -> bool:
+    """Tell whether a fresh study waits in one of these queues; False where the broker does not say."""
+    client = connect(broker_url)
+    try:
+        return any(client.llen(queue) for queue in queues if queue not in BACKGROUND)
+    except (redis.RedisError, OSError):
+        return False
+    finally:
+        client.close()
+
+
 def run_worker(
     *,
     broker_url: str,
@@ -170,7 +190,7 @@ def run_worker(
     spool : Path
         The node's data folder as it is mounted here.
     queues : sequence of str or None
-        Names of pipelines to work for; None: all installed.
+        Names of pipelines to work for, and of comparisons; None: all installed, and comparisons where FLAIR is.
     registry : Registry or None
         None: :mod:`pipelines.registry`.
     parent : int
@@ -189,17 +209,25 @@ def run_worker(
         raise ConfigError(
             f"[worker] spool: {spool} is not a node's data folder: start the node first, or mount it here"
         )
-    known = sorted(registry.installed())
+    known = queues_of(registry.installed())
     unknown = sorted(set(queues or ()) - set(known))
     if unknown or not known:
         raise ConfigError(
             f"no pipeline {', '.join(unknown)} is installed; installed are: {', '.join(known) or 'none'}"
         )
     os.umask(0o077)
-    place = Workplace(spool=spool, device=device, registry=registry, heartbeat_s=heartbeat_s, cohort=cohort)
+    served = list(queues or known)
+    place = Workplace(
+        spool=spool,
+        device=device,
+        registry=registry,
+        heartbeat_s=heartbeat_s,
+        cohort=cohort,
+        others_wait=partial(others_wait, broker_url, served),
+    )
     if parent:
         _stop_with(parent)
-    app = make_app(broker_url, place, time_limit_s, list(queues or known))
+    app = make_app(broker_url, place, time_limit_s, served)
     worker_process_init.connect(_start_child)
     warnings.simplefilter("ignore", SecurityWarning)  # warns root of pickled messages, which we refuse
     for command in Panel.data.keys() - ANSWERED:
@@ -213,7 +241,7 @@ def run_worker(
         without_heartbeat=True,
     )
     at_work = app.tasks[TASK].at_work
-    listening = Listening(broker_url, list(queues or known), lambda: bool(state.reserved_requests))
+    listening = Listening(broker_url, served, lambda: bool(state.reserved_requests))
     worker_ready.connect(listening.start)
     try:
         worker.start()

@@ -39,7 +39,10 @@ def add_commands(app: typer.Typer) -> None:
 def worker(
     config: ConfigOption = None,
     queues: Annotated[
-        str, typer.Option(help="Pipelines to run, separated by commas; all installed ones by default.")
+        str,
+        typer.Option(
+            help="Pipelines to run, and change for comparisons with priors, separated by commas; all by default."
+        ),
     ] = "",
     parent: ParentOption = 0,
 ) -> None:
@@ -48,15 +51,16 @@ def worker(
     from dicom_node.node.embedded_broker import read_url
     from pipelines.registry import installed
     from pipelines.weights import verify
-    from worker.app import run_worker
+    from worker.app import queues_of, run_worker
 
     quieten_libraries()
     settings = settings_of(config)
     verify()
-    names = tuple(name.strip() for name in queues.split(",") if name.strip()) or tuple(installed())
-    unknown = sorted(set(names) - set(installed()))
+    known = queues_of(installed())
+    names = tuple(name.strip() for name in queues.split(",") if name.strip()) or tuple(known)
+    unknown = sorted(set(names) - set(known))
     if unknown:
-        raise NotFoundError(f"no pipeline {unknown[0]!r} installed; there are {', '.join(installed())}")
+        raise NotFoundError(f"no pipeline {unknown[0]!r} installed; there are {', '.join(known)}")
     settings.broker.check_tls()
     cohort = read_cohort(settings.cohort.file)
     url = (

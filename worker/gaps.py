@@ -63,6 +63,9 @@ def without_invented(findings: Findings, gaps: Sequence[Gap]) -> Findings:
         segments=tuple(_segment(item, invented) for item in findings.segments),
         lesions=tuple(_lesion(item, invented) for item in findings.lesions),
         heatmaps=tuple(_heatmap(item, invented) for item in findings.heatmaps),
+        brain=None,  # no even grid is left to be compared on
+        probability=None,
+        labels=None,
         warnings=(*findings.warnings, *warnings),
     )
 

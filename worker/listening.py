@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import redis
 from celery.worker import state
 
-from dicom_node.jobs.dispatch import connect
+from dicom_node.jobs.dispatch import connect, queue_key
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Listening:
     def look(self) -> None:
         """Look once."""
         try:
-            waiting = sum(int(self._client.llen(queue)) for queue in self._queues)
+            waiting = sum(int(self._client.llen(queue_key(queue))) for queue in self._queues)
         except (redis.RedisError, OSError):
             waiting = 0  # nobody can take anything
         deaf = waiting > 0 and not self._is_busy() and state.should_stop is None

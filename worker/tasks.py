@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,7 @@ from typing import Protocol
 from dicom_node import __version__
 from dicom_node.cohort.table import Cohort, pipeline_digest
 from dicom_node.errors import MessageError, SpoolError
+from dicom_node.jobs.comparison_job import CHANGE, FOLLOWS, TITLE
 from dicom_node.jobs.message import JobMessage
 from dicom_node.spool.refusals import Refusal, refuse
 from dicom_node.spool.run_folder import HEARTBEAT_S, STAGE, STARTED, RunFolder
@@ -23,6 +24,8 @@ from pipelines.device import is_gpu_out_of_memory, is_host_out_of_memory, releas
 from pipelines.errors import PipelineError
 from pipelines.types import Findings, Pipeline, PipelineInfo, Progress, Volume
 from worker.analyse import analyse_series
+from worker.comparing import Comparer, Comparing, try_to_keep
+from worker.examination import examined_of
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ class Workplace:
     """Workplace of a worker process; its models stay warm in ``pipelines``, by name and device.
 
     ``cohort`` is what lesion volumes are compared with, ``worker`` its host and the process that a person would start anew: the
-    parent of the one that computes.
+    parent of the one that computes. ``others_wait`` tells whether a fresh study waits for it.
     """
 
     spool: Path
@@ -54,6 +57,8 @@ class Workplace:
     cohort: Cohort | None = None
     pipelines: dict[tuple[str, str], Pipeline] = field(default_factory=dict)
     worker: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    comparer: Comparer = field(default_factory=Comparer)
+    others_wait: Callable[[], bool] = lambda: False
 
     @property
     def results(self) -> Path:
@@ -158,14 +163,51 @@ def run_job(message: JobMessage, place: Workplace) -> bool:
         return False
     with folder.heartbeat(place.heartbeat_s):
         folder.event(STARTED, worker=f"{socket.gethostname()}:{os.getpid()}")
+
+        def progress(stage: str, seconds: float) -> None:
+            folder.event(STAGE, stage=stage, seconds=round(seconds, 3))
+
+        if message.pipeline == CHANGE:
+            _compare(message, place, folder.path, progress)
+            return folder.publish()
+        seen: list[tuple[Volume, Findings]] = []
         analyse_series(
             [place.image(relative) for relative in message.images],
-            place.pipeline(message.pipeline),
+            _watched(place.pipeline(message.pipeline), seen),
             message.context(place.title_of(message.pipeline)),
             folder.path,
             message.settings,
-            lambda stage, seconds: folder.event(STAGE, stage=stage, seconds=round(seconds, 3)),
+            progress,
             cohort=place.cohort,
             pipeline_digest=place.digest_of(message),
         )
-    return folder.publish()
+    is_ours = folder.publish()
+    if is_ours and message.examined and not message.note:  # after the answer, which does not wait for it
+        for volume, findings in seen:
+            examined = examined_of(findings, volume)
+            if examined is not None:
+                try_to_keep(examined, place.image(message.examined))
+    return is_ours
+
+
+def _watched(pipeline: Pipeline, seen: list[tuple[Volume, Findings]]) -> Pipeline:
+    """Return a pipeline that leaves in `seen` what it was given and what it found."""
+
+    def run(volume: Volume, settings: Mapping[str, object], progress: Progress) -> Findings:
+        findings = pipeline(volume, settings, progress)
+        seen.append((volume, findings))
+        return findings
+
+    return run
+
+
+def _compare(message: JobMessage, place: Workplace, out: Path, progress: Progress) -> None:
+    Comparing(
+        message=message,
+        context=message.context(TITLE),
+        pipeline=place.pipeline(FOLLOWS),
+        path_of=place.image,
+        comparer=place.comparer,
+        others_wait=place.others_wait,
+        progress=progress,
+    ).run(out)

@@ -366,6 +366,7 @@ class PriorsSection(Section):
     concurrent: Annotated[int, Field(ge=1, le=16)] = 1
     window: str = "00:00-24:00"
     ignore_issuer: bool = False
+    self_grade: bool = True
 
     @field_validator("web_url")
     @classmethod

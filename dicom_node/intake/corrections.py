@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from dicom_node.intake.judge import Jobs
+from dicom_node.jobs.reconcile import RECALLED
 from dicom_node.jobs.schema import ImageRow
 from dicom_node.jobs.store import Store
 from dicom_node.series.headers import ImageHeader
@@ -12,6 +13,9 @@ from dicom_node.series.identity import is_correction
 
 CORRECTED = "its images came again under another patient or study"
 """Reason of a series that is judged again, and of a job that was taken back."""
+
+PRIOR_CORRECTED = "the images of its prior came again under another patient or study"
+"""Reason of a comparison that was taken back."""
 
 
 class Corrections:
@@ -58,4 +62,6 @@ class Corrections:
             self._reopen(series_uid)
             for job in self._store.jobs_of(series_uid):
                 self._jobs.recall(job.id, CORRECTED)
+            for job in self._store.comparisons_with(series_uid, *RECALLED):
+                self._jobs.recall(job.id, PRIOR_CORRECTED)
         self._store.correct_images(headers, at)

@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dicom_node.errors import BrokerError
+from dicom_node.jobs.comparison_job import CHANGE
 from dicom_node.jobs.live_workers import DESCRIBE, LiveWorker
 from dicom_node.jobs.message import JobMessage
 from dicom_node.spool.run_folder import run_name
@@ -35,6 +36,12 @@ VISIBILITY_TIMEOUT_S = 86_400  # Celery's own redelivery, never relied upon: the
 # Here kombu's Redis transport keeps what a consumer took and did not acknowledge (kombu.transport.redis)
 UNACKED_KEY = "unacked"
 UNACKED_INDEX_KEY = "unacked_index"
+
+BACKGROUND = frozenset({CHANGE})
+"""Queues whose messages a worker takes when there is none in the others that it serves."""
+BACKGROUND_PRIORITY = 9
+"""Lowest of the steps in which kombu's Redis transport looks, each over all queues, before the next one."""
+PRIORITY_MARK = "\x06\x16"  # kombu.transport.redis: Channel.sep
 
 Place = Literal["queue", "taken"]
 
@@ -71,6 +78,11 @@ def redacted(url: str) -> str:
     return f"{scheme}{mark}{rest.rpartition('@')[2].partition('?')[0]}"
 
 
+def queue_key(queue: str) -> str:
+    """Return the key of the list in which the broker has what waits in a queue."""
+    return f"{queue}{PRIORITY_MARK}{BACKGROUND_PRIORITY}" if queue in BACKGROUND else queue
+
+
 class Dispatcher:
     """Puts runs into the queues of their pipelines; safe in one thread at a time.
 
@@ -105,6 +117,7 @@ class Dispatcher:
                 kwargs={"message": message.to_json()},
                 task_id=run_name(job.id, job.run),
                 queue=job.pipeline,
+                priority=BACKGROUND_PRIORITY if job.pipeline in BACKGROUND else 0,
                 headers={"node_id": self._node_id},
                 connection=connection,
                 retry=False,
@@ -138,16 +151,16 @@ class Dispatcher:
             found: dict[str, Place] = {}
             for raw in self._client.hvals(UNACKED_KEY):
                 found[_task_id(_taken_message(raw))] = "taken"
-            for raw in self._client.lrange(queue, 0, -1):
+            for raw in self._client.lrange(queue_key(queue), 0, -1):
                 found[_task_id(json.loads(raw))] = "queue"
             return found
 
     def forget(self, job_id: str, queue: str) -> None:
         """Remove every message of a job: those in the queue, and those that a dead worker took along."""
         with self._errors():
-            for raw in self._client.lrange(queue, 0, -1):
+            for raw in self._client.lrange(queue_key(queue), 0, -1):
                 if _task_id(json.loads(raw)).startswith(f"{job_id}."):
-                    self._client.lrem(queue, 0, raw)
+                    self._client.lrem(queue_key(queue), 0, raw)
             for tag, raw in self._client.hgetall(UNACKED_KEY).items():
                 if _task_id(_taken_message(raw)).startswith(f"{job_id}."):
                     self._client.hdel(UNACKED_KEY, tag)

@@ -18,7 +18,9 @@ TIMEOUT_S = 900.0
 """For a process that waits for the disk; its processor time is limited by itself."""
 
 
-def publish_failure(results: Path, paths: Sequence[Path], context: ResultContext, reason: str) -> bool:
+def publish_failure(
+    results: Path, paths: Sequence[Path], context: ResultContext, reason: str, *, has_objects: bool = True
+) -> bool:
     """Publish a failed result as the run that `context` names; return False when a run of a worker was faster.
 
     The images are read, and the objects made, by a process of its own.
@@ -29,6 +31,8 @@ def publish_failure(results: Path, paths: Sequence[Path], context: ResultContext
         The spool's folder of results.
     paths : sequence of Path
         The images of the job; when none of them is readable the result has no objects.
+    has_objects : bool
+        Whether there is to be a report in the PACS.
 
     Raises
     ------
@@ -41,7 +45,7 @@ def publish_failure(results: Path, paths: Sequence[Path], context: ResultContext
     findings = Findings(status="failed", reason=reason)
     objects: list[ResultObject] = []
     try:
-        objects = _build_apart(paths, context, reason, folder.path)
+        objects = _build_apart(paths, context, reason, folder.path) if has_objects else []
     except NodeError as error:
         for path in folder.path.glob("*.dcm"):
             path.unlink()

@@ -28,6 +28,55 @@ class ResultSettings:
 
 
 @dataclass(frozen=True)
+class KnownLesion:
+    """Lesion of a prior as an earlier comparison knew it.
+
+    Parameters
+    ----------
+    number : int
+        Its ID in the findings of that time.
+    centre_lps : tuple of float
+        Its centre, mm, LPS.
+    uid, identifier : str
+        Under which it is tracked.
+    examined : str
+        Analysis that numbered it, as `PriorImages.examined`; another one may number otherwise.
+    """
+
+    number: int
+    centre_lps: tuple[float, float, float]
+    uid: str
+    identifier: str
+    examined: str
+
+
+@dataclass(frozen=True)
+class PriorImages:
+    """Prior that a job compares its images with.
+
+    Parameters
+    ----------
+    images : tuple of str
+        Paths relative to the data folder.
+    examined : str
+        Where what its analysis found is kept, relative to the data folder.
+    refusal : str
+        Why it is no longer a prior, in one line; then nothing is compared.
+    lesions, current_lesions : tuple of KnownLesion
+        Lesions of the prior, and of the current series, that were tracked already.
+    last_number : int
+        Highest number that a lesion of the patient has.
+    """
+
+    images: tuple[str, ...]
+    examined: str
+    refusal: str = ""
+    lesions: tuple[KnownLesion, ...] = ()
+    current_lesions: tuple[KnownLesion, ...] = ()
+    last_number: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True)
 class JobMessage:
     """Request for one run of a job.
 
@@ -41,6 +90,11 @@ class JobMessage:
         Reports that those of this run take the place of.
     created_at : datetime
         Date and time of everything in the result objects.
+    examined : str
+        Where what the analysis of these images finds is kept for comparisons, relative to the data folder; "" where nothing is
+        compared.
+    prior : PriorImages or None
+        Of a comparison: what the images are compared with. Workers that know no comparisons take none from its queue.
 
     Attributes
     ----------
@@ -62,10 +116,15 @@ class JobMessage:
     note: str
     replaces: tuple[ObjectUids, ...]
     created_at: AwareDatetime
+    examined: str = ""
+    prior: PriorImages | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the message as it goes over the wire: numbers, strings, lists and objects."""
+        """Return the message as it goes over the wire: numbers, strings, lists and objects; what is empty is left out."""
         fields: dict[str, Any] = _form().dump_python(self, mode="json")
+        for name in ("examined", "prior"):
+            if not fields[name]:
+                del fields[name]
         return {"version": self.VERSION, **fields}
 
     @classmethod

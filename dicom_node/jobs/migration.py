@@ -19,7 +19,7 @@ from sqlalchemy import JSON, Column, Connection, Table
 from dicom_node.errors import StateError
 from dicom_node.jobs.schema import Base
 
-VERSION = 1
+VERSION = 2
 """Raise it with each change of the tables; a column that is added needs a default, or the database is made again."""
 
 
@@ -67,7 +67,8 @@ def prepare(connection: Connection, path: Path, *, may_migrate: bool) -> None:
         for table in Base.metadata.sorted_tables
     }
     if there and not may_migrate:
-        if any(lacking.values()):
+        # a table that is not there at all is of what the older version knew nothing of
+        if any(columns for table, columns in lacking.items() if table.name in there):
             raise StateError(
                 f"{path}: of an older version of dicom-node (state {version}, this one is {VERSION}): "
                 "start the node, which brings it up to date"

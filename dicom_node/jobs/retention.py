@@ -20,6 +20,7 @@ from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.stepper import Stepper
 from dicom_node.jobs.store import Store
 from dicom_node.spool.durable import sync_folder
+from dicom_node.spool.examined import forget_examined
 from dicom_node.spool.prior_requests import withdraw_request
 from dicom_node.spool.prior_searches import forget_search
 from dicom_node.spool.promises import promised_until
@@ -151,6 +152,7 @@ class Retention:
             (self._spool.jobs / f"{job.id}.json").unlink(missing_ok=True)
             forget_search(self._spool, job.id)
         withdraw_request(self._spool, series.series_uid)
+        forget_examined(self._spool.root, series.series_uid)
         for parent in (self._spool.series, self._spool.results, self._spool.jobs):
             sync_folder(parent)  # before the rows: files that came back without them would be new images
         removed = Removed(series.id, self._remove_rows(series, [job.id for job in jobs]))

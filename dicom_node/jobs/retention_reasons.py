@@ -36,6 +36,7 @@ class Reason(StrEnum):
     UNPROVEN = "delivered without the proof that is wanted"
     NOWHERE = "with results that are delivered nowhere"
     YOUNG = "younger than keep_days"
+    COMPARED = "wanted for a comparison that is not made yet"
     PROMISED = "promised to somebody who asked for storage commitment"
 
 
@@ -47,6 +48,8 @@ _BY_JOB = {
     JobState.DELIVERING: Reason.DELIVERING,
     JobState.UNDELIVERED: Reason.UNDELIVERED,
 }
+
+_UNDONE = (JobState.QUEUED, JobState.RUNNING)
 
 
 class Keeping:
@@ -82,6 +85,9 @@ class Keeping:
             return unfinished, identifier
         if not self.keep_s or now < self.goes_at(series, jobs):
             return Reason.YOUNG, series.id
+        comparisons = self._store.comparisons_with(series.series_uid, *_UNDONE)
+        if comparisons:
+            return Reason.COMPARED, comparisons[0].id
         if now < promised_until(self._spool.series_folder(series.series_uid)):
             return Reason.PROMISED, series.id
         return Reason.NONE, series.id

@@ -121,6 +121,20 @@ class CommitmentRow(Base):
     settled: Mapped[bool] = mapped_column(Boolean, default=False)  # the answer is in the objects' rows
 
 
+class LesionRow(Base):
+    """One lesion of a compared series, and the identity that it keeps in later studies; it stays when the series goes."""
+
+    __tablename__ = "lesions"
+
+    series_uid: Mapped[str] = mapped_column(String, primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)  # its ID in the findings
+    examined: Mapped[str] = mapped_column(String)  # the analysis that gave it this number
+    centre_lps: Mapped[list[float]] = mapped_column(JSON)  # mm
+    tracking_uid: Mapped[str] = mapped_column(String)
+    tracking_number: Mapped[int] = mapped_column(Integer)  # of "L07"
+    patient: Mapped[str] = mapped_column(String, index=True)  # keyed digest of the patient ID
+
+
 class TransitionRow(Base):
     """History: one line for each change of state of a series, job or object."""
 

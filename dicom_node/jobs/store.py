@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from dicom_node.errors import NotFoundError, StateError
 from dicom_node.jobs import lookup
+from dicom_node.jobs.comparison_job import CHANGE
 from dicom_node.jobs.database import MADE_AGAIN, CorruptStateError, open_engine, open_session
 from dicom_node.jobs.indexing import (
     NewImage,
@@ -302,6 +303,16 @@ class Store:
         query = select(JobRow).where(JobRow.series_uid == series_uid).order_by(JobRow.created_at, JobRow.id)
         with self.reading() as session:
             return list(session.scalars(query))
+
+    def comparisons_with(self, prior_uid: str, *states: JobState) -> list[JobRow]:
+        """Return the comparisons in these states whose prior is a series, oldest first."""
+        query = (
+            select(JobRow)
+            .where(JobRow.state.in_(states), JobRow.pipeline == CHANGE)
+            .order_by(JobRow.created_at, JobRow.id)
+        )
+        with self.reading() as session:
+            return [job for job in session.scalars(query) if job.settings.get("prior") == prior_uid]
 
     def move_job(self, job_id: str, to: JobState, reason: str = "", **columns: Any) -> JobRow:
         """Move a job to a state, set other columns with it, and return it as it is now.

@@ -22,6 +22,8 @@ from dicom_node.deliver.outbox import Outbox
 from dicom_node.errors import NodeError, NotFoundError, ResultError, SpoolError, StateError
 from dicom_node.intake.intake import Intake
 from dicom_node.intake.parser import Parser, headers_of
+from dicom_node.jobs.comparison_job import CHANGE, FOLLOWS
+from dicom_node.jobs.comparison_job import TITLE as CHANGE_TITLE
 from dicom_node.jobs.dispatch import Dispatcher, load_celery, redacted
 from dicom_node.jobs.failure_report import publish_failure
 from dicom_node.jobs.former_identity import is_of_former_identity
@@ -43,6 +45,7 @@ from dicom_node.node.steering import Steering
 from dicom_node.overview.gauges import COUNTED_STATES, OverviewGauges
 from dicom_node.overview.pages import Pages
 from dicom_node.overview.web import WebServer
+from dicom_node.priors.comparisons import Comparisons
 from dicom_node.priors.service import Priors
 from dicom_node.receive.admission import Admission, Gate
 from dicom_node.receive.commitment_scp import CommitmentPolicy
@@ -57,6 +60,7 @@ from dicom_node.study.summariser import Summariser
 from dicom_node.tls import ServerTls
 from dicom_node.worklog.metrics import Metrics
 from dicom_node.worklog.writer import Worklog
+from pipelines.comparison import CHANGES
 from pipelines.types import PipelineInfo
 
 LEASE_S = 30.0
@@ -64,6 +68,7 @@ MAX_RUNS = 3
 FORMER = "its images were corrected since then, and name another patient or study"
 REPORTS = frozenset({"sr", "text-sr", "change-sr", "change-text", "summary-sr", "summary-text"})
 """Roles of the documents that a later result names as those that it replaces."""
+COUNTED_CHANGES = (*CHANGES, "possible")
 OUTCOMES = {"findings": "findings", "none": "no findings", "unsuitable": "not suitable"}
 
 
@@ -140,11 +145,10 @@ class Node:
             reader=self.parser,
             on_prior=self._on_prior,
         )
-        self.priors = (
-            Priors(settings, self.spool, self.store, self.worklog, self.intake)
-            if settings.priors.from_
-            else None
+        self.comparisons = Comparisons(
+            settings.priors, self.spool, self.store, installed, self.reconciler, self.intake.guard
         )
+        self.priors = self._priors() if settings.priors.from_ else None
         self.retention = Retention(
             self.store,
             self.spool,
@@ -160,9 +164,10 @@ class Node:
             self.worklog,
             settings.summary,
             context_of=lambda job: self.message_of(job).context(SUMMARY_TITLE),
-            title_of=self.intake.judge.title_of,
+            title_of=self._title_of,
             again=self.reconciler.again,
             on_published=self.reconciler.wake,
+            compares=self.priors is not None,
         )
         self.metrics = self._metrics()
         self.pages = Pages(
@@ -208,6 +213,16 @@ class Node:
             events=self.intake,
             processes=accept.processes,
             commitment=commitment,
+        )
+
+    def _priors(self) -> Priors:
+        return Priors(
+            self.settings,
+            self.spool,
+            self.store,
+            self.worklog,
+            self.intake,
+            compare=self.comparisons.begin,
         )
 
     def _metrics(self) -> Metrics:
@@ -336,7 +351,13 @@ class Node:
             note=job.note,
             replaces=self._replaced_reports(job),
             created_at=datetime.now().astimezone().replace(microsecond=0),
+            examined=self.comparisons.examined(job) if self._is_compared(job) else "",
+            prior=self.comparisons.prior_of(job) if job.pipeline == CHANGE else None,
         )
+
+    def _is_compared(self, job: JobRow) -> bool:
+        """Tell whether what a job's analysis finds is wanted for comparisons."""
+        return job.pipeline == CHANGE or (job.pipeline == FOLLOWS and self.priors is not None)
 
     # What the reconciler tells (dicom_node.jobs.reconcile.Events)
 
@@ -364,6 +385,8 @@ class Node:
             )
         elif manifest.status == "failed":
             self.worklog.write("failed", job.id, reason=manifest.reason, run=manifest.run)
+        elif job.pipeline == CHANGE:
+            self._tell_change(job, manifest)
         else:
             self.worklog.write(
                 "analysed",
@@ -379,6 +402,24 @@ class Node:
         if self.priors is not None:
             self.priors.wake()
         self._notice_studies(job)
+
+    def _tell_change(self, job: JobRow, manifest: Manifest) -> None:
+        """Write what has changed since the prior, and take over the identities of the lesions."""
+        if manifest.status == "unsuitable":
+            self.worklog.write("not-compared", job.id, reason=manifest.reason)
+            return
+        counts = {name: manifest.figures.get(name) or None for name in COUNTED_CHANGES}
+        self.worklog.write(
+            "compared",
+            job.id,
+            **{**counts, "new": manifest.figures.get("new", 0)},
+            grade=manifest.figures.get("grade"),
+            seconds=sum(manifest.timings_s.values()),
+        )
+        with contextlib.suppress(
+            ResultError
+        ):  # the lesions get other numbers in the next comparison, at worst
+            self.comparisons.take_tracking(job)
 
     def _notice_studies(self, job: JobRow) -> None:
         """Have the study of a job looked at, and the one that its images named before they were corrected."""
@@ -399,10 +440,14 @@ class Node:
             self._notice_studies(job)
 
     def job_failed(self, job: JobRow, reason: str) -> None:
-        """Publish the report of a job whose workers died."""
-        context = self.message_of(job).context(self.intake.judge.title_of(job.pipeline))
+        """Publish the report of a job whose workers died; of a comparison the page of the study tells."""
+        context = self.message_of(job).context(self._title_of(job.pipeline))
         paths = [self.spool.absolute(relative) for relative in job.images]
-        publish_failure(self.spool.results, paths, context, f"{reason} ({MAX_RUNS} runs)")
+        reason = f"{reason} ({MAX_RUNS} runs)"
+        publish_failure(self.spool.results, paths, context, reason, has_objects=job.pipeline != CHANGE)
+
+    def _title_of(self, pipeline: str) -> str:
+        return CHANGE_TITLE if pipeline == CHANGE else self.intake.judge.title_of(pipeline)
 
     def message_refused(self, reason: str) -> None:
         """Write that a worker can't read the messages of this node."""
@@ -467,6 +512,8 @@ class Node:
                 )
                 continue
             try:
+                if job.pipeline == CHANGE:
+                    self.comparisons.take_tracking(job)
                 self.outbox.add(job, Manifest.read(self.spool.results / job.id))
             except ResultError as error:
                 self.worklog.write("warning", job.id, name="results", reason=f"analysed again: {error}")

@@ -8,6 +8,7 @@ from typing import Any
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.errors import NotFoundError, StateError
 from dicom_node.intake.intake import Intake
+from dicom_node.jobs.comparison_job import CHANGE
 from dicom_node.jobs.former_identity import is_of_former_identity, why_not_analysable
 from dicom_node.jobs.reconcile import Reconciler
 from dicom_node.jobs.schema import JobRow, SeriesRow
@@ -15,6 +16,9 @@ from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.jobs.summary_job import SUMMARY
 from dicom_node.worklog.writer import Worklog
+
+OF_RESULTS = (CHANGE, SUMMARY)
+"""Jobs that are made of the results of others: a series or study does not name them."""
 
 
 class Steering:
@@ -64,7 +68,7 @@ class Steering:
                     f"series {named[0].id[:8]} is {named[0].state}: it has no job to be corrected"
                 )
             return self._series(verb, named[0])
-        of_series = [job for job in match.jobs if match.kind == "job" or job.pipeline != SUMMARY]
+        of_series = [job for job in match.jobs if match.kind == "job" or job.pipeline not in OF_RESULTS]
         live = [job for job in of_series if job.state != JobState.ABANDONED] or of_series
         if len({job.series_uid for job in live}) != 1:
             listed = ", ".join(job.id[:8] for job in live)

@@ -69,6 +69,8 @@ class Priors:
     ----------
     settings, spool, store, worklog, intake
         The node's own; the configuration names an archive.
+    compare : callable, optional
+        Begins the comparison that a search makes possible, unless it was begun, and returns its job's ID.
     """
 
     def __init__(
@@ -79,8 +81,10 @@ class Priors:
         worklog: Worklog,
         intake: Intake,
         clock: Callable[[], float] = time.time,
+        compare: Callable[[PriorSearch], str] = lambda search: "",
     ) -> None:
         self._spool, self._store, self._clock = spool, store, clock
+        self._compare = compare
         self._requests = intake.prior_requests
         self._archive = Archive.of(settings)
         self._verdicts = _Verdicts()
@@ -113,6 +117,7 @@ class Priors:
                 if search is None or self._store.job(job_id) is None:
                     forget_search(self._spool, job_id)
                     continue
+                self._compare(search)  # the node may have ended between the search and this
             except NodeError as error:
                 LOGGER.warning("%s", error)
                 continue
@@ -195,6 +200,10 @@ class Priors:
         if self._archive.open.are_aborted:
             return  # begun anew by the next start
         write_search(self._spool, search)
+        compared_by = self._compare(search)
+        if compared_by:
+            search.note(f"compared by job {compared_by[:8]}")
+            write_search(self._spool, search)
         with self._lock:
             if search.state == "done":
                 self._due.pop(job_id, None)

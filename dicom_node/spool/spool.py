@@ -2,7 +2,7 @@
 
 Layout: ``inbox/`` received and not yet looked at, ``series/`` filed images, ``quarantine/`` what can't be
 filed, ``results/`` and ``jobs/``, ``refused/`` word of workers that could not read a message, ``priors/`` searches for
-earlier studies and requests for their series. Names are made of
+earlier studies and requests for their series, ``examined/`` what analyses found, for comparisons. Names are made of
 our own random IDs, of counters and of digests of UIDs, never of anything that a caller sent.
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from dicom_node.errors import SpoolError
 from dicom_node.spool.durable import FILE_MODE, NO_SPACE, SpoolFullError, sync_folder, write_all
+from dicom_node.spool.examined import FOLDER as EXAMINED
 from dicom_node.spool.inbox import InboxWriter, recover
 from dicom_node.standard.uids import uid_key
 
@@ -54,12 +55,14 @@ class Spool:
         self.results = self.root / "results"
         self.jobs = self.root / "jobs"
         self.refused = self.root / "refused"
+        self.examined = self.root / EXAMINED
         try:
             # Only a folder of our own making is closed to others: the root may be a mount point that somebody
             # else rules.
             if not self.root.exists():
                 self.root.mkdir(mode=FOLDER_MODE, parents=True)
-            for folder in (self.inbox, self.series, self.quarantine, self.results, self.jobs, self.refused):
+            folders = (self.inbox, self.series, self.quarantine, self.results, self.jobs, self.refused)
+            for folder in (*folders, self.examined):
                 folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
                 if folder.stat().st_mode & 0o077:
                     folder.chmod(FOLDER_MODE)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from dicom_node.errors import ResultError
+from dicom_node.errors import ResultError, StateError
+from dicom_node.jobs.comparison_job import CHANGE, FOLLOWS, Compared
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import Store
 from dicom_node.jobs.summary_job import MOST_REVISIONS, SUMMARY, summary_id
 from dicom_node.results import findings_record
 from dicom_node.results.manifest import FILE_NAME, Manifest
+from dicom_node.spool.prior_searches import read_search
 from dicom_node.spool.run_folder import finished_path
 from dicom_node.spool.spool import Spool
 
@@ -74,7 +76,7 @@ class StudyState:
     Parameters
     ----------
     answers : tuple of Answer
-        One for each series that has one.
+        One for each series that has one, and one for each comparison with a prior.
     awaited : tuple of str
         Pipelines of jobs that have none yet.
     is_judged : bool
@@ -111,8 +113,13 @@ class StudyState:
         return tuple(answer for answer in self.answers if page.parts.get(answer.job.id) != answer.run)
 
 
-def state_of(store: Store, spool: Spool, study_uid: str) -> StudyState:
+def state_of(store: Store, spool: Spool, study_uid: str, *, compares: bool = False) -> StudyState:
     """Return a study's state.
+
+    Parameters
+    ----------
+    compares : bool
+        Priors are looked for, and what has changed since is awaited as an answer of its own.
 
     Raises
     ------
@@ -129,6 +136,11 @@ def state_of(store: Store, spool: Spool, study_uid: str) -> StudyState:
         answer = _answer(spool, job)
         if answer is not None:
             answers.append(answer)
+            change = _change(store, spool, job, compares=compares)
+            if isinstance(change, Answer):
+                answers.append(change)
+            elif change:
+                awaited.append(change)
         elif job.state in _AWAITED | _ENDED:
             awaited.append(job.pipeline)
     page = _last_page(store, spool, study_uid)
@@ -151,9 +163,27 @@ def _has_left(store: Store, study_uid: str, job_id: str) -> bool:
 
 
 def _live_job(store: Store, series: SeriesRow) -> JobRow | None:
-    jobs = [job for job in store.jobs_of(series.series_uid) if job.pipeline != SUMMARY]
+    jobs = [job for job in store.jobs_of(series.series_uid) if job.pipeline not in (SUMMARY, CHANGE)]
     live = [job for job in jobs if job.state != JobState.ABANDONED]
     return live[-1] if live else None
+
+
+def _change(store: Store, spool: Spool, job: JobRow, *, compares: bool) -> Answer | str:
+    """Return the comparison of an analysed series with its prior, CHANGE while that is awaited, "" where there is none."""
+    if job.pipeline != FOLLOWS or job.outcome not in ("findings", "none"):
+        return ""
+    try:
+        search = read_search(spool, job.id)
+    except StateError:
+        return ""
+    is_done = search is not None and search.run >= job.run and search.state == "done"
+    if search is None or not is_done or not search.priors:
+        return CHANGE if compares and not is_done else ""
+    comparison = store.job(Compared(job.id, search.run, search.priors[0]).id)
+    if comparison is None or comparison.state in _AWAITED:
+        return CHANGE if compares or comparison is not None else ""
+    answer = _answer(spool, comparison)
+    return "" if answer is None else replace(answer, has_record=True)
 
 
 def _answer(spool: Spool, job: JobRow) -> Answer | None:

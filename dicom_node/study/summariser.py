@@ -20,6 +20,7 @@ from typing import Any, Final
 from dicom_node.config.sections import SummarySection
 from dicom_node.errors import NodeError, StateError
 from dicom_node.jobs.child_process import ask_child
+from dicom_node.jobs.comparison_job import CHANGE
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.stepper import Stepper
@@ -76,6 +77,8 @@ class Summariser:
         Queues a page's job as a new run, on its ID and the reason: the reconciler's.
     on_published : callable
         Called when a page lies in the results: the reconciler's wake.
+    compares : bool
+        Priors are looked for: the page waits for the comparison as it does for the answer of a series.
     build : callable, optional
         Makes the objects.
     clock : callable, optional
@@ -93,6 +96,7 @@ class Summariser:
         title_of: Callable[[str], str],
         again: Callable[[str, str], JobRow],
         on_published: Callable[[], None],
+        compares: bool = False,
         build: Build = build_apart,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -100,7 +104,7 @@ class Summariser:
         self._settings = settings
         self._context_of, self._title_of = context_of, title_of
         self._again, self._on_published = again, on_published
-        self._build, self._clock = build, clock
+        self._compares, self._build, self._clock = compares, build, clock
         self._lock = threading.Lock()
         self._due: dict[str, float] = {}
         self._asked: set[str] = set()
@@ -137,7 +141,7 @@ class Summariser:
         StateError
             Nothing of the study is analysed yet, or the page has all of it.
         """
-        state = state_of(self._store, self._spool, study_uid)
+        state = self._state(study_uid)
         found = verdict(state, self._settings, self._clock(), asked=True)
         if not any(answer.has_objects for answer in state.answers):
             raise StateError("no series of this study has an answer yet: there is nothing for a page")
@@ -152,6 +156,9 @@ class Summariser:
         self.notice(study_uid)
         parts = "1 result" if len(state.answers) == 1 else f"{len(state.answers)} results"
         return f"the page of the study is made from {parts} now"
+
+    def _state(self, study_uid: str) -> StudyState:
+        return state_of(self._store, self._spool, study_uid, compares=self._compares)
 
     def step(self) -> float | None:
         """Look at every study whose time has come; return the seconds until the next one's."""
@@ -181,7 +188,7 @@ class Summariser:
         with self._lock:
             asked = study_uid in self._asked
         try:
-            state = state_of(self._store, self._spool, study_uid)
+            state = self._state(study_uid)
             found = verdict(state, self._settings, self._clock(), asked=asked)
             if found.kind == "make":
                 self._make(state)
@@ -319,6 +326,6 @@ def _anchor(answers: tuple[Answer, ...]) -> JobRow:
 
 def _status(answers: tuple[Answer, ...]) -> Status:
     """Return the outcome of a study: findings where any series has some."""
-    outcomes = [answer.job.outcome for answer in answers]
+    outcomes = [answer.job.outcome for answer in answers if answer.job.pipeline != CHANGE]
     order: tuple[Status, ...] = ("findings", "none", "unsuitable", "failed")
     return next((status for status in order if status in outcomes), "failed")

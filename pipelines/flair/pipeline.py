@@ -333,6 +333,9 @@ def _findings(found: _Found, told: _Differential, brain: Brain) -> Findings:
             "intervals": _names(found.cards),
             "differential": _names(told.cards),
         },
+        brain=brain.whole_mask,
+        probability=found.probability,
+        labels=np.asarray(found.labels, dtype=np.int32),
     )
 
 

@@ -40,6 +40,13 @@ class Brain:
     array: FloatArray
     mask: BoolArray
 
+    @property
+    def whole_mask(self) -> BoolArray:
+        """The mask on the native grid."""
+        full = np.zeros(self.whole.shape_kji, dtype=bool)
+        full[self.box] = self.mask
+        return full
+
     def on_whole(self, part: FloatArray) -> FloatArray:
         """Return an array of the part on the native grid, 0 outside."""
         full = np.zeros(self.whole.shape_kji, dtype=part.dtype)
