@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +56,9 @@ def _compare(current: Examined, prior: Examined, progress: Progress) -> Comparis
 
 
 def _self_grade(current: Examined, prior: Examined, analyse: Analyse, seed: int) -> SelfGrade:
-    grading = import_module("pipelines.change.self_grading")
-    grade: SelfGrade = grading.self_grade(current, prior, analyse, seed)
-    return grade
+    from pipelines.change.self_grading import self_grade  # noqa: PLC0415
+
+    return self_grade(current, prior, analyse, seed)
 
 
 def _build(

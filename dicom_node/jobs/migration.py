@@ -17,10 +17,13 @@ from typing import Any
 from sqlalchemy import JSON, Column, Connection, Table
 
 from dicom_node.errors import StateError
-from dicom_node.jobs.schema import Base
+from dicom_node.jobs.schema import Base, LesionRow
 
 VERSION = 2
 """Raise it with each change of the tables; a column that is added needs a default, or the database is made again."""
+
+_NOT_LOOKED_AT = frozenset({LesionRow.__tablename__})
+"""Tables that only the node itself reads: a database that lacks them can be looked at."""
 
 
 class OutdatedStateError(StateError):
@@ -67,8 +70,7 @@ def prepare(connection: Connection, path: Path, *, may_migrate: bool) -> None:
         for table in Base.metadata.sorted_tables
     }
     if there and not may_migrate:
-        # a table that is not there at all is of what the older version knew nothing of
-        if any(columns for table, columns in lacking.items() if table.name in there):
+        if any(columns for table, columns in lacking.items() if table.name not in _NOT_LOOKED_AT - there.keys()):
             raise StateError(
                 f"{path}: of an older version of dicom-node (state {version}, this one is {VERSION}): "
                 "start the node, which brings it up to date"
