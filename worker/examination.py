@@ -82,7 +82,7 @@ def keep_examined(examined: Examined, path: Path) -> None:
 def kept_examination(path: Path, volume: Volume) -> Examined | None:
     """Return the examination of a volume that was kept; None where there is none, or it is of other pixels."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
             arrays = {name: kept[name] for name in ("words", "brain", "probability", "labels")}
         words = _form().validate_json(arrays["words"].tobytes())
         if words.pixels != pixel_digest(volume) or words.shape != volume.array.shape:
