@@ -17,7 +17,7 @@ from dicom_node.jobs.comparison_job import CHANGE
 from dicom_node.jobs.message import JobMessage, PriorImages, ResultSettings
 from dicom_node.jobs.tracked_lesions import read_tracking
 from dicom_node.results.comparison_record import ComparisonRecord
-from dicom_node.results.manifest import Manifest
+from dicom_node.results.manifest import Manifest, ResultObject
 from dicom_node.spool.examined import examined_name
 from dicom_node.spool.run_folder import read_events
 from dicom_node.spool.spool import Spool
@@ -79,13 +79,18 @@ class Bench:
         self.networks = Networks()
         self.graded: list[int] = []
         self.place = Workplace(
-            self.spool.root, "cpu", self.networks, comparer=Comparer(self.compare, self.grade)
+            self.spool.root, "cpu", self.networks, comparer=Comparer(self.compare, self.grade, self.build)
         )
 
     def compare(self, current: Examined, prior: Examined, progress: Progress) -> Comparison:
         assert current.labels.any() and prior.volume is not current.volume
         progress("alignment", 0.5)
         return comparison(current.volume, self_grade=None)
+
+    def build(self, *arguments: Any) -> list[ResultObject]:
+        out = arguments[-1]
+        (out / "change-sr.dcm").touch()
+        return [ResultObject("change-sr", "change-sr.dcm", "1.2", "1.3", "1.4", self.study, "00")]
 
     def grade(self, current: Examined, prior: Examined, analyse: Any, seed: int) -> SelfGrade:
         self.graded.append(seed)
@@ -121,6 +126,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_comparison_becomes_objects_of_the_current_study_alone(bench: Bench) -> None:
+    bench.place.comparer = Comparer(bench.compare, bench.grade)
     manifest = bench.run()
     assert (manifest.status, manifest.pipeline, manifest.reason) == ("findings", "change", "")
     assert manifest.figures == {
