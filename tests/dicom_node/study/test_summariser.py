@@ -15,11 +15,13 @@ from rig import JobsRig, header, manifest, message_of
 
 from dicom_node.config.sections import SummarySection
 from dicom_node.errors import NodeError, StateError
+from dicom_node.jobs.comparison_job import CHANGE, Compared
 from dicom_node.jobs.schema import SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
 from dicom_node.jobs.store import job_identity
 from dicom_node.jobs.summary_job import SUMMARY, summary_id
 from dicom_node.results.manifest import Manifest, ResultObject
+from dicom_node.spool.prior_searches import PriorSearch, write_search
 from dicom_node.spool.run_folder import RunFolder
 from dicom_node.study import summariser as module
 from dicom_node.study.summariser import Summariser
@@ -60,6 +62,7 @@ class Bench:
         self.store, self.results = self.rig.store, self.rig.results
         self.worklog = Worklog(root)
         self.orders: list[dict[str, Any]] = []
+        self.compares = False
         self.summariser = self.another()
 
     def another(self) -> Summariser:
@@ -72,6 +75,7 @@ class Bench:
             title_of=str.upper,
             again=self.rig.reconciler.again,
             on_published=lambda: None,
+            compares=self.compares,
             build=self.build,
             clock=lambda: self.now,
         )
@@ -335,3 +339,95 @@ def test_node_of_another_process_makes_the_same_job(bench: Bench):
         one.notice(STUDY)
         one.step()
     assert len(bench.orders) == 1
+
+
+def search(bench: Bench, flair: str, *priors: str, state: Any = "done", run: int = 1) -> None:
+    reason = "no prior: no earlier study has a series that fits"
+    write_search(bench.rig.spool, PriorSearch(flair, run, state, reason=reason, priors=list(priors)))
+
+
+def comparison_job(bench: Bench, flair: str, run: int = 1) -> str:
+    compared = Compared(flair, run, "1.0")
+    job = bench.store.job(flair)
+    assert job is not None
+    assert bench.store.create_job(
+        job_id=compared.id,
+        series_uid=job.series_uid,
+        pipeline=CHANGE,
+        rule="",
+        state=JobState.QUEUED,
+        settings=compared.settings(),
+        images=job.images,
+    )
+    return compared.id
+
+
+def test_page_waits_for_the_comparison_as_for_any_answer(bench: Bench):
+    bench.compares = True
+    bench.summariser = bench.another()
+    flair = bench.part("1.5")
+    bench.answer(flair)
+    bench.turn(301)
+    assert bench.pages == [], "the search is about to begin"
+    search(bench, flair, state="waiting")
+    bench.turn(100)
+    search(bench, flair, "1.0")
+    bench.turn(100)
+    assert bench.pages == [], "the comparison is about to begin"
+    change = comparison_job(bench, flair)
+    bench.turn(100)
+    assert bench.pages == []
+    bench.answer(change, has_record=False)
+    bench.turn()
+    (page,) = bench.pages
+    assert page.figures["parts"] == {flair: 1, change: 1}
+    (order,) = bench.orders
+    assert [part["pipeline"] for part in order["parts"]] == ["flair", "change"]
+    assert (order["awaited"], order["no_prior"]) == ([], None)
+
+
+def test_late_comparison_revises_the_page_once(bench: Bench):
+    bench.compares = True
+    bench.summariser = bench.another()
+    flair = bench.part("1.5")
+    bench.answer(flair)
+    search(bench, flair, "1.0")
+    change = comparison_job(bench, flair)
+    bench.turn(1801)
+    assert bench.orders[-1]["awaited"] == ["change"]
+    bench.answer(change, has_record=False)
+    bench.turn(5)
+    bench.turn(5000)
+    assert [page.figures["parts"] for page in bench.pages] == [{flair: 1}, {flair: 1, change: 1}]
+
+
+def test_search_without_a_prior_is_waited_for_and_told(bench: Bench):
+    bench.compares = True
+    bench.summariser = bench.another()
+    flair = bench.part("1.5")
+    bench.answer(flair)
+    search(bench, flair)
+    bench.turn(301)
+    assert bench.orders[0]["awaited"] == []
+    assert bench.orders[0]["no_prior"] == "no earlier study has a series that fits"
+
+
+def test_comparison_of_an_earlier_analysis_is_not_on_the_page(bench: Bench):
+    bench.compares = True
+    bench.summariser = bench.another()
+    flair = bench.part("1.5")
+    bench.answer(flair)
+    search(bench, flair, "1.0")
+    bench.answer(comparison_job(bench, flair), has_record=False)
+    bench.turn(301)
+    bench.rig.reconciler.again(flair, "its images were corrected")
+    bench.answer(flair, run=2)
+    bench.turn(1801)
+    assert bench.pages[-1].figures["parts"] == {flair: 2}
+    assert bench.orders[-1]["awaited"] == ["change"], "of the new search"
+
+
+def test_page_waits_for_no_comparison_where_no_priors_are_looked_for(bench: Bench):
+    bench.answer(bench.part("1.5"))
+    bench.turn(301)
+    assert len(bench.pages) == 1 and bench.orders[0]["awaited"] == []
