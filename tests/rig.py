@@ -138,14 +138,14 @@ class JobsRig:
             self.store, self.spool, self.queues, message_of=message_of, events=self.heard, **options
         )
 
-    def job(self, series: str = "1.2.3", **settings: Any) -> str:
+    def job(self, series: str = "1.2.3", pipeline: str = PIPELINE, **settings: Any) -> str:
         image = header(series=series)
         self.store.add_image(image, "series/a/b.dcm", "SCANNER", time.time())
-        job_id = job_identity([image.sop_instance_uid], PIPELINE, "digest", settings)
+        job_id = job_identity([image.sop_instance_uid], pipeline, "digest", settings)
         assert self.store.create_job(
             job_id=job_id,
             series_uid=series,
-            pipeline=PIPELINE,
+            pipeline=pipeline,
             rule="flair",
             state=JobState.QUEUED,
             settings=settings,

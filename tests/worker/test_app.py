@@ -18,12 +18,14 @@ from rig import PIPELINE, JobsRig, WorkerProcess, dispatcher, message_of
 
 from dicom_node import __version__
 from dicom_node.errors import ConfigError
+from dicom_node.jobs.comparison_job import CHANGE
 from dicom_node.jobs.dispatch import TASK, connect
 from dicom_node.jobs.live_workers import LiveWorker
 from dicom_node.jobs.states import JobState
 from dicom_node.jobs.worker_watch import WorkerWatch
 from dicom_node.node.embedded_broker import EmbeddedBroker
-from worker.app import run_worker
+from dicom_node.spool.run_folder import read_events
+from worker.app import others_wait, run_worker
 
 pytestmark = pytest.mark.integration
 
@@ -60,6 +62,24 @@ def test_job_runs_once_and_tells_its_stages(rig: JobsRig, worker: WorkerProcess)
     assert rig.folders(job_id) == [""]
     assert {path.name for path in (rig.results / job_id).iterdir()} == {"events.jsonl", "manifest.json"}
     assert [path.stat().st_mode & 0o077 for path in (rig.results / job_id).iterdir()] == [0, 0]
+
+
+def test_comparison_waits_behind_every_fresh_study(rig: JobsRig, broker: EmbeddedBroker) -> None:
+    changes = [rig.job(f"1.2.{number}", pipeline=CHANGE) for number in (3, 4)]
+    fresh = rig.job("1.2.5")
+    rig.reconciler.step()
+    names = {f"{job_id}.run1" for job_id in changes}
+    assert rig.queues.places(CHANGE) == dict.fromkeys(names, "queue")
+    rig.queues.forget(changes[1], CHANGE)
+    assert rig.queues.places(CHANGE).keys() == {f"{changes[0]}.run1"}
+    assert others_wait(broker.url, [PIPELINE, CHANGE]) and not others_wait(broker.url, [CHANGE])
+    worker = WorkerProcess(broker.url, rig.spool.root)
+    try:
+        assert rig.finished(changes[0]).reason == "the message names no prior"
+    finally:
+        worker.stop()
+    begun = {job_id: read_events(rig.results / job_id, 0)[0][0]["at"] for job_id in (fresh, changes[0])}
+    assert begun[fresh] < begun[changes[0]]
 
 
 def test_time_limit_kills_hanging_child_and_worker_goes_on(rig: JobsRig, broker: EmbeddedBroker) -> None:
