@@ -70,7 +70,9 @@ def prepare(connection: Connection, path: Path, *, may_migrate: bool) -> None:
         for table in Base.metadata.sorted_tables
     }
     if there and not may_migrate:
-        if any(columns for table, columns in lacking.items() if table.name not in _NOT_LOOKED_AT - there.keys()):
+        if any(
+            columns for table, columns in lacking.items() if table.name not in _NOT_LOOKED_AT - there.keys()
+        ):
             raise StateError(
                 f"{path}: of an older version of dicom-node (state {version}, this one is {VERSION}): "
                 "start the node, which brings it up to date"

@@ -42,7 +42,7 @@ class Site(Bench):
 
     @staticmethod
     def find_nothing(
-        paths: Sequence[Path], pipeline: object, context: ResultContext, out: Path, *_: object
+        paths: Sequence[Path], pipeline: object, context: ResultContext, out: Path, *_: object, **__: object
     ) -> None:
         manifest(context.job_id, context.run).write(out)
 
