@@ -146,7 +146,13 @@ class Node:
             on_prior=self._on_prior,
         )
         self.comparisons = Comparisons(
-            settings.priors, self.spool, self.store, installed, self.reconciler, self.intake.guard
+            settings.priors,
+            self.spool,
+            self.store,
+            self.worklog,
+            installed,
+            self.reconciler,
+            self.intake.guard,
         )
         self.priors = self._priors() if settings.priors.from_ else None
         self.retention = Retention(

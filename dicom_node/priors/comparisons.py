@@ -12,7 +12,7 @@ from dicom_node.jobs.comparison_job import CHANGE, Compared
 from dicom_node.jobs.message import PriorImages
 from dicom_node.jobs.schema import ImageRow, JobRow
 from dicom_node.jobs.states import JobState
-from dicom_node.jobs.store import Store, job_identity
+from dicom_node.jobs.store import Store, job_identity, series_identity
 from dicom_node.jobs.tracked_lesions import known_lesions, last_number, read_tracking, record_lesions
 from dicom_node.priors.examination import Examination, examination_of
 from dicom_node.priors.prior import prior_in
@@ -20,6 +20,7 @@ from dicom_node.spool.examined import examined_name
 from dicom_node.spool.prior_searches import PriorSearch
 from dicom_node.spool.run_folder import last_run
 from dicom_node.spool.spool import Spool
+from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
 
 ANSWERED = frozenset({JobState.DELIVERING, JobState.DELIVERED, JobState.UNDELIVERED})
@@ -33,7 +34,7 @@ class Comparisons:
     ----------
     section : PriorsSection
         Of the configuration.
-    spool, store
+    spool, store, worklog
         The node's own.
     installed : mapping of str to PipelineInfo
         What the workers can run.
@@ -48,11 +49,12 @@ class Comparisons:
         section: PriorsSection,
         spool: Spool,
         store: Store,
+        worklog: Worklog,
         installed: Mapping[str, PipelineInfo],
         jobs: Jobs,
         guard: AbstractContextManager[object],
     ) -> None:
-        self._section, self._spool, self._store = section, spool, store
+        self._section, self._spool, self._store, self._worklog = section, spool, store, worklog
         self._installed, self._jobs, self._guard = installed, jobs, guard
 
     def begin(self, search: PriorSearch) -> str:
@@ -83,6 +85,7 @@ class Comparisons:
                 reason="in place of a job held by a person" if is_held else "",
                 run=last_run(self._spool.results, compared.id) + 1,
             )
+        self._worklog.write("to-compare", compared.id, series=series_identity(job.series_uid), job=job.id)
         self._jobs.wake()
         return compared.id
 

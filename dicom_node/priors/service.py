@@ -117,7 +117,7 @@ class Priors:
                 if search is None or self._store.job(job_id) is None:
                     forget_search(self._spool, job_id)
                     continue
-                self._compare(search)  # the node may have ended between the search and this
+                self._begin_comparison(search)  # the node may have ended between the search and this
             except NodeError as error:
                 LOGGER.warning("%s", error)
                 continue
@@ -200,15 +200,20 @@ class Priors:
         if self._archive.open.are_aborted:
             return  # begun anew by the next start
         write_search(self._spool, search)
-        compared_by = self._compare(search)
-        if compared_by:
-            search.note(f"compared by job {compared_by[:8]}")
-            write_search(self._spool, search)
+        self._begin_comparison(search)
         with self._lock:
             if search.state == "done":
                 self._due.pop(job_id, None)
             else:
                 self._due[job_id] = search.next_at
+
+    def _begin_comparison(self, search: PriorSearch) -> None:
+        """Have what a search found compared, and note by which job."""
+        job_id = self._compare(search)
+        note = f"compared by job {job_id[:8]}"
+        if job_id and note not in (text for _, text in search.steps):
+            search.note(note)
+            write_search(self._spool, search)
 
     def _stumble(self, error: Exception) -> float:
         LOGGER.error("a search for priors stumbled; again in %g s", TROUBLE_S, exc_info=error)

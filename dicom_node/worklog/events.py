@@ -157,6 +157,7 @@ EVENTS: dict[str, Event] = {
         "{reason}",
         "{seconds:seconds}",
     ),
+    "to-compare": _event("info", "with the prior of job {job}"),
     "compared": _event(
         "info",
         "grade {grade}",

@@ -66,6 +66,17 @@ def found_in(volume: Volume, card: Any = CHANGE_MODEL) -> Findings:
     )
 
 
+def compared(current: Examined, prior: Examined, progress: Progress) -> Comparison:
+    assert current.labels.any() and prior.volume is not current.volume
+    progress("alignment", 0.5)
+    return comparison(current.volume, self_grade=None)
+
+
+def found_again(current: Examined, prior: Examined, analyse: Any, seed: int) -> SelfGrade:
+    analyse(prior.volume)
+    return SelfGrade(12, 9, 0)
+
+
 class Bench:
     def __init__(self, root: Path) -> None:
         self.spool = Spool(root / "data")
@@ -79,13 +90,8 @@ class Bench:
         self.networks = Networks()
         self.graded: list[int] = []
         self.place = Workplace(
-            self.spool.root, "cpu", self.networks, comparer=Comparer(self.compare, self.grade, self.build)
+            self.spool.root, "cpu", self.networks, comparer=Comparer(compared, self.grade, self.build)
         )
-
-    def compare(self, current: Examined, prior: Examined, progress: Progress) -> Comparison:
-        assert current.labels.any() and prior.volume is not current.volume
-        progress("alignment", 0.5)
-        return comparison(current.volume, self_grade=None)
 
     def build(self, *arguments: Any) -> list[ResultObject]:
         out = arguments[-1]
@@ -94,8 +100,7 @@ class Bench:
 
     def grade(self, current: Examined, prior: Examined, analyse: Any, seed: int) -> SelfGrade:
         self.graded.append(seed)
-        analyse(prior.volume)
-        return SelfGrade(12, 9, 0)
+        return found_again(current, prior, analyse, seed)
 
     def run(self, **changes: Any) -> Manifest:
         fields: dict[str, Any] = {
@@ -126,7 +131,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_comparison_becomes_objects_of_the_current_study_alone(bench: Bench) -> None:
-    bench.place.comparer = Comparer(bench.compare, bench.grade)
+    bench.place.comparer = Comparer(compared, bench.grade)
     manifest = bench.run()
     assert (manifest.status, manifest.pipeline, manifest.reason) == ("findings", "change", "")
     assert manifest.figures == {

@@ -436,12 +436,12 @@ def test_earlier_study_is_looked_for_after_the_answer_and_gets_no_job(tmp_path: 
         write_answer(rig.data / "results", job, now[0])
         prior = rig.wait_for("prior-found")
         assert (prior["id"], prior["days"], prior["images"]) == (job.id[:8], 334, 6)
-        assert len(rig.events("queued")) == 1
+        assert [line["pipeline"] for line in rig.events("queued")] in (["flair"], ["flair", "change"])
         lines = list(preview(rig.settings, job.id))
         assert f"here: series {prior['series']} of 2025-04-01, 334 days earlier, 6 images" in lines
         assert "searched before: 1 prior" in lines
         ask(rig.data, "retry", prior["series"])
-        assert rig.wait_for("queued", 2)["images"] == 6
+        assert len({line["id"] for line in (rig.wait_for("queued", number) for number in (1, 2, 3))}) == 3
     finally:
         rig.stop()
         pacs.stop()

@@ -33,6 +33,7 @@ from dicom_node.series.headers import ImageHeader, read_header
 from dicom_node.spool.examined import examined_name
 from dicom_node.spool.prior_searches import PriorSearch
 from dicom_node.spool.spool import Spool
+from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
 
 PATIENT = {"PatientID": "P-1", "PatientBirthDate": "19800101", "PatientSex": "F", "shape": (6, 16, 16)}
@@ -53,6 +54,7 @@ class Bench:
     def __init__(self, root: Path) -> None:
         self.rig = JobsRig(root, Queues())
         self.store, self.spool = self.rig.store, self.rig.spool
+        self.worklog = Worklog(root)
         self.guard = threading.RLock()
         self.comparisons = self.another()
 
@@ -61,6 +63,7 @@ class Bench:
             section or PriorsSection(),
             self.spool,
             self.store,
+            self.worklog,
             {"flair": INFO},
             self.rig.reconciler,
             self.guard,
@@ -108,6 +111,7 @@ class Bench:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path / "data")
     yield bench
+    bench.worklog.close()
     bench.store.close()
 
 
