@@ -11,6 +11,8 @@ from torch.nn import functional
 
 OUTSIDE_WEIGHT = 0.02
 """Weight in the statistics of a voxel outside the brain; more than nothing, for crops that hold no brain."""
+PIECE = 2**19
+"""Values that are normed at a time in inference: 2 MB."""
 
 
 class BrainWeights:
@@ -50,18 +52,43 @@ class BrainNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, brain: BrainWeights) -> Tensor:
-        """Return float32 whatever the precision of ``x``."""
+        """Return float32 whatever the precision of ``x`` in training, and the precision of ``x`` in inference."""
         kind = x.device.type
         # Statistics in half precision lose small lesions; the meta device, where shapes are planned, has no autocast.
         with torch.autocast(kind, enabled=False) if kind != "meta" else nullcontext():
             last = x.permute(0, 2, 3, 4, 1)
-            values = last.flatten(1, 3).float()
+            values = last.flatten(1, 3)
             weights = brain.at(x.shape[-1])
-            mean = weights @ values
-            variance = (weights @ (values * values) - mean * mean).clamp_min(0)
-            scale = self.weight * torch.rsqrt(variance + 1e-5)
-            normed = torch.addcmul(self.bias - mean * scale, values, scale)
+            if torch.is_inference_mode_enabled():
+                normed = self._piecewise(values, weights)
+            else:
+                values = values.float()
+                mean = weights @ values
+                scale, shift = self._line(mean, weights @ (values * values))
+                normed = torch.addcmul(shift, values, scale)
         return normed.reshape(last.shape).permute(0, 4, 1, 2, 3)
+
+    def _line(self, mean: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the factor and the offset, (B, 1, C), that the mean of values and of their squares ask for."""
+        variance = (square - mean * mean).clamp_min(0)
+        scale = self.weight * torch.rsqrt(variance + 1e-5)
+        return scale, self.bias - mean * scale
+
+    def _piecewise(self, values: Tensor, weights: Tensor) -> Tensor:
+        """Return normed values, (B, n, C), by pieces that fit a processor's cache: no copy of all in float32 is made."""
+        size = max(1, PIECE // values.shape[-1])
+        parts = list(zip(torch.split(values, size, 1), torch.split(weights, size, 2), strict=True))
+        mean = values.new_zeros(len(values), 1, values.shape[-1], dtype=torch.float32)
+        square = mean.clone()
+        for part, weight in parts:
+            wide = part.float()
+            mean += weight @ wide
+            square += weight @ wide.square()
+        scale, shift = self._line(mean, square)
+        normed = torch.empty_like(values)
+        for (part, _), out in zip(parts, torch.split(normed, size, 1), strict=True):
+            out.copy_(torch.addcmul(shift, part.float(), scale))
+        return normed
 
 
 class ConvNorm(nn.Module):
