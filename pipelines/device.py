@@ -57,15 +57,22 @@ def computes_in_bfloat16(device: str) -> bool:
     return not BFLOAT16_FLAGS.isdisjoint(text.split())
 
 
+def threads() -> int:
+    """Return how many threads an analysis may use."""
+    import torch  # noqa: PLC0415
+
+    return min(torch.get_num_threads(), MAX_THREADS)
+
+
 def limit_threads() -> int:
     """Let torch and SimpleITK use as many threads as torch finds processors, at most 16; return how many."""
     import SimpleITK as sitk  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
-    threads = min(torch.get_num_threads(), MAX_THREADS)
-    torch.set_num_threads(threads)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-    return threads
+    number = threads()
+    torch.set_num_threads(number)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(number)
+    return number
 
 
 def describe_device(device: str = "auto") -> str:

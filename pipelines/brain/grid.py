@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from pipelines.device import threads
 from pipelines.types import Affine, FloatArray
 
 _REVERSE = np.eye(4)[[2, 1, 0, 3]]
 """Turns homogeneous (k, j, i) into (i, j, k) and back."""
+SPLINE_MARGIN = 12
+"""Voxels by which the border is repeated before a spline is fitted: its filter sees no further."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,17 @@ class Grid:
         """Return patient positions, mm, LPS, shape (..., 3), of voxel indices (k, j, i), shape (..., 3)."""
         ijk = np.asarray(kji, dtype=np.float64)[..., ::-1]
         return np.asarray(ijk @ self.affine[:3, :3].T + self.affine[:3, 3])
+
+    def along(
+        self, direction: npt.NDArray[np.float64], mask: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.float64]:
+        """Return how far the voxels of a mask lie along a direction, LPS, from the origin of patient space, in mm."""
+        i_mm, j_mm, k_mm = direction @ self.affine[:3, :3]
+        k, j, i = (np.arange(n, dtype=np.float64) for n in self.shape_kji)
+        places = (
+            (k * k_mm + float(direction @ self.affine[:3, 3]))[:, None, None] + (j * j_mm)[:, None] + i * i_mm
+        )
+        return np.asarray(places[mask])
 
     def crop(self, box: tuple[slice, slice, slice]) -> Grid:
         """Return the grid of ``array[box]``; the slices have a start, a stop and no step."""
@@ -106,18 +122,60 @@ def resample(
     """
     between = np.eye(4) if transform is None else transform
     matrix = _REVERSE @ np.linalg.inv(source.affine) @ between @ target.affine @ _REVERSE
-    values = ndimage.affine_transform(
-        np.asarray(array, dtype=np.float32),
-        matrix[:3, :3],
-        matrix[:3, 3],
-        output_shape=target.shape_kji,
-        output=np.float32,
-        order=order,
-        mode="nearest" if order > 1 else "grid-constant",
-        cval=outside,
-        prefilter=order > 1,
-    )
-    return np.asarray(values, dtype=np.float32)
+    values = np.asarray(array, dtype=np.float32)
+    result = np.full(target.shape_kji, outside, dtype=np.float32)
+    if order > 1:
+        box = tuple(slice(0, n) for n in target.shape_kji)
+        values = np.pad(values, SPLINE_MARGIN, mode="edge")
+        values = ndimage.spline_filter(values, order, output=np.float64, mode="nearest")
+        matrix[:3, 3] += SPLINE_MARGIN
+    else:
+        box = _reached(matrix, values.shape, target.shape_kji)
+    part = result[box]
+    origin = matrix[:3, 3] + matrix[:3, :3] @ [s.start for s in box]
+
+    def fill(first: int, last: int) -> None:
+        """Give some planes their values: scipy computes on one thread, and lets others go on."""
+        ndimage.affine_transform(
+            values,
+            matrix[:3, :3],
+            origin + first * matrix[:3, 0],
+            output_shape=part[first:last].shape,
+            output=part[first:last],
+            order=order,
+            mode="nearest" if order > 1 else "grid-constant",
+            cval=outside,
+            prefilter=False,
+        )
+
+    edges = np.linspace(0, len(part), min(threads(), max(1, len(part))) + 1).astype(int)
+    planes = [(int(a), int(b)) for a, b in itertools.pairwise(edges) if a < b]
+    if part.size and len(planes) == 1:
+        fill(*planes[0])
+    elif part.size:
+        with ThreadPoolExecutor(len(planes)) as pool:
+            list(pool.map(fill, *zip(*planes, strict=True)))
+    return result
+
+
+def _reached(
+    matrix: Affine, source_kji: tuple[int, ...], target_kji: tuple[int, ...]
+) -> tuple[slice, slice, slice]:
+    """Return the box of the target that a source reaches by linear interpolation.
+
+    Parameters
+    ----------
+    matrix : float64 array, shape (4, 4)
+        Index (k, j, i, 1) of the target to that of the source.
+    source_kji, target_kji : shapes
+    """
+    inverse = np.linalg.inv(matrix)
+    corners = np.array(list(itertools.product(*((-1.0, float(n)) for n in source_kji))))
+    at = corners @ inverse[:3, :3].T + inverse[:3, 3]
+    low = np.clip(np.floor(at.min(axis=0)), 0, target_kji).astype(int)
+    high = np.clip(np.ceil(at.max(axis=0)) + 1, low, target_kji).astype(int)
+    k, j, i = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return k, j, i
 
 
 def smooth_for(array: npt.NDArray[Any], source: Grid, spacing_mm: float) -> FloatArray:

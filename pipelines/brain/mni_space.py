@@ -267,8 +267,8 @@ def turned_cube(alignment: Alignment, mask: BoolArray, grid: Grid) -> Grid:
         Of the mask.
     """
     axes = alignment.rotation
-    turned = grid.positions_lps(np.argwhere(mask)) @ axes
-    low, high = np.percentile(turned, [0.1, 99.9], axis=0)
+    ends = [np.percentile(grid.along(axes[:, n], mask), [0.1, 99.9]) for n in range(3)]
+    low, high = np.array(ends).T
     affine = np.eye(4)
     affine[:3, :3] = axes * CUBE_SPACING_MM
     affine[:3, 3] = axes @ ((low + high) / 2.0 - CUBE_SPACING_MM * (CUBE_SIDE - 1) / 2.0)
@@ -278,6 +278,6 @@ def turned_cube(alignment: Alignment, mask: BoolArray, grid: Grid) -> Grid:
 def brain_height_mm(alignment: Alignment, mask: BoolArray, grid: Grid) -> float:
     """Return how far a brain mask reaches along the MNI superior axis, end voxels whole, in mm."""
     superior = alignment.rotation[:, 2]
-    along = grid.positions_lps(np.argwhere(mask)) @ superior
+    along = grid.along(superior, mask)
     voxel = float(np.abs(superior @ grid.affine[:3, :3]).max())
     return float(np.ptp(along)) + voxel

@@ -6,6 +6,7 @@ tenths of its volume. A spline through the logits, which vary more evenly than t
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.special import expit, logit
 
+from pipelines.brain.grid import bounding_box, resample
+from pipelines.device import threads
 from pipelines.flair.preprocess import Brain, Cube, to_native
 from pipelines.types import FloatArray
 
@@ -76,7 +79,15 @@ def predictions(samples: Samples, cube: Cube, brain: Brain, threshold: float) ->
         Of a lesion.
     """
     widened = ndimage.maximum_filter(np.asarray(samples.max(axis=0), dtype=np.float32), size=3)
-    voxels = np.argwhere(to_native(widened, cube, brain) >= FAINT * threshold)
+    told = widened >= FAINT * threshold
+    if not told.any():
+        none = np.empty((0, 3), dtype=np.intp)
+        return Predictions(none, at_voxels(samples, none, cube, brain))
+    # with the voxels beside, that a linear interpolation reaches for
+    box = bounding_box(told, cube.grid.spacing_mm[0], cube.grid.spacing_mm)
+    near = resample(widened[box], cube.grid.crop(box), brain.grid) >= FAINT * threshold
+    starts = [s.start for s in brain.box]
+    voxels = np.argwhere(near & brain.mask) + np.array(starts, dtype=np.intp)
     return Predictions(voxels, at_voxels(samples, voxels, cube, brain))
 
 
@@ -107,8 +118,12 @@ def at_voxels(samples: Samples, voxels: Voxels, cube: Cube, brain: Brain) -> Flo
     box = tuple(slice(low, high + 1) for low, high in zip(first, last, strict=True))
     at_kji, nearest = at_kji - first[:, None], tuple(nearest_kji - first[:, None])
     certain = float(expit(LOGIT_LIMIT))
-    for value, sample in zip(values, samples, strict=True):
+
+    def fill(value: FloatArray, sample: npt.NDArray[Any]) -> None:
         logits = logit(np.clip(np.asarray(sample[box], dtype=np.float32), 1.0 - certain, certain))
         ndimage.map_coordinates(logits, at_kji, output=value, order=3, mode="mirror")
         np.minimum(value, ndimage.maximum_filter(logits, size=3)[nearest], out=value)
+
+    with ThreadPoolExecutor(threads()) as pool:
+        list(pool.map(fill, values, samples))
     return np.asarray(expit(values), dtype=np.float32)

@@ -92,7 +92,10 @@ def to_cube(corrected: FloatArray, brain: Brain, alignment: Alignment) -> Cube:
     """Return the 192 mm cube around a brain."""
     grid = turned_cube(alignment, brain.mask, brain.grid)
     mask = resample(brain.mask, brain.grid, grid) > 0.5
-    values = on_cube(corrected, brain.grid, grid, brain.mask)
+    values = np.zeros(mask.shape, dtype=np.float32)
+    if mask.any():
+        box = bounding_box(mask, 0.0, grid.spacing_mm)
+        values[box] = on_cube(corrected, brain.grid, grid.crop(box), brain.mask)
     return Cube(normalise(values, mask), mask, grid)
 
 

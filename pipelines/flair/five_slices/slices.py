@@ -92,7 +92,9 @@ def slices_from_brain(corrected: FloatArray, brain: Brain, alignment: Alignment)
     """
     normalised = normalise(corrected, brain.mask)
     thin, grid = thinned(normalised, brain.grid, CUBE_SPACING_MM, brain.mask)
-    mask = resample(brain.mask, brain.grid, grid) > 0.5
+    mask = brain.mask
+    for axis, parts in enumerate(np.array(grid.shape_kji) // brain.mask.shape):
+        mask = np.repeat(mask, parts, axis)
     images = _sampled(thin, mask, grid, alignment.mni_to_patient, PLANES_MM)
     return Slices(images, alignment.mni_to_patient)
 
