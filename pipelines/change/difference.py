@@ -16,6 +16,8 @@ NORMAL_PROBABILITY = 0.1
 """Tissue is normal where both probabilities are below it."""
 TISSUE = (0.6, 1.4)
 """Brightness over the mode of the tissue that shading is told by."""
+FLUID = 0.5
+"""Of the median of normal tissue: what is darker is fluid."""
 SHADING_SIGMA_MM = 17.0
 COARSE_MM = 4.0
 """Shading varies so slowly that voxels of this size do."""
@@ -78,12 +80,18 @@ def _shading(first: FloatArray, second: FloatArray, tissue: BoolArray, grid: Gri
     return resample(wide, Grid((k + 2, j + 2, i + 2), affine), grid, outside=1.0)
 
 
+def _white(normal: FloatArray) -> np.float32:
+    """Return the intensity of normal white matter; wide ventricles have more voxels of one value than it has."""
+    if not normal.size:
+        return np.float32(1)
+    return np.float32(max(brain_mode(normal[normal > FLUID * np.median(normal)]), 1e-6))
+
+
 def difference(first: OnCommonGrid, second: OnCommonGrid, grid: Grid) -> Difference:
     """Return the difference of two scans, 0 everywhere when both are the same."""
     brain = first.brain & second.brain
     normal = brain & (first.probability < NORMAL_PROBABILITY) & (second.probability < NORMAL_PROBABILITY)
-    modes = [max(brain_mode(of.image[normal]), 1e-6) for of in (first, second)]
-    one, other = first.image / np.float32(modes[0]), second.image / np.float32(modes[1])
+    one, other = (of.image / _white(of.image[normal]) for of in (first, second))
     low, high = TISSUE
     tissue = normal & (one > low) & (one < high) & (other > low) & (other < high)
     if tissue.any():

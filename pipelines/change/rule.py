@@ -38,19 +38,22 @@ class Limits:
         A difference counts when it is as many times the noise.
     gained : float
         Least share of what the core is brighter than white matter now that it was not before.
-    thick_mm : float
-        Distance of slices from which an enlarging lesion, too, must be brighter than all that was beside it: what lies between
-        the centres of such slices is known too little to tell growth from the other place of a slice.
+    new_excess, growth_excess : float
+        Least difference of a core to the brightest that was within a voxel of it, for a new and for an enlarging lesion.
     volume_mm3, faint_mm3 : float
         Least volume of a core; what passes the second one alone is possible.
     voxels : int
         Least number of voxels of a core: thick slices have large ones.
     long_axis_mm : float
         Least long axis of a new lesion.
+    sure_voxels : int
+        As many of them pass the full contrast, or the change is possible.
     growth_mm3 : float
         Least volume of the core of an enlarging lesion.
     small_growth, growth : float
-        Relative growth of a lesion below and from `small_mm3` on.
+        Relative growth, near the core, of a lesion below and from `small_mm3` on.
+    near_mm : float
+        So far from the core growth is measured: a confluent lesion grows at one end.
     small_mm3 : float
     different_mm3 : float
         Least volume of a new lesion between acquisitions of different kinds.
@@ -64,15 +67,18 @@ class Limits:
     faint_contrast: float = 0.10
     noise: float = 4.0
     gained: float = 0.5
-    thick_mm: float = 5.0
+    new_excess: float = 0.0
+    growth_excess: float = -0.05
     volume_mm3: float = 20.0
     faint_mm3: float = 10.0
     voxels: int = 4
+    sure_voxels: int = 8
     long_axis_mm: float = 3.0
     growth_mm3: float = 30.0
     small_growth: float = 0.5
     growth: float = 0.25
     small_mm3: float = 200.0
+    near_mm: float = 4.0
     different_mm3: float = 100.0
 
 
@@ -186,11 +192,11 @@ def _is_core(
     return now - then >= limits.gained * (now - 1)
 
 
-def _exceeds_surroundings(core: BoolArray, box: tuple[slice, ...], later: Scan, earlier: Scan) -> bool:
-    """Tell whether a place is brighter than all that was within a voxel of it: alignment may err by as much."""
+def _excess(core: BoolArray, box: tuple[slice, ...], later: Scan, earlier: Scan) -> float:
+    """Return by how much a place is brighter than all that was within a voxel of it: alignment may err by as much."""
     wide, inner = _margin(box, later.image.shape)
     brightest = ndimage.maximum_filter(earlier.image[wide], size=3)[inner]
-    return float(np.median((later.image[box] - brightest)[core])) > 0.0
+    return float(np.median((later.image[box] - brightest)[core]))
 
 
 def _margin(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
@@ -213,20 +219,24 @@ def _growth(
     """Return what a core is: a new lesion, an enlarging one, or neither."""
     core_mm3 = float(np.count_nonzero(core) * np.prod(spacing_mm))
     is_new = not masks.near_earlier[box][core].any()
-    if (is_new or spacing_mm[0] >= limits.thick_mm) and not _exceeds_surroundings(core, box, later, earlier):
+    certain = strong_mm3 >= limits.sure_voxels * float(np.prod(spacing_mm))
+    least_excess = limits.new_excess if is_new else limits.growth_excess
+    if _excess(core, box, later, earlier) < least_excess:
         return None
+    then = earlier.probability[box][core]
     if is_new:
-        if float(earlier.probability[box][core].max()) >= limits.earlier:
-            return None
-        if long_axis_mm(core, spacing_mm) < limits.long_axis_mm:
+        if float(then.max()) >= limits.earlier or long_axis_mm(core, spacing_mm) < limits.long_axis_mm:
             return None
         volume = max(core_mm3, masks.later_mm3(box, core))
-        return Growth(True, strong_mm3 >= limits.volume_mm3, volume, 0.0)
+        return Growth(True, certain and strong_mm3 >= limits.volume_mm3, volume, 0.0)
+    if core_mm3 < limits.growth_mm3 or float(np.median(then)) >= limits.earlier:
+        return None
     volume, earlier_mm3 = masks.around(box, core)
     least = limits.small_growth if earlier_mm3 < limits.small_mm3 else limits.growth
-    if core_mm3 < limits.growth_mm3 or volume < (1 + least) * earlier_mm3:
+    near_mm3, earlier_near_mm3 = masks.near(box, core, spacing_mm, limits.near_mm)
+    if near_mm3 < (1 + least) * earlier_near_mm3:
         return None
-    return Growth(False, strong_mm3 >= limits.growth_mm3, volume, earlier_mm3)
+    return Growth(False, certain and strong_mm3 >= limits.growth_mm3, volume, earlier_mm3)
 
 
 class _Masks:
@@ -236,6 +246,27 @@ class _Masks:
         self.near_earlier = np.asarray(ndimage.binary_dilation(before, _NEIGHBOURS))
         self._before, self._before_mm3 = _labelled(before, voxel_mm3)
         self._after, self._after_mm3 = _labelled(after, voxel_mm3)
+
+    def near(
+        self, box: tuple[slice, ...], core: BoolArray, spacing_mm: tuple[float, float, float], reach_mm: float
+    ) -> tuple[float, float]:
+        """Return the volumes, later and earlier, of what is lesion within a reach of a core."""
+        margins = [int(np.ceil(reach_mm / mm)) for mm in spacing_mm]
+        wide = tuple(
+            slice(max(0, s.start - margin), min(n, s.stop + margin))
+            for s, n, margin in zip(box, self._before.shape, margins, strict=True)
+        )
+        outside = np.ones([w.stop - w.start for w in wide], dtype=bool)
+        outside[
+            tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, wide, strict=True))
+        ] = ~core
+        reached = ndimage.distance_transform_edt(outside, sampling=spacing_mm) <= reach_mm
+        voxel_mm3 = float(np.prod(spacing_mm))
+        later, earlier = (
+            float(np.count_nonzero((of[wide] > 0) & reached)) * voxel_mm3
+            for of in (self._after, self._before)
+        )
+        return later, earlier
 
     def later_mm3(self, box: tuple[slice, ...], core: BoolArray) -> float:
         """Return the volume of the later lesions that a core lies in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipelines.training.change.trainable import ChangeRule
 from pipelines.training.fatsat.trainable import OpticNerveEnsemble
 from pipelines.training.flair.recipes import NAMES, check_name
 from pipelines.training.flair.trainable import FlairNetwork, FlairPipeline
@@ -12,7 +13,13 @@ from pipelines.training.trainable import Trainable
 
 def networks() -> list[Trainable]:
     """Return what can be trained, in the order of the list."""
-    return [*(FlairNetwork(name) for name in NAMES), LesionPattern(), Regions(), OpticNerveEnsemble()]
+    return [
+        *(FlairNetwork(name) for name in NAMES),
+        LesionPattern(),
+        Regions(),
+        OpticNerveEnsemble(),
+        ChangeRule(),
+    ]
 
 
 def network_of(name: str) -> Trainable:

@@ -56,7 +56,8 @@ CropOption = Annotated[str, typer.Option(help="fatsat: published, or along-nerve
 SeriesOption = Annotated[
     int | None,
     typer.Option(
-        help="fatsat: phantom series, where --data is no data set; regions: synthetic brains.", min=1
+        help="fatsat: phantom series, where --data is no data set; regions: synthetic brains; change: heads.",
+        min=1,
     ),
 ]
 EpochsOption = Annotated[int | None, typer.Option(help="fatsat: epochs of a network at most.", min=1)]

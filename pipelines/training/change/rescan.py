@@ -146,3 +146,22 @@ def rescanned(volume: Volume, brain: BoolArray, session: Session, grid: Grid | N
         "SliceThickness": float(session.slices_mm),
     }
     return Volume(np.rint(image * np.float32(WHITE)).astype(np.float32), target.affine, attributes)
+
+
+THIN_MM, USUAL_MM = 2.0, 3.5
+"""Thinner slices become 3 mm thick in a moved copy; up to the second they grow by a third in half of the copies."""
+
+
+def moved_copy(volume: Volume, brain: BoolArray, rng: np.random.Generator) -> Volume:
+    """Return a scan as if the head lay otherwise: turned by up to 5 degrees, shifted by up to 10 mm, shaded, noisier."""
+    k, j, i = volume.array.shape
+    centre = Grid((k, j, i), volume.affine).positions_lps(np.argwhere(brain).mean(axis=0))
+    pose = drawn_pose(np.asarray(centre), rng)
+    slices_mm, pixel_mm, _ = volume.spacing_mm
+    if slices_mm < THIN_MM:
+        slices_mm = 3.0
+    elif slices_mm < USUAL_MM and rng.random() < 0.5:
+        slices_mm *= 4 / 3
+    pixel_mm = max(pixel_mm, 0.7) * float(rng.choice([1.0, 1.1]))
+    session = Session(pose, slices_mm, pixel_mm, shading=0.08, noise=0.02, seed=int(rng.integers(1_000_000)))
+    return rescanned(volume, brain, session)
