@@ -1,8 +1,8 @@
-"""Marks of findings: a voxel inside each lesion and each segment, on its largest slice, for viewers to open on."""
+"""Marks of findings: a voxel inside each lesion and each segment, for viewers to open on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -56,9 +56,14 @@ def marks_of(findings: Findings, volume: Volume | None) -> Marks:
     """Return all marks of findings; none without a volume."""
     if volume is None:
         return Marks()
-    segments = {(item.name, item.laterality): mask_mark(item.mask) for item in findings.segments}
-    shown = {key: mark for key, mark in segments.items() if mark is not None}
-    return Marks(lesion_marks(findings, volume), side_marks(findings, volume), shown)
+    lesions, sides = lesion_marks(findings, volume), side_marks(findings, volume)
+    segments: dict[tuple[str, Laterality | None], Mark] = {}
+    # the smallest one has the least choice
+    for item in sorted(findings.segments, key=lambda item: int(item.mask.sum())):
+        mark = free_mark(item.mask, [*lesions.values(), *sides.values(), *segments.values()])
+        if mark is not None:
+            segments[item.name, item.laterality] = mark
+    return Marks(lesions, sides, segments)
 
 
 def lesion_marks(findings: Findings, volume: Volume) -> dict[int, Mark]:
@@ -84,6 +89,26 @@ def mask_mark(mask: BoolArray) -> Mark | None:
     k = int(mask.sum(axis=(1, 2)).argmax())
     depth = distance_transform_edt(np.pad(mask[k], 1))[1:-1, 1:-1]
     j, i = np.unravel_index(int(depth.argmax()), depth.shape)
+    return Mark(k, int(j), int(i))
+
+
+def free_mark(mask: BoolArray, others: Iterable[Mark]) -> Mark | None:
+    """Return the mark of a mask on a slice where no other one lies in it, for viewers write a group's figures beside its mark.
+
+    Where each of its slices has one: the voxel of the largest slice that is furthest from them.
+    """
+    others = [other for other in others if mask[other]]
+    rest = mask.copy()
+    rest[sorted({other.k for other in others})] = False
+    if rest.any():
+        return mask_mark(rest)
+    if not mask.any():
+        return None
+    k = int(mask.sum(axis=(1, 2)).argmax())
+    voxels = np.argwhere(mask[k])
+    there = np.array([(other.j, other.i) for other in others if other.k == k])
+    nearest = np.linalg.norm(voxels[:, None] - there[None], axis=-1).min(axis=1)
+    j, i = voxels[int(nearest.argmax())]
     return Mark(k, int(j), int(i))
 
 

@@ -80,6 +80,18 @@ def finding_site(key: str, laterality: str | None) -> sr.FindingSite:
     return sr.FindingSite(codes.site_code(key), laterality=side)
 
 
+def finding_sites(key: str, laterality: str | None) -> list[sr.FindingSite]:
+    """Return where the finding of a measurement group is.
+
+    A region comes first by itself, for viewers show the first site alone and no modifiers; then the standard site that it
+    modifies.
+    """
+    if not codes.is_region(key):
+        return [finding_site(key, laterality)]
+    side = codes.LATERALITY[laterality] if laterality else None
+    return [sr.FindingSite(codes.site_code(key), laterality=side), finding_site(key, laterality)]
+
+
 def evaluation(name: Code, value: Code) -> sr.QualitativeEvaluation:
     """Return a coded statement."""
     return sr.QualitativeEvaluation(name=name, value=value)

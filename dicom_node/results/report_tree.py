@@ -18,7 +18,7 @@ from dicom_node.results.report_items import (
     ReportInput,
     algorithm,
     evaluation,
-    finding_site,
+    finding_sites,
     tracking,
     with_comments,
     with_mark,
@@ -34,7 +34,8 @@ from pipelines.types import Lesion, Segment
 def measurement_report(given: ReportInput) -> sr.ContainerContentItem:
     """Return the root of TID 1500 with the whole tree below it.
 
-    Every group of the imaging measurements has a point in an image (`with_mark`), for viewers open each group on its image;
+    Every group of the imaging measurements has a point in an image (`with_mark`), for viewers open each group on its image, the
+    first one first; so lesions stand before the segments that they are in;
     what has no place stands in the derived measurements and the qualitative evaluations. A report without any group is titled
     as a diagnostic report (CID 7021 is extensible), by which viewers show it as text.
 
@@ -45,8 +46,8 @@ def measurement_report(given: ReportInput) -> sr.ContainerContentItem:
     """
     groups = [
         *judged_groups(given),
-        *_segment_groups(given),
         *(_lesion_group(given, lesion) for lesion in wording.listed_lesions(given.findings)),
+        *_segment_groups(given),
     ]
     return report_root(given, groups, total_items(given), outcome_items(given))
 
@@ -126,7 +127,7 @@ def _segment_groups(given: ReportInput) -> list[Group]:
             finding_type=codes.finding_code(segment.code),
             finding_category=category_of(segment),
             algorithm_id=algorithm(mask_models(given.findings)),
-            finding_sites=[site_of_segment(segment)],
+            finding_sites=sites_of_segment(segment),
             measurements=measurements,
         )
         mark = given.marks.segments.get((segment.name, segment.laterality))
@@ -136,10 +137,10 @@ def _segment_groups(given: ReportInput) -> list[Group]:
     return groups
 
 
-def site_of_segment(segment: Segment) -> sr.FindingSite:
+def sites_of_segment(segment: Segment) -> list[sr.FindingSite]:
     """Return where all of a segment lies: an optic nerve, a region of the brain, or the brain."""
     key = segment.region or ("optic_nerve" if segment.laterality else "brain")
-    return finding_site(key, segment.laterality)
+    return finding_sites(key, segment.laterality)
 
 
 def _lesion_group(given: ReportInput, lesion: Lesion) -> Group:
@@ -163,7 +164,7 @@ def _lesion_group(given: ReportInput, lesion: Lesion) -> Group:
         finding_type=codes.finding_code(segment.code) if segment else codes.LESION,
         finding_category=codes.ABNORMAL_STRUCTURE,
         algorithm_id=algorithm(mask_models(given.findings)),
-        finding_sites=[finding_site(lesion.region or ("optic_nerve" if in_nerve else "brain"), side)],
+        finding_sites=finding_sites(lesion.region or ("optic_nerve" if in_nerve else "brain"), side),
         measurements=measurements,
         qualitative_evaluations=_evaluations(lesion) or None,
         source_images=[_source_image(given, mark)],

@@ -7,7 +7,15 @@ from dataclasses import replace
 import numpy as np
 from factories import volume as phantom
 
-from dicom_node.results.finding_marks import Mark, lesion_marks, mask_mark, point_mark, side_marks
+from dicom_node.results.finding_marks import (
+    Mark,
+    free_mark,
+    lesion_marks,
+    marks_of,
+    mask_mark,
+    point_mark,
+    side_marks,
+)
 from pipelines.types import BoolArray, Findings, Lesion, Segment, SiteFinding, Volume
 
 VOLUME = phantom(orientation="oblique")
@@ -66,8 +74,29 @@ def test_lesions_of_several_segments_are_found_each_in_its_own() -> None:
     assert marks[2] == Mark(8, 41, 41)
 
 
+def test_segment_is_marked_on_a_slice_of_its_own_beside_its_only_lesion() -> None:
+    mask = empty()
+    mask[3:6, 20:26, 20:26] = True
+    mask[4, 20:30, 20:30] = True  # the largest slice
+    found = Findings(
+        "findings", segments=(Segment("Lesion", "lesion_of_brain", mask),), lesions=(lesion_of(1, mask),)
+    )
+    marks = marks_of(found, VOLUME)
+    segment = marks.segments["Lesion", None]
+    assert (marks.lesions[1].k, segment.k) == (4, 3)
+    assert mask[segment]
+
+
+def test_segment_of_one_slice_is_marked_far_from_its_lesion_s_mark() -> None:
+    mask = empty()
+    mask[4, 20:29, 20:29] = True
+    mark = free_mark(mask, [Mark(4, 21, 21), Mark(4, 10, 40)])
+    assert mark == Mark(4, 28, 28)
+
+
 def test_no_voxels_no_mark() -> None:
     assert mask_mark(empty()) is None
+    assert free_mark(empty(), [Mark(4, 1, 1)]) is None
     assert lesion_marks(Findings("none"), VOLUME) == {}
 
 

@@ -174,7 +174,7 @@ def test_every_group_opens_on_its_nerve(case: Case, role: str) -> None:
     assert places == {
         "Right optic nerve assessment": (4, 32, 20),
         "Left optic nerve assessment": (6, 32, 44),
-        "Right optic nerve": (4, 32, 20),
+        "Right optic nerve": (5, 32, 20),
         "Right candidate region": (6, 32, 20),
     }
 

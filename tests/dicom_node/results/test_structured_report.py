@@ -49,7 +49,7 @@ def test_positive_report_says_so_and_counts(case: Case) -> None:
 
 def test_segment_and_lesions_have_their_own_groups(case: Case) -> None:
     groups = measurement_groups(case.read("sr"))
-    assert list(groups) == ["Lesion", "Lesion 1", "Lesion 2"]
+    assert list(groups) == ["Lesion 1", "Lesion 2", "Lesion"], "viewers open the first one first"
     assert numbers(groups["Lesion"]) == {VOLUME: 364.5, COUNT: 2}
     assert numbers(groups["Lesion 1"]) == {VOLUME: 349.92, PROBABILITY: 0.65}
     assert numbers(groups["Lesion 2"]) == {VOLUME: 14.58, PROBABILITY: 0.4}
@@ -252,7 +252,9 @@ def test_place_size_and_change_of_a_lesion_are_coded(plain: Case, tmp_path: Path
     assert (said["change"], said["region-certainty"]) == ("15454001", "borderline")
     assert said["also-reaches"] == "juxtacortical"
     assert numbers(group)["103339001"] == 7.25
-    site = next(item for item in group.ContentSequence if concept(item) == "363698007")
+    region, site = (item for item in group.ContentSequence if concept(item) == "363698007")
+    assert region.ConceptCodeSequence[0].CodeMeaning == "Periventricular"
+    assert coded(region) == {"272741003": "7771000"}
     assert site.ConceptCodeSequence[0].CodeValue == "68523003"
     assert coded(site) == {"272741003": "7771000", "106233006": "periventricular"}
     assert report.CodingSchemeIdentificationSequence[0].CodingSchemeDesignator == "99DCMNODE"
