@@ -367,7 +367,8 @@ class ModelCard:
     """Model card of the weights that were used: what ContributingEquipment and TID 4019 say of them.
 
     ``classes_trained_on`` says what the classes were learnt from, where that is not all of what the weights were trained on,
-    ``undecided`` between which probabilities of a class the answer is none; without it no answer counts as decided.
+    ``undecided`` between which probabilities of a class (of MS, where it tells MS from NMOSD) the answer is none; without it no
+    answer counts as decided.
     """
 
     name: str

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from dicom_node.results.context import ResultContext
-from dicom_node.results.provenance import model_named
+from dicom_node.results.provenance import classes_origin, model_named
+from dicom_node.standard import codes
 from pipelines.types import Findings, Hypothesis, ModelCard, Rule
 
 DiseaseClass = Literal["MS", "NMOSD"]
@@ -60,6 +61,28 @@ def decided_class(findings: Findings) -> DiseaseClass | None:
     return named
 
 
+def may_name_class(
+    findings: Findings, model: ModelCard | None, class_name: str, probability: float | None
+) -> bool:
+    """Tell whether a map may name its class: a disease only as the one line does, by `decided_class`.
+
+    Another class is not named where it was learnt from synthetic data alone, nor within the band of its card.
+    """
+    if model is None or classes_origin(model) == "synthetic":
+        return False
+    if codes.names_disease(class_name):
+        return _short_name(class_name) == decided_class(findings)
+    if probability is None:
+        return True
+    return model.undecided is not None and not model.undecided[0] <= probability <= model.undecided[1]
+
+
+def _short_name(class_name: str) -> str:
+    """Return the abbreviation of a disease that stands there by its name."""
+    names = {codes.disease_code(key).meaning: short for key, short in CLASSES.items()}
+    return names.get(class_name, class_name)
+
+
 def _readers(findings: Findings) -> dict[str, list[Hypothesis]]:
     """Return the probabilities that each reader gives, by the name of its model."""
     readers: dict[str, list[Hypothesis]] = {}
@@ -74,7 +97,7 @@ def _share(items: list[Hypothesis], named: DiseaseClass) -> float:
 
 def _class_of(items: list[Hypothesis], model: ModelCard | None) -> DiseaseClass | None:
     """Return the class that one reader names; None within its band, and where its card allows none."""
-    if model is None or model.undecided is None or has_synthetic_classes(model):
+    if model is None or model.undecided is None or classes_origin(model) == "synthetic":
         return None
     low, high = model.undecided
     of_ms = _share(items, "MS")
@@ -83,16 +106,11 @@ def _class_of(items: list[Hypothesis], model: ModelCard | None) -> DiseaseClass 
     return "NMOSD" if of_ms < low else None
 
 
-def has_synthetic_classes(model: ModelCard) -> bool:
-    """Tell whether a card says that its classes were learnt from synthetic data alone."""
-    return (model.classes_trained_on or model.trained_on) == "synthetic"
-
-
 def _why_undecided(findings: Findings) -> str:
     models = [model_named(findings, name) for name in _readers(findings)]
     count = _NUMBERS[len(models)] if len(models) < len(_NUMBERS) else str(len(models))
     readers = f"{count} reader" if len(models) == 1 else f"{count} readers"
-    taught = [model is not None and not has_synthetic_classes(model) for model in models]
+    taught = [model is not None and classes_origin(model) != "synthetic" for model in models]
     if not all(taught):
         return f"{readers}, {'some of them ' if any(taught) else ''}taught on synthetic cases alone"
     if any(model is not None and model.undecided is None for model in models):

@@ -14,6 +14,7 @@ from dicom_node.errors import ResultError
 from dicom_node.results import wording
 from dicom_node.results.colours import FAINT, RgbArray, as_rgb, grey_levels, overlay, window_of, with_line
 from dicom_node.results.context import ResultContext
+from dicom_node.results.differential import may_name_class
 from dicom_node.results.inset import enlarged_part
 from dicom_node.results.manifest import site_name
 from dicom_node.results.margin import AMBER, Margin, Remark, edge_letters, with_margin
@@ -22,7 +23,6 @@ from dicom_node.results.provenance import (
     DISCLAIMER,
     classes_origin,
     is_synthetic,
-    may_name_class,
     model_named,
     training_origin,
     training_remark,
@@ -181,7 +181,9 @@ def remarks_of(shown: ShownMap, findings: Findings, k: int, image_number: int) -
 def title_of(shown: ShownMap, findings: Findings) -> str:
     """Return what a map is: that of a class where it may be named, else a map of the image reader; with its sides."""
     where = " and ".join(filter(None, (structure_of(part, findings) for part in shown.parts)))
-    if not all(may_name_class(shown.model, part.class_name, part.probability) for part in shown.parts):
+    if not all(
+        may_name_class(findings, shown.model, part.class_name, part.probability) for part in shown.parts
+    ):
         return f"{UNNAMED}: {where}" if where else UNNAMED
     said = []
     for part in shown.parts:

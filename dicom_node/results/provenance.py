@@ -85,18 +85,6 @@ def classes_origin(model: ModelCard) -> str:
     return model.classes_trained_on or model.trained_on
 
 
-def may_name_class(model: ModelCard | None, class_name: str, probability: float | None) -> bool:
-    """Tell whether a class may be named: never one that was learnt from synthetic data alone, nor while it is undecided.
-
-    Without a probability nothing is decided; what is no disease may be named all the same.
-    """
-    if model is None or classes_origin(model) == "synthetic":
-        return False
-    if probability is None:
-        return not codes.names_disease(class_name)
-    return model.undecided is not None and not model.undecided[0] <= probability <= model.undecided[1]
-
-
 def software_versions(model: ModelCard) -> list[str]:
     """Return SoftwareVersions (0018,1020) of a model: its version and its weights' digest."""
     return [model.version[:LONG_STRING] or "unknown", model.digest[-LONG_STRING:] or "unknown"]

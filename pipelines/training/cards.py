@@ -70,6 +70,21 @@ def device_uid(name: str) -> str:
     return DEVICE_UID if name == JOINT_WEIGHTS else f"2.25.{uuid.uuid5(_NAMESPACE, name).int}"
 
 
+def band_line(details: Mapping[str, Any]) -> str:
+    """Return the band of a card in one sentence, with the number of cases; nothing where there is none."""
+    told = details.get("undecided_on")
+    if told is None:
+        return ""
+    low, high = details["undecided"]
+    outside = (
+        f"{told['right']} of {told['decided']} were right" if told["decided"] else "there was none to decide"
+    )
+    return (
+        f"Undecided while the probability of MS is from {low:.2f} to {high:.2f}: fitted on {told['cases']} {told['origins']} "
+        f"cases that it has not learnt from, so that {100 * told['share']:.0f} % are right outside; {outside}"
+    )
+
+
 def readme(details: Mapping[str, Any], read: str) -> str:
     """Return the model card for people, in Markdown.
 
@@ -98,6 +113,8 @@ def readme(details: Mapping[str, Any], read: str) -> str:
         lines.append(
             f"- Class logits are divided by {details['temperature']:.3g}, {details['calibrated_on']}"
         )
+    if band := band_line(details):
+        lines.append(f"- {band}")
     if VOLUME_INTERVAL in details:
         lines += [
             f"- The interval of the total lesion volume, drawn by {' and '.join(sorted(told['digests']))}, is fitted on "

@@ -36,7 +36,7 @@ def evaluate_cases(name: str, open_scorer: OpenScorer, asked: EvaluateOptions, r
 def calibrate_classes(
     name: str, open_scorer: OpenScorer, read: str, asked: CalibrateOptions, report: Report
 ) -> str:
-    """Fit the temperature of a network of classes, and return a line about it; see `recalibrate`."""
+    """Fit temperature and undecided band of a network of classes, and return a line about it; see `recalibrate`."""
     said = recalibrate(
         name,
         open_scorer,
@@ -47,6 +47,7 @@ def calibrate_classes(
         report=report,
     )
     return (
-        f"temperature {said['temperature']:.3g}, was {said['before']:.3g}; AUC {said['auc']:.2f}, accuracy "
+        f"temperature {said['temperature']:.3g}, was {said['before']:.3g}; undecided while the probability of MS is from "
+        f"{said['low']:.2f} to {said['high']:.2f}; AUC {said['auc']:.2f}, accuracy "
         f"{100 * said['accuracy']:.0f} % of {said['n']:.0f} cases"
     )

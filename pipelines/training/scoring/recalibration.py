@@ -1,4 +1,4 @@
-"""The temperature of class probabilities, fitted anew on cases like those that a network will see."""
+"""Temperature and undecided band of class probabilities, fitted anew on cases like those that a network will see."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from scipy.special import logit
 
 from pipelines.device import resolve_device
 from pipelines.errors import DataSetError, WeightsError
-from pipelines.flair.calibration import fit_temperature, temperature_of
+from pipelines.flair.calibration import calibrated, fit_temperature, temperature_of
 from pipelines.training.cards import NOT_CALIBRATED, write_cards
 from pipelines.training.data_sets.cases import read_index
 from pipelines.training.data_sets.sample import CLASSES
 from pipelines.training.scoring.case_results import CaseResult, line_of
 from pipelines.training.scoring.metrics import class_scores
 from pipelines.training.scoring.scorer import OpenScorer, Scorer
+from pipelines.training.scoring.undecided import card_entries
 from pipelines.weights import FOLDER, card_details
 
 Report = Callable[[str], None]
@@ -34,7 +35,7 @@ def recalibrate(
     device: str = "auto",
     report: Report = print,
 ) -> dict[str, float]:
-    """Fit the temperature of a network of classes on a data set, and write it on its cards.
+    """Fit the temperature of a network of classes and its undecided band on a data set, and write both on its cards.
 
     Neither the weights nor which class is the more probable change.
 
@@ -56,7 +57,8 @@ def recalibrate(
     Returns
     -------
     dict
-        ``temperature``, that before (``before``), and the scores of these cases (see `metrics.class_scores`).
+        ``temperature``, that before (``before``), the band (``low``, ``high``), and the scores of these cases (see
+        `metrics.class_scores`).
 
     Raises
     ------
@@ -82,15 +84,20 @@ def recalibrate(
     logits = np.stack([np.zeros(len(said)), before * logit(shares)], axis=1)
     temperature = fit_temperature(logits, targets)
     origins = " and ".join(sorted({result.origin for result in said}))
+    of_ms = calibrated(logits, temperature)[:, 0]
+    band = card_entries(of_ms, [target == 0 for target in targets], origins)
     details |= {
         "temperature": temperature,
         "calibrated": True,
         "calibrated_on": f"fitted on {len(said)} {origins} cases that it has not learnt from",
+        **band,
         "limitations": [text for text in details.get("limitations", []) if text != NOT_CALIBRATED],
     }
     write_cards(own, details, read, folder)
     pairs = [(result.label, float(result.nmosd)) for result in said if result.nmosd is not None]
-    return {"temperature": temperature, "before": before, **class_scores(pairs)}
+    low, high = band["undecided"]
+    fitted = {"temperature": temperature, "before": before, "low": low, "high": high}
+    return {**fitted, **class_scores(pairs)}
 
 
 def _answers(scorer: Scorer, data: Path, report: Report) -> list[CaseResult]:

@@ -12,11 +12,11 @@ from result_factories import CONTEXT, REAL, SYNTHETIC, Case
 
 from dicom_node.errors import ResultError
 from dicom_node.results.colours import FAINT, colour_scale, grey, overlay, window_of
+from dicom_node.results.differential import may_name_class
 from dicom_node.results.heatmap import ShownMap, remarks_of, shown_maps, slices_shown, title_of
 from dicom_node.results.margin import Margin, Remark, edge_letters, lines_needed, with_margin
-from dicom_node.results.provenance import may_name_class
 from dicom_node.standard.geometry import orientation_letters
-from pipelines.types import ModelCard
+from pipelines.types import Findings, ModelCard
 
 DECIDED = replace(REAL, undecided=(0.3, 0.7))
 
@@ -113,11 +113,17 @@ def test_differential_off_shows_no_map_of_a_disease(plain: Case, tmp_path: Path,
 def test_class_is_named_when_it_is_decided_by_real_data_alone(
     plain: Case, tmp_path: Path, model: ModelCard | None, probability: float, named: bool
 ) -> None:
-    assert may_name_class(model, "MS", probability) is named
+    of = {"multiple_sclerosis": probability, "neuromyelitis_optica": 1 - probability}
+    hypotheses = tuple(replace(item, probability=of[item.code]) for item in plain.findings.hypotheses)
+    models = () if model is None else (model,)
+    found = replace(plain.findings, hypotheses=hypotheses, models=models)
+    for name in ("MS", "Multiple sclerosis"):
+        assert may_name_class(found, model, name, probability) is named
+    assert not may_name_class(found, model, "NMOSD", 1 - probability)
     if model is None:
         return
     maps = tuple(replace(item, probability=probability) for item in plain.findings.heatmaps)
-    case = Case.make(tmp_path, model=model, findings={"heatmaps": maps})
+    case = Case.make(tmp_path, model=model, findings={"heatmaps": maps, "hypotheses": hypotheses})
     (shown,) = shown_maps(case.findings, CONTEXT)
     said = [item.text for item in remarks_of(shown, case.findings, 3, 4)]
     assert ("MS" in " ".join(said)) is named
@@ -129,8 +135,9 @@ def test_class_is_named_when_it_is_decided_by_real_data_alone(
 
 
 def test_what_is_no_disease_is_named_without_a_probability() -> None:
-    assert may_name_class(REAL, "lesion", None)
-    assert not may_name_class(REAL, "MS", None)
+    nothing = Findings("findings")
+    assert may_name_class(nothing, REAL, "lesion", None)
+    assert not may_name_class(nothing, REAL, "MS", None)
 
 
 def test_margin_says_what_a_map_is_and_what_it_is_not(plain: Case) -> None:

@@ -179,6 +179,7 @@ def test_cases_are_scored_behind_the_masks_networks_and_calibrated(
     assert said["n"] == 2
     details = json.loads((tmp_path / "run" / "lesion-pattern.json").read_text())
     assert details["temperature"] == said["temperature"]
+    assert details["undecided"] == [said["low"], said["high"]] == [0.0, 1.0]  # two cases decide nothing
     assert details["calibrated_on"] == "fitted on 2 synthetic cases that it has not learnt from"
     assert "fitted on 2 synthetic cases" in (tmp_path / "run" / "lesion-pattern.md").read_text()
     assert (tmp_path / "run" / "lesion-pattern.safetensors").read_bytes() == weights
