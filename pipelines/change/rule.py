@@ -36,8 +36,11 @@ class Limits:
         Least difference over normal white matter in a core; what passes the second one alone is possible.
     noise : float
         A difference counts when it is as many times the noise.
-    gained : float
-        Least share of what the core is brighter than white matter now that it was not before.
+    gained, growth_gained : float
+        Least share of what the core is brighter than white matter now that it was not before, for a new and for an enlarging
+        lesion.
+    new_share : float
+        Least share of a new lesion that is core: the whole of it was not bright before.
     new_excess, growth_excess : float
         Least difference of a core to the brightest that was within a voxel of it, for a new and for an enlarging lesion.
     volume_mm3, faint_mm3 : float
@@ -67,6 +70,8 @@ class Limits:
     faint_contrast: float = 0.10
     noise: float = 4.0
     gained: float = 0.5
+    growth_gained: float = 0.5
+    new_share: float = 0.25
     new_excess: float = 0.0
     growth_excess: float = -0.05
     volume_mm3: float = 20.0
@@ -166,37 +171,84 @@ def grown(
     growths: list[Growth] = []
     for number in range(1, count + 1):
         box = boxes[number]
-        core = cores[box] == number
-        strong_mm3 = float(np.count_nonzero(core & strong[box]) * voxel_mm3)
-        if _is_core(core, box, later, earlier, spacing_mm, limits):
-            growth = _growth(core, box, strong_mm3, masks, later, earlier, spacing_mm, limits)
-            if growth is not None:
-                growths.append(growth)
-                labels[box][core] = len(growths)
+        inside = cores[box] == number
+        voxels = int(np.count_nonzero(inside))
+        if voxels < limits.voxels or voxels * voxel_mm3 < limits.faint_mm3:
+            continue
+        core = _Core(inside, box, int(np.count_nonzero(inside & strong[box])), later, earlier, spacing_mm)
+        is_new = not masks.near_earlier[box][inside].any()
+        growth = (_new if is_new else _enlarging)(core, masks, limits)
+        if growth is not None:
+            growths.append(growth)
+            labels[box][inside] = len(growths)
     return Grown(labels, tuple(growths))
 
 
-def _is_core(
-    core: BoolArray,
-    box: tuple[slice, ...],
-    later: Scan,
-    earlier: Scan,
-    spacing_mm: tuple[float, float, float],
-    limits: Limits,
-) -> bool:
-    """Tell whether a place is large enough, and was not bright already."""
-    voxels = np.count_nonzero(core)
-    if voxels < limits.voxels or voxels * float(np.prod(spacing_mm)) < limits.faint_mm3:
-        return False
-    now, then = (float(np.median(of.image[box][core])) for of in (later, earlier))
-    return now - then >= limits.gained * (now - 1)
+@dataclass(frozen=True)
+class _Core:
+    """Core in its box, how many of its voxels pass the full contrast, and both scans."""
+
+    inside: BoolArray
+    box: tuple[slice, ...]
+    strong: int
+    later: Scan
+    earlier: Scan
+    spacing_mm: tuple[float, float, float]
+
+    @property
+    def voxel_mm3(self) -> float:
+        return float(np.prod(self.spacing_mm))
+
+    @property
+    def volume_mm3(self) -> float:
+        return float(np.count_nonzero(self.inside)) * self.voxel_mm3
+
+    def was_dark(self, gained: float, excess: float) -> bool:
+        """Tell whether a share of what is brighter than white matter was not so before, there and within a voxel of it.
+
+        Parameters
+        ----------
+        gained : float
+            The share.
+        excess : float
+            Least difference to the brightest that was within a voxel: alignment may err by as much.
+        """
+        now, then = (float(np.median(of.image[self.box][self.inside])) for of in (self.later, self.earlier))
+        if now - then < gained * (now - 1):
+            return False
+        wide, inner = _margin(self.box, self.later.image.shape)
+        brightest = ndimage.maximum_filter(self.earlier.image[wide], size=3)[inner]
+        return float(np.median((self.later.image[self.box] - brightest)[self.inside])) >= excess
+
+    def is_certain(self, volume_mm3: float, limits: Limits) -> bool:
+        return self.strong >= limits.sure_voxels and self.strong * self.voxel_mm3 >= volume_mm3
 
 
-def _excess(core: BoolArray, box: tuple[slice, ...], later: Scan, earlier: Scan) -> float:
-    """Return by how much a place is brighter than all that was within a voxel of it: alignment may err by as much."""
-    wide, inner = _margin(box, later.image.shape)
-    brightest = ndimage.maximum_filter(earlier.image[wide], size=3)[inner]
-    return float(np.median((later.image[box] - brightest)[core]))
+def _new(core: _Core, masks: _Masks, limits: Limits) -> Growth | None:
+    """Return a new lesion, None where the core is none: it was bright before, or is a part of what was there."""
+    if float(core.earlier.probability[core.box][core.inside].max()) >= limits.earlier:
+        return None
+    volume = max(core.volume_mm3, masks.later_mm3(core.box, core.inside))
+    if core.volume_mm3 < limits.new_share * volume or not core.was_dark(limits.gained, limits.new_excess):
+        return None
+    if long_axis_mm(core.inside, core.spacing_mm) < limits.long_axis_mm:
+        return None
+    return Growth(True, core.is_certain(limits.volume_mm3, limits), volume, 0.0)
+
+
+def _enlarging(core: _Core, masks: _Masks, limits: Limits) -> Growth | None:
+    """Return a lesion that grows at the core, None where it does not grow enough."""
+    before = core.earlier.probability[core.box][core.inside]
+    if core.volume_mm3 < limits.growth_mm3 or float(np.median(before)) >= limits.earlier:
+        return None
+    if not core.was_dark(limits.growth_gained, limits.growth_excess):
+        return None
+    volume, earlier_mm3 = masks.around(core.box, core.inside)
+    least = limits.small_growth if earlier_mm3 < limits.small_mm3 else limits.growth
+    near_mm3, earlier_near_mm3 = masks.near(core.box, core.inside, core.spacing_mm, limits.near_mm)
+    if near_mm3 < (1 + least) * earlier_near_mm3:
+        return None
+    return Growth(False, core.is_certain(limits.growth_mm3, limits), volume, earlier_mm3)
 
 
 def _margin(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
@@ -204,39 +256,6 @@ def _margin(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[tuple[slice
     wide = tuple(slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(box, shape, strict=True))
     inner = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, wide, strict=True))
     return wide, inner
-
-
-def _growth(
-    core: BoolArray,
-    box: tuple[slice, ...],
-    strong_mm3: float,
-    masks: _Masks,
-    later: Scan,
-    earlier: Scan,
-    spacing_mm: tuple[float, float, float],
-    limits: Limits,
-) -> Growth | None:
-    """Return what a core is: a new lesion, an enlarging one, or neither."""
-    core_mm3 = float(np.count_nonzero(core) * np.prod(spacing_mm))
-    is_new = not masks.near_earlier[box][core].any()
-    certain = strong_mm3 >= limits.sure_voxels * float(np.prod(spacing_mm))
-    least_excess = limits.new_excess if is_new else limits.growth_excess
-    if _excess(core, box, later, earlier) < least_excess:
-        return None
-    then = earlier.probability[box][core]
-    if is_new:
-        if float(then.max()) >= limits.earlier or long_axis_mm(core, spacing_mm) < limits.long_axis_mm:
-            return None
-        volume = max(core_mm3, masks.later_mm3(box, core))
-        return Growth(True, certain and strong_mm3 >= limits.volume_mm3, volume, 0.0)
-    if core_mm3 < limits.growth_mm3 or float(np.median(then)) >= limits.earlier:
-        return None
-    volume, earlier_mm3 = masks.around(box, core)
-    least = limits.small_growth if earlier_mm3 < limits.small_mm3 else limits.growth
-    near_mm3, earlier_near_mm3 = masks.near(box, core, spacing_mm, limits.near_mm)
-    if near_mm3 < (1 + least) * earlier_near_mm3:
-        return None
-    return Growth(False, certain and strong_mm3 >= limits.growth_mm3, volume, earlier_mm3)
 
 
 class _Masks:
