@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,10 +89,18 @@ def fatsat_findings(series, **changes) -> Findings:
     return replace(Findings("findings", segments=(segment,), sites=sites, models=(SYNTHETIC,)), **changes)
 
 
-def make_part(folder: Path, pipeline: str, findings: Callable[..., Findings], number: int, **changes) -> Part:
+def make_part(
+    folder: Path,
+    pipeline: str,
+    findings: Callable[..., Findings],
+    number: int,
+    study: Mapping[str, str] = STUDY,
+    **changes,
+) -> Part:
     """Write a series and its results; they are one part of the study."""
-    tags = {**PATIENT, **STUDY, "SeriesDescription": f"{pipeline} series"}
-    paths = mr_series(folder / "source", series_number=number, seed=pipeline, **tags)
+    tags = {**PATIENT, **study, "SeriesDescription": f"{pipeline} series"}
+    seed = f"{pipeline} {study['StudyInstanceUID']}"
+    paths = mr_series(folder / "source", series_number=number, seed=seed, **tags)
     series = load_series(paths)
     found = findings(series, **changes)
     context = replace(CONTEXT, pipeline=pipeline, job_id=f"{number:08x}" * 4, title=f"{pipeline} title")
