@@ -143,7 +143,7 @@ def demo(
 ) -> None:
     """Show the whole way on this machine: a phantom study goes in over DICOM, results come back to a small PACS."""
     from dicom_node.demo.demonstration import Demo, scratch_folder
-    from dicom_node.demo.studies import EYES_LPS, Series, Study, moved
+    from dicom_node.demo.studies import EYES_LPS, NEW_LESIONS, Series, Study, moved
     from pipelines.phantoms.flair import flair_phantom
     from pipelines.phantoms.orbits import geometric_orbits
     from pipelines.registry import installed
@@ -159,7 +159,13 @@ def demo(
         series.append(
             Series("fatsat", "Phantom FAT-SAT orbits from geometry", volume, eye.lesion, side="right")
         )
-    studies = [Study("phantom", tuple(series))]
+    before = flair_phantom(seed, not_yet=NEW_LESIONS)
+    earlier = Study(
+        "phantom-before",
+        (Series("flair", "The same head before", before.volume, before.lesions),),
+        day="20241203",
+    )
+    studies = [Study("phantom", tuple(series), earlier=earlier, new_lesions=NEW_LESIONS)]
     raise typer.Exit(0 if Demo(out, studies, folder, is_kept=keep is not None).run() else 1)
 
 

@@ -25,7 +25,15 @@ from dicom_node.deliver.address import Address
 from dicom_node.deliver.c_echo import echo
 from dicom_node.deliver.c_store import send_files
 from dicom_node.demo.archive import Archive
-from dicom_node.demo.studies import EXPECTED, EXPECTED_OF_STUDY, Objects, Study, by_block
+from dicom_node.demo.studies import (
+    CHANGE,
+    EXPECTED,
+    EXPECTED_OF_CHANGE,
+    EXPECTED_OF_STUDY,
+    Objects,
+    Study,
+    by_block,
+)
 from dicom_node.errors import DeliveryError, NodeError
 from dicom_node.worklog.follow import records
 from dicom_node.worklog.records import Record
@@ -43,6 +51,10 @@ quiet_s = 1.0
 
 [summary]
 after_s = 0
+
+[priors]
+from = "pacs"
+self_grade = false
 
 [[destination]]
 name = "pacs"
@@ -96,7 +108,8 @@ class Demo:
         self.studies = studies
         self.kept = is_kept
         self.folder = folder
-        self.answers = sum(len(study.series) + 1 for study in studies)  # of each series, and the page
+        # of each series, of the comparison with an earlier study, and the page
+        self.answers = sum(len(study.series) + bool(study.earlier) + 1 for study in studies)
         self.archive = Archive(self.folder / "pacs")
 
     def run(self) -> bool:
@@ -106,8 +119,9 @@ class Demo:
         )  # the node must not outlive it
         self.console.print(f"Scratch folder {self.folder}", markup=False)
         files = [path for study in self.studies for path in self._write(study)]
-        self.archive.start()
         node_port = _free_port()
+        self.archive.destinations["LESIONNODE"] = ("127.0.0.1", node_port)
+        self.archive.start()
         config = self.folder / "node.toml"
         config.write_text(CONFIGURATION.format(port=node_port, pacs_port=self.archive.port))
         node = self._start_node(config)
@@ -133,6 +147,12 @@ class Demo:
     def _write(self, study: Study) -> list[Path]:
         for series in study.series:
             self.console.print(series.description, markup=False)
+        if study.earlier is not None:
+            self.archive.keep(study.earlier.write(self.folder / "source"))
+            self.console.print(
+                f"The PACS has a study of {study.earlier.day}, before {study.new_lesions} of the lesions",
+                markup=False,
+            )
         return study.write(self.folder / "source")
 
     def _start_node(self, config: Path) -> subprocess.Popen[bytes]:
@@ -221,6 +241,8 @@ class Demo:
             complete &= _add_rows(table, study.name, EXPECTED_OF_STUDY, answers[study.name][""])
             for series in study.series:
                 complete &= _add_rows(table, series.name, EXPECTED, answers[study.name][series.name])
+            if study.earlier is not None:
+                complete &= _add_rows(table, CHANGE, EXPECTED_OF_CHANGE, answers[study.name][CHANGE])
         self.console.print(table)
         for study in self.studies:
             complete &= self._show_study(study, answers[study.name])

@@ -34,12 +34,22 @@ EXPECTED_OF_STUDY = {
     MEASUREMENTS: "SR, page coded (TID 1500)",
 }
 """SOP classes that must come back on each whole study."""
+EXPECTED_OF_CHANGE = {
+    SEGMENTATION: "SEG, change",
+    MEASUREMENTS: "SR, change measured (TID 1500)",
+    TEXT: "SR, change as text",
+    PICTURE: "SC, pairs of both dates",
+}
+"""SOP classes that must come back of a comparison with an earlier study."""
+CHANGE = "change"
 OUTLINES = PLACES["outline"][1]
 """Stands in the description of the series of outlines."""
 PATIENT = {"PatientName": "Phantom^Demo", "PatientID": "PHANTOM", "PatientSex": "O"}
 """Of all studies: a phantom that is no patient."""
 EYES_LPS = (0.0, -50.0, -36.0)
 """Midpoint between the eyes of the head that the FLAIR phantom is made from, mm."""
+NEW_LESIONS = 2
+"""Lesions of the phantom that its earlier study lacks."""
 BLOCK = 10
 """Series numbers that one pipeline has at most; the first ones are of the whole study."""
 LEAST_DICE = 0.3
@@ -157,10 +167,19 @@ class Study:
     name : str
         A word for folders, tables and UIDs.
     series : tuple of Series
+    day : str
+        StudyDate (0008,0020).
+    earlier : Study, optional
+        Study of the same head that the PACS has already.
+    new_lesions : int
+        How many lesions have come since.
     """
 
     name: str
     series: tuple[Series, ...]
+    day: str = "20260105"
+    earlier: Study | None = None
+    new_lesions: int = 0
 
     @property
     def uid(self) -> str:
@@ -176,6 +195,7 @@ class Study:
         """Write the study as DICOM files."""
         study = {
             "StudyInstanceUID": self.uid,
+            "StudyDate": self.day,
             "StudyDescription": "Phantom, no patient",
             "AccessionNumber": f"DEMO-{self.name.upper()}",
         }
@@ -200,7 +220,16 @@ class Study:
         text = dcmread(texts[0])
         (evidence,) = text.CurrentRequestedProcedureEvidenceSequence
         spoken_of = {item.SeriesInstanceUID for item in evidence.ReferencedSeriesSequence}
-        return spoken_of.issuperset(self.series_uids), impression(text)
+        said = impression(text)
+        return spoken_of.issuperset(self.series_uids) and self.change_told in said, said
+
+    @property
+    def change_told(self) -> str:
+        """Beginning of the sentence on what has changed; empty where there is nothing to compare with."""
+        if self.earlier is None:
+            return ""
+        day = f"{self.earlier.day[:4]}-{self.earlier.day[4:6]}-{self.earlier.day[6:]}"
+        return f"{self.new_lesions} new lesion{'' if self.new_lesions == 1 else 's'} since {day}"
 
     def page(self, objects: Objects, folder: Path) -> list[Path]:
         """Write the page as PNG."""
@@ -216,13 +245,19 @@ def moved(volume: Volume, by_lps: Point) -> Volume:
 
 
 def by_block(paths: Iterable[Path]) -> dict[str, dict[str, list[Path]]]:
-    """Return objects by the pipeline whose block their series numbers lie in, "" for the whole study, and by SOP class."""
-    names = {0: "", **{first: pipeline for pipeline, first in BLOCKS.items()}}
-    found: dict[str, dict[str, list[Path]]] = {name: {} for name in names.values()}
+    """Return objects by the pipeline whose block their series numbers lie in, "" for the whole study, and by SOP class.
+
+    Those of a comparison lie behind the others of their block.
+    """
+    names = {0: "", **{first: pipeline for pipeline, first in BLOCKS.items() if pipeline != CHANGE}}
+    found: dict[str, dict[str, list[Path]]] = {name: {} for name in (*names.values(), CHANGE)}
     for path in paths:
         header = dcmread(path, stop_before_pixels=True)
-        block = int(header.SeriesNumber) % 100 // BLOCK * BLOCK
-        found[names[block]].setdefault(str(header.SOPClassUID), []).append(path)
+        block, place = divmod(int(header.SeriesNumber) % 100, BLOCK)
+        name = names[block * BLOCK]
+        if block * BLOCK == BLOCKS[CHANGE] and place >= PLACES["change-seg"][0]:
+            name = CHANGE
+        found[name].setdefault(str(header.SOPClassUID), []).append(path)
     return found
 
 

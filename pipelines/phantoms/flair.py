@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from pipelines.brain.grid import Grid
 from pipelines.phantoms.head import WHITE, Head, mni_head
@@ -145,6 +146,14 @@ def _pose(rng: np.random.Generator) -> Affine:
     return pose
 
 
+def _laid_again(pose: Affine, rng: np.random.Generator) -> Affine:
+    """Return the place of the same head on another day: a little turned and shifted."""
+    moved = np.eye(4)
+    moved[:3, :3] = Rotation.from_euler("xyz", rng.uniform(-3.0, 3.0, 3), degrees=True).as_matrix()
+    moved[:3, 3] = rng.uniform(-4.0, 4.0, 3)
+    return np.asarray(moved @ pose)
+
+
 def _field_of_view(acquisition: Acquisition, pose: Affine, head: Head) -> Grid:
     """Return the grid of an acquisition that is centred on the brain."""
     centre_mni = head.grid.positions_lps(np.argwhere(head.brain).mean(axis=0))
@@ -183,7 +192,11 @@ def _shading(shape_kji: tuple[int, int, int], rng: np.random.Generator) -> Float
 
 
 def flair_phantom(
-    seed: int, acquisition: Acquisition = AXIAL_2D, lesions: LesionLoad | None = None
+    seed: int,
+    acquisition: Acquisition = AXIAL_2D,
+    lesions: LesionLoad | None = None,
+    *,
+    not_yet: int = 0,
 ) -> FlairPhantom:
     """Return a FLAIR of a synthetic head; the same for the same arguments.
 
@@ -194,18 +207,25 @@ def flair_phantom(
         `AXIAL_2D` or `SAGITTAL_3D`, or one of the caller's.
     lesions : LesionLoad, optional
         24 lesions of about 12 mL in all by default; `NO_LESIONS` for a healthy head.
+    not_yet : int
+        Where it is not 0 the head is scanned on an earlier day, before so many of its lesions were there: it lies otherwise
+        in the scanner, with other noise and shading.
     """
     rng = np.random.default_rng(seed)
     head = mni_head()
     pose = _pose(rng)
     load = LesionLoad() if lesions is None else lesions
     # the pose shrinks the template's brain, and its lesions with it
-    amount = lesion_amount(head, replace(load, volume_ml=load.volume_ml / float(np.linalg.det(pose))), rng)
+    load = replace(load, volume_ml=load.volume_ml / float(np.linalg.det(pose)))
+    amount = lesion_amount(head, load, rng, not_yet=not_yet)
     brightness = np.float32(rng.uniform(*LESION_SIGNAL) * WHITE)
     texture = ndimage.gaussian_filter(rng.standard_normal(head.signal.shape, dtype=np.float32), 1.5)
     texture *= np.float32(TEXTURE_SD) / texture.std()
     signal = (head.signal * (1.0 - amount) + brightness * amount) * (1.0 + texture)
 
+    if not_yet:
+        rng = np.random.default_rng([seed, not_yet])
+        pose = _laid_again(pose, rng)
     grid = _field_of_view(acquisition, pose, head)
     clean, share, brain = _scan([signal, amount, head.brain.astype(np.float32)], head, grid, pose)
     clean *= _shading(grid.shape_kji, rng)

@@ -21,6 +21,8 @@ PLACES = {"periventricular": 0.41, "deep": 0.42, "juxtacortical": 0.17}
 AXIS_RATIO = 2.35
 SMALLEST_MM3, LARGEST_MM3 = 30.0, 3000.0
 EDGE_MM = 0.7
+MIDDLE_MM3 = (250.0, 900.0)
+"""Volume of a lesion that nobody overlooks and that is none of the largest."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def _add(
     amount[box] = np.maximum(amount[box], soft.astype(np.float32))
 
 
-def lesion_amount(head: Head, load: LesionLoad, rng: np.random.Generator) -> FloatArray:
+def lesion_amount(head: Head, load: LesionLoad, rng: np.random.Generator, *, not_yet: int = 0) -> FloatArray:
     """Return how much of each voxel is lesion.
 
     Parameters
@@ -105,6 +107,8 @@ def lesion_amount(head: Head, load: LesionLoad, rng: np.random.Generator) -> Flo
     head : Head
     load : LesionLoad
     rng : numpy Generator
+    not_yet : int
+        So many lesions of middle size, those furthest from all others, are left out: the head before it had them.
 
     Returns
     -------
@@ -127,7 +131,24 @@ def lesion_amount(head: Head, load: LesionLoad, rng: np.random.Generator) -> Flo
         left_mm3 = max(float(np.count_nonzero(amount > 0.5)), 1.0)
         volumes_mm3 *= min(2.0, load.volume_ml * 1e3 / left_mm3)
         amount = _paint(placed, volumes_mm3, tissue)
+    if not_yet:
+        late = _separate(placed, volumes_mm3)[:not_yet]
+        kept = [rank for rank in range(load.count) if rank not in late]
+        amount = _paint([placed[rank] for rank in kept], volumes_mm3[kept], tissue)
     return amount
+
+
+def _separate(
+    placed: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]], volumes_mm3: npt.NDArray[np.float64]
+) -> list[int]:
+    """Return the ranks of the lesions of middle size, the one furthest from the surface of any other first."""
+    centres = np.array([centre for centre, _ in placed], dtype=np.float64)
+    long_mm = AXIS_RATIO * (volumes_mm3 * 0.75 / np.pi / AXIS_RATIO) ** (1.0 / 3.0)
+    apart_mm = np.linalg.norm(centres[:, None] - centres[None], axis=-1) - long_mm[None]
+    np.fill_diagonal(apart_mm, np.inf)
+    least, most = MIDDLE_MM3
+    middle = [rank for rank, volume in enumerate(volumes_mm3) if least <= volume <= most]
+    return sorted(middle, key=lambda rank: -float(apart_mm[rank].min()))
 
 
 def _paint(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from factories import volume
+from factories import mr_series, volume
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -175,3 +175,24 @@ def test_series_of_a_study_are_of_one_patient_and_session(study: Study, tmp_path
         assert len({header[keyword].value for header in headers}) == 1, keyword
     assert {header.SeriesInstanceUID for header in headers} == set(study.series_uids)
     assert len({header.SOPInstanceUID for header in headers}) == len(headers)
+
+
+def test_page_must_tell_what_is_new_since_the_earlier_study():
+    series = Series("flair", "FLAIR", volume(), np.zeros((12, 64, 64), bool))
+    earlier = Study("before", (series,), day="20241203")
+    assert (
+        Study("now", (series,), earlier=earlier, new_lesions=2).change_told
+        == "2 new lesions since 2024-12-03"
+    )
+    assert (
+        Study("now", (series,), earlier=earlier, new_lesions=1).change_told == "1 new lesion since 2024-12-03"
+    )
+    assert Study("now", (series,)).change_told == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(9000, ""), (9012, "flair"), (9018, "change"), (9022, "fatsat")]
+)
+def test_what_came_back_is_told_apart_by_its_series_number(tmp_path: Path, number: int, name: str):
+    (path,) = mr_series(tmp_path, shape=(1, 8, 8), series_number=number)
+    assert {of for of, objects in by_block([path]).items() if objects} == {name}
