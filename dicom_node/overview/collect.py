@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from dicom_node import __version__
 from dicom_node.config.settings import Settings
+from dicom_node.jobs.comparison_job import CHANGE
 from dicom_node.jobs.known_workers import Workers
 from dicom_node.jobs.queue_depths import QueueDepth, queue_depths
 from dicom_node.jobs.schema import ImageRow, JobRow, SeriesRow, TransitionRow
@@ -209,6 +210,11 @@ def _asked_again_at() -> ColumnElement[float]:
     return func.coalesce(last, 0.0)
 
 
+def _has_turnaround() -> ColumnElement[bool]:
+    """Return the expression of jobs that somebody waits for since the last image: no comparison, which comes behind them."""
+    return and_(JobRow.state == JobState.DELIVERED, JobRow.pipeline != CHANGE)
+
+
 def _turnaround() -> ColumnElement[float]:
     return func.max(0.0, JobRow.ended_at - func.max(SeriesRow.last_at, _asked_again_at()))
 
@@ -225,7 +231,7 @@ def _jobs(session: Session, count: int | None, *where: ColumnElement[bool]) -> t
             JobRow.outcome,
             JobRow.created_at,
             JobRow.ended_at,
-            case((JobRow.state == JobState.DELIVERED, _turnaround())),
+            case((_has_turnaround(), _turnaround())),
         )
         .join(SeriesRow, SeriesRow.series_uid == JobRow.series_uid)
         .where(*where)
@@ -289,7 +295,7 @@ def _today(session: Session, since: float) -> Today:
     delivered = session.execute(
         select(turnaround, JobRow.id)
         .join(SeriesRow, SeriesRow.series_uid == JobRow.series_uid)
-        .where(and_(JobRow.state == JobState.DELIVERED, JobRow.ended_at >= since))
+        .where(and_(_has_turnaround(), JobRow.ended_at >= since))
         .order_by(turnaround)
     ).all()
     seconds = [row[0] for row in delivered]

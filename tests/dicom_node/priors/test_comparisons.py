@@ -150,6 +150,32 @@ def test_series_that_is_analysed_again_is_compared_again_in_place_of_before(benc
     assert bench.job(third).replaces == second
 
 
+class Killed(BaseException):
+    """What ends a process at once."""
+
+
+@pytest.mark.parametrize("step", ["withdraw", "create_job", "insert_job"])
+def test_kill_at_any_step_leaves_one_comparison(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    job, prior = bench.analysed(), bench.series("20250301", SeriesState.PRIOR)
+    bench.begin(job, prior)
+    bench.rig.reconciler.again(job.id, "asked for by a person")
+    job = bench.answered(job.id)
+    owner = bench.rig.reconciler if step == "withdraw" else bench.store
+
+    def kill(*given: Any, **named: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, kill)
+        with pytest.raises(Killed):
+            bench.begin(job, prior)
+    bench.comparisons = bench.another()
+    first, second = bench.begin(job, prior), bench.begin(job, prior)
+    assert first == second and sorted(bench.changes()) == ["abandoned", "queued"]
+
+
 def test_correction_of_either_study_takes_a_comparison_back(bench: Bench):
     job, prior = bench.analysed(), bench.series("20250301", SeriesState.PRIOR)
     for series_uid in (prior, job.series_uid):
