@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 
 from dicom_node.errors import NotFoundError, StateError
 from dicom_node.jobs import ways_out
+from dicom_node.jobs.comparison_job import CHANGE
 from dicom_node.jobs.former_identity import is_of_former_identity
 from dicom_node.jobs.known_workers import Workers
 from dicom_node.jobs.lookup import Match
@@ -159,6 +160,7 @@ def _of_job(store: Store, job: JobRow, workers: Workers, spool: Spool) -> Histor
     reasons = [
         job.reason,
         job.note and f"note: {job.note}",
+        job.pipeline == CHANGE and f"compares the result of job {str(job.settings.get('of'))[:8]} with its prior",
         job.replaces and f"replaces job {job.replaces[:8]}",
     ]
     way_out = ways_out.of_job(job.id, job.state)
