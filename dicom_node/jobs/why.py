@@ -160,7 +160,8 @@ def _of_job(store: Store, job: JobRow, workers: Workers, spool: Spool) -> Histor
     reasons = [
         job.reason,
         job.note and f"note: {job.note}",
-        job.pipeline == CHANGE and f"compares the result of job {str(job.settings.get('of'))[:8]} with its prior",
+        job.pipeline == CHANGE
+        and f"compares the result of job {str(job.settings.get('of'))[:8]} with its prior",
         job.replaces and f"replaces job {job.replaces[:8]}",
     ]
     way_out = ways_out.of_job(job.id, job.state)
