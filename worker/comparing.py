@@ -164,7 +164,9 @@ class Comparing:
         if not _is_compared(comparison):
             ComparisonRecord.of(comparison, current, prior, {}).write(out)
             return comparison, []
-        if self.message.settings.get("self_grade") and not self.others_wait():
+        # A first run that was lost may have been over its time limit: the next one leaves out what takes longest.
+        is_tried = self.message.settings.get("self_grade") and self.message.run == 1
+        if is_tried and not self.others_wait():
             with _timed("self-grading", timings_s, self.progress):
                 comparison = replace(comparison, self_grade=self._graded(examined, before))
         with _timed("objects", timings_s, self.progress):

@@ -264,6 +264,7 @@ def test_trial_on_itself_waits_for_nobody_and_spoils_nothing(bench: Bench) -> No
     bench.place.others_wait = lambda: True
     assert bench.run().status == "findings" and bench.graded == []
     bench.place.others_wait = lambda: False
+    assert bench.run(job_id="f" * 32, run=2).status == "findings" and bench.graded == [], "one run was lost"
 
     def fail(*arguments: Any) -> SelfGrade:
         raise RuntimeError
