@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import cc3d
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from pipelines.phantoms.flair import AXIAL_2D, SAGITTAL_3D, Acquisition, FlairPhantom, flair_phantom
-from pipelines.phantoms.head import mni_head
-from pipelines.phantoms.lesions import NO_LESIONS, LesionLoad, lesion_amount
+from pipelines.phantoms.lesions import NO_LESIONS, LesionLoad, _separate
 
 COARSE = Acquisition((48, 120, 120), (3.0, 1.9, 1.9), "axial", dict(AXIAL_2D.attributes))
 
@@ -85,14 +82,9 @@ def test_truth_follows_the_pose(phantom: FlairPhantom) -> None:
     np.testing.assert_allclose(centre, expected[:3], atol=6.0)
 
 
-@pytest.mark.slow
-def test_earlier_day_lacks_lesions_that_stand_alone():
-    head, load = mni_head(), LesionLoad()
-    now, before = (
-        lesion_amount(head, load, np.random.default_rng(7), not_yet=count) > 0.5 for count in (0, 2)
-    )
-    assert not (before & ~now).any()
-    late, count = cc3d.connected_components(now & ~before, connectivity=26, return_N=True)
-    volumes_mm3 = np.bincount(late[late > 0])[1:]  # of voxels of 1 mm3
-    assert count == 2 and volumes_mm3.min() > 200 and volumes_mm3.max() < 1000
-    assert not (ndimage.binary_dilation(late > 0, iterations=3) & before).any()
+def test_lesions_that_an_earlier_day_lacks_are_of_middle_size_and_stand_alone() -> None:
+    axis = np.array([1.0, 0.0, 0.0])
+    at = (0, 3, 60, 160, 260)  # mm along a line: two that touch, and three apart
+    placed = [(np.array([k, 0, 0]), axis) for k in at]
+    volumes_mm3 = np.array([3000.0, 500.0, 400.0, 300.0, 40.0])
+    assert _separate(placed, volumes_mm3) == [3, 2, 1]
