@@ -33,6 +33,7 @@ from dicom_node.results.report_items import (
     algorithm,
     evaluation,
     finding_site,
+    finding_sites,
     with_comments,
     with_mark,
 )
@@ -146,7 +147,7 @@ def _change_group(
         finding_type=codes.LESION_OF_BRAIN,
         finding_category=codes.ABNORMAL_STRUCTURE,
         algorithm_id=algorithm(record.models),
-        finding_sites=[finding_site(change.region or "brain", change.laterality)],
+        finding_sites=finding_sites(change.region or "brain", change.laterality),
         measurements=_measurements(change),
         qualitative_evaluations=evaluations,
         source_images=[
