@@ -206,9 +206,10 @@ def numbers(group: Dataset) -> dict[str, float]:
 
 
 def coded(group: Dataset) -> dict[str, str]:
-    """The CODE values of a group by code value of their name."""
-    return {
-        concept(item): str(item.ConceptCodeSequence[0].CodeValue)
+    """The CODE values of a group by code value of their name; a value of more than 16 characters is a long one."""
+    codes = {
+        concept(item): item.ConceptCodeSequence[0]
         for item in group.ContentSequence
         if item.ValueType == "CODE"
     }
+    return {name: str(code.get("CodeValue") or code.LongCodeValue) for name, code in codes.items()}
