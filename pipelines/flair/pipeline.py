@@ -50,7 +50,7 @@ from pipelines.flair.suitability import (
 )
 from pipelines.flair.uncertainty import lesions_with_intervals, volume_interval
 from pipelines.flair.volume_calibration import VolumeCalibration
-from pipelines.memory import keep_freed_memory
+from pipelines.memory import give_back_memory, keep_freed_memory
 from pipelines.regions.brain_map import BrainMap, Midline
 from pipelines.regions.model import RegionsModel
 from pipelines.regions.sanity import doubt, not_covered
@@ -164,11 +164,20 @@ class FlairPipeline:
         run = Run(progress)
         if not run.suits(check_protocol(volume.attributes), check_geometry(volume)):
             return run.refusal()
-        return self._analyse(volume, checked, run)
+        try:
+            return self._analyse(volume, checked, run)
+        finally:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Give back what a network left in pieces, which the next one could not use."""
+        if self.device == "cpu":
+            give_back_memory()
 
     def _analyse(self, volume: Volume, settings: Settings, run: Run) -> Findings:
         with run.stage("mask"):
             brain = find_brain(volume, self.device)
+            self._tidy()
         if brain is None:
             run.suits(Verdict("no brain found"))
             return run.refusal()

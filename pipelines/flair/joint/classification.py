@@ -118,6 +118,6 @@ def weighted_maps(features: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
     widths = [f.shape[1] for f in reversed(features)]
     parts = torch.split(weights, widths, dim=1)
     return [
-        torch.einsum("bcdhw,bc->bdhw", f, w.to(f.dtype)).unsqueeze(1)
+        (f.permute(0, 2, 3, 4, 1) @ w.to(f.dtype)[:, None, None, :, None]).permute(0, 4, 1, 2, 3)
         for f, w in zip(features, reversed(parts), strict=True)
     ]

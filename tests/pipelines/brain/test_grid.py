@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipelines.brain import grid as grid_module
 from pipelines.brain.grid import Grid, bounding_box, resample, smooth_for
 
 AXIAL = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
@@ -97,3 +98,30 @@ def test_smoothing_averages_fine_pixels_and_leaves_thick_slices() -> None:
 
 def test_voxel_volume_of_a_left_handed_grid_is_positive() -> None:
     assert grid_of(LEFT_HANDED, (0.5, 0.5, 4.0), (3, 3, 3)).voxel_volume_mm3 == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+def test_number_of_threads_changes_no_voxel(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = grid_of(OBLIQUE, (1.0, 1.5, 3.0), (9, 14, 12))
+    target = grid_of(AXIAL, (1.2, 1.2, 1.2), (20, 21, 22))
+    array = np.random.default_rng(1).random(source.shape_kji, dtype=np.float32)
+    found = []
+    for number in (1, 3):
+        monkeypatch.setattr(grid_module, "threads", lambda number=number: number)
+        found.append(resample(array, source, target, order=order, outside=-5.0))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+
+
+def test_grid_that_the_source_does_not_reach_is_outside() -> None:
+    source, target = grid_of(AXIAL, (1, 1, 1), (4, 5, 6)), grid_of(AXIAL, (1, 1, 1), (3, 3, 3))
+    target.affine[:3, 3] += 500.0
+    assert (resample(np.ones(source.shape_kji), source, target, outside=-5.0) == -5.0).all()
+
+
+def test_voxels_along_a_direction_are_their_positions_on_it() -> None:
+    grid = grid_of(OBLIQUE, (1.0, 1.5, 3.0), (4, 5, 6))
+    mask = np.random.default_rng(2).random(grid.shape_kji) > 0.5
+    direction = np.array([0.6, 0.0, 0.8])
+    np.testing.assert_allclose(
+        grid.along(direction, mask), grid.positions_lps(np.argwhere(mask)) @ direction, atol=1e-9
+    )

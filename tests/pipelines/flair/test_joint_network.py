@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pipelines.errors import PipelineError
+from pipelines.flair.joint import blocks
 from pipelines.flair.joint.blocks import BrainNorm, BrainWeights
 from pipelines.flair.joint.classification import ClassificationBranch, LesionGuidance, PlainGuidance
 from pipelines.flair.joint.network import ABLATIONS, JointConfig, JointNetwork, JointOutput
@@ -222,6 +223,16 @@ def test_brain_norm_ignores_how_much_air_surrounds_the_brain() -> None:
     # Three volumes of air for one of brain: an air voxel weighs 0.02 of a brain voxel.
     assert (alone - inside).abs().mean() < 0.5
     assert (alone - plain).abs().mean() > 4 * (alone - inside).abs().mean()
+
+
+def test_brain_norm_by_pieces_is_the_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, brain = volume(8) * 3 + 2, BrainWeights(volume(8).clamp(-3, 3), -5.0)
+    norm = BrainNorm(1)
+    whole = norm(x, brain)
+    monkeypatch.setattr(blocks, "PIECE", 100)
+    with torch.inference_mode():
+        torch.testing.assert_close(norm(x, brain), whole, atol=1e-5, rtol=1e-5)
+        assert norm(x.bfloat16(), brain).dtype == torch.bfloat16
 
 
 def test_brain_norm_has_zero_mean_and_unit_variance_over_brain() -> None:
