@@ -16,8 +16,8 @@ def keep_freed_memory() -> bool:
 
     glibc maps each large block anew and unmaps it when it is freed, so that the kernel clears the same gigabytes at every step:
     half of the time, measured (the U-Net's training 3.2 s a step before and 1.5 s after; the joint network's answer 3.3 and
-    2.4 s). Other C libraries are left as they are. The process
-    keeps the most memory that it ever held, until `give_back_memory`.
+    2.4 s). Other C libraries are left as they are. The process keeps the most memory that it ever held, until
+    `give_back_memory`.
     """
     if not sys.platform.startswith("linux"):
         return False
