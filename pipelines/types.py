@@ -323,6 +323,31 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class NotTypical:
+    """Sign by which findings are not like demyelination.
+
+    Parameters
+    ----------
+    name : str
+        Short, always the same ("midline shift").
+    sign : str
+        In words ("third ventricle off the midline").
+    value : float
+        Measured.
+    unit : str
+        UCUM, or "mL".
+    limit : float
+        The value that it is above.
+    """
+
+    name: str
+    sign: str
+    value: float
+    unit: str
+    limit: float
+
+
+@dataclass(frozen=True)
 class Heatmap:
     """A map of what drove a decision.
 
@@ -424,7 +449,8 @@ class Findings:
     regions of the brain; None where a pipeline knows no regions. ``percentile`` is set by who knows the patient's age and sex,
     never by a pipeline. ``brain`` (bool), ``probability`` of a lesion (float32) and ``labels``, the lesions' IDs (int32), are
     arrays of shape (k, j, i) on the native grid that a comparison with another examination starts from; None where a pipeline
-    is not compared.
+    is not compared. ``not_typical`` are the signs by which they are not like demyelination at all: then there are no hypotheses, and
+    nothing is said of dissemination. Without any nothing follows.
     """
 
     status: Status
@@ -439,6 +465,7 @@ class Findings:
     hypotheses: tuple[Hypothesis, ...] = ()
     no_differential: str = ""
     rules: tuple[Rule, ...] = ()
+    not_typical: tuple[NotTypical, ...] = ()
     heatmaps: tuple[Heatmap, ...] = ()
     warnings: tuple[str, ...] = ()
     models: tuple[ModelCard, ...] = ()

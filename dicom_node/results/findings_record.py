@@ -27,6 +27,7 @@ from pipelines.types import (
     Lesion,
     Measurement,
     ModelCard,
+    NotTypical,
     Percentile,
     Rule,
     SiteFinding,
@@ -79,6 +80,7 @@ class FindingsRecord:
     hypotheses: tuple[Hypothesis, ...] = ()
     no_differential: str = ""
     rules: tuple[Rule, ...] = ()
+    not_typical: tuple[NotTypical, ...] = ()
     warnings: tuple[str, ...] = ()
     models: tuple[ModelCard, ...] = ()
     pictures: tuple[FindingPicture, ...] = ()

@@ -17,6 +17,7 @@ from dicom_node.results.dissemination import (
 )
 from dicom_node.results.manifest import lesion_count, site_name, total_volume_interval, total_volume_mm3
 from dicom_node.results.percentile import percentile_sentence
+from dicom_node.results.plausibility import NOT_TYPICAL, outlined_sentence, signs_sentence
 from dicom_node.results.provenance import (
     is_synthetic,
     mask_models,
@@ -87,10 +88,16 @@ def coded_hypotheses(findings: Findings, context: ResultContext) -> tuple[Hypoth
 
 def headline(findings: Findings) -> str:
     """Return the result in one line."""
-    if findings.status == "unsuitable":
-        return f"Not analysed, because the series is not suitable: {_sentence(findings.reason)}"
-    if findings.status == "failed":
-        return f"The analysis failed and gave no result: {_sentence(findings.reason)}"
+    if findings.status in ("unsuitable", "failed"):
+        not_suitable = findings.status == "unsuitable"
+        said = (
+            "Not analysed, because the series is not suitable"
+            if not_suitable
+            else "The analysis failed and gave no result"
+        )
+        return f"{said}: {_sentence(findings.reason)}"
+    if findings.not_typical:
+        return NOT_TYPICAL
     if findings.sites:
         model = segmenting_model(findings)
         rated = any(site.probability is not None for site in findings.sites)
@@ -128,6 +135,7 @@ def finding_sentences(findings: Findings, age_years: float | None) -> list[str]:
     if findings.status not in ("findings", "none"):
         return []
     said = [site_sentence(site) for site in findings.sites]
+    said += [outlined_sentence(findings), signs_sentence(findings)]
     if any(site.probability is not None for site in findings.sites):
         said.append(RATING)
     if lesion_count(findings) is not None:

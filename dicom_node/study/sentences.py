@@ -20,6 +20,7 @@ from dicom_node.results.dissemination import (
     sites_with_nerves,
 )
 from dicom_node.results.manifest import lesion_count, total_volume_interval, total_volume_mm3
+from dicom_node.results.plausibility import NOT_TYPICAL, outlined_sentence, signs_sentence
 from dicom_node.results.provenance import MODEL_NAME, segmenting_model
 from dicom_node.results.wording import probability_text, volume_text
 from dicom_node.study import change
@@ -35,7 +36,7 @@ Row = tuple[str, ...]
 def headline(content: StudyContent) -> list[str]:
     """Return the result in at most three lines: change since an earlier study, or lesions; sites; optic nerves."""
     return [
-        *filter(None, [*result_lines(content), sites_sentence(content.flair_findings)]),
+        *filter(None, [*result_lines(content), second_line(content)]),
         nerves_line(content),
     ]
 
@@ -51,8 +52,14 @@ def result_lines(content: StudyContent) -> list[str]:
     told = change_sentence(record)
     if not record.is_compared:
         return [f"{lesions_line(content)} {told}"]
-    has_room = not sites_sentence(content.flair_findings)
+    has_room = not second_line(content)
     return [told, lesions_line(content)] if has_room else [told]
+
+
+def second_line(content: StudyContent) -> str:
+    """Return in how many regions lesions lie, or how much was outlined of what is not like demyelination."""
+    findings = content.flair_findings
+    return "" if findings is None else outlined_sentence(findings) or sites_sentence(findings)
 
 
 def lesions_line(content: StudyContent) -> str:
@@ -68,7 +75,9 @@ def lesions_line(content: StudyContent) -> str:
 
 
 def amount_line(findings: Findings) -> str:
-    """Return the number of lesions and their volume."""
+    """Return the number of lesions and their volume, or that they are not like demyelination."""
+    if findings.not_typical:
+        return NOT_TYPICAL
     count, volume_mm3 = lesion_count(findings), total_volume_mm3(findings)
     if not count:
         return "No lesion was found in the brain."
@@ -120,11 +129,15 @@ def region_rows(findings: Findings) -> list[Row]:
     count, volume_mm3 = lesion_count(findings) or 0, total_volume_mm3(findings) or 0.0
     longest_mm = max(axes, default=0.0)
     longest = f"{longest_mm:.0f} mm" if longest_mm else "-"
+    if findings.not_typical:
+        return [("Outlined", "", volume_text(volume_mm3), longest)]
     return [*rows, ("All lesions", str(count), volume_text(volume_mm3), longest)]
 
 
 def region_remarks(findings: Findings) -> list[str]:
     """Return what must be known to read the table."""
+    if findings.not_typical:
+        return [signs_sentence(findings)]
     remarks = []
     anatomy = findings.anatomy
     if not has_regions(findings):

@@ -13,7 +13,6 @@ from dicom_node.results.dissemination import (
     counts_sentence,
     has_regions,
     nerves_sentence,
-    sites_sentence,
 )
 from dicom_node.results.percentile import percentile_sentence
 from dicom_node.results.provenance import DISCLAIMER
@@ -60,7 +59,7 @@ def _result(content: StudyContent) -> list[str]:
         if is_rated
         else sentences.nerves_line(content)
     )
-    lines = [*sentences.result_lines(content), sites_sentence(content.flair_findings), nerves]
+    lines = [*sentences.result_lines(content), sentences.second_line(content), nerves]
     return [LINE_END.join([*(in_lines(text) for text in lines if text), "Research use only."])]
 
 
@@ -86,7 +85,8 @@ def _findings(content: StudyContent) -> Iterator[str]:
         if rows:
             told = "; ".join(f"{name.lower()} {volume}, {longest}" for name, _, volume, longest in rows)
             yield f"Volume and longest axis: {told}."
-        yield from sentences.region_remarks(findings) if has_regions(findings) else ()
+        # Why there are no regions is in the sentence on their counts.
+        yield from sentences.region_remarks(findings) if has_regions(findings) or findings.not_typical else ()
         yield sentences.volume_line(findings)
         if record is not None:
             yield change_wording.prior_volume_sentence(record)

@@ -29,6 +29,7 @@ from pipelines.flair.matthews import fluid_in_mni, matthews_rule
 from pipelines.flair.native_voxels import Samples, lesion_probability, predictions
 from pipelines.flair.pattern.features import pattern_features
 from pipelines.flair.pattern.model import PatternModel
+from pipelines.flair.plausibility import Scene, signs_of
 from pipelines.flair.preprocess import Brain, Cube, find_brain, to_cube, to_native, without_bias
 from pipelines.flair.segmenter import MaskModel
 from pipelines.flair.settings import (
@@ -52,6 +53,7 @@ from pipelines.flair.uncertainty import lesions_with_intervals, volume_interval
 from pipelines.flair.volume_calibration import VolumeCalibration
 from pipelines.memory import give_back_memory, keep_freed_memory
 from pipelines.regions.brain_map import BrainMap, Midline
+from pipelines.regions.cleaning import on_map
 from pipelines.regions.model import RegionsModel
 from pipelines.regions.sanity import doubt, not_covered
 from pipelines.regions.sorting import region_segments, sort_lesions
@@ -67,6 +69,7 @@ from pipelines.types import (
     Lesion,
     Measurement,
     ModelCard,
+    NotTypical,
     Progress,
     Rule,
     Segment,
@@ -75,6 +78,8 @@ from pipelines.types import (
 from pipelines.weights import FOLDER, card_details, load_weights
 
 SEGMENT_NAME = "Lesion"
+WITHOUT_REGIONS = "the findings are not typical of demyelination"
+"""Why lesions are not sorted into regions where they are none of demyelination."""
 
 
 @dataclass(frozen=True)
@@ -202,17 +207,23 @@ class FlairPipeline:
         if self.models.regions is not None:
             with run.stage("regions"):
                 anatomy, structures = _structures(self.models.regions, cube, brain, alignment)
+        believed = None if anatomy is None or anatomy.not_available else structures
         with run.stage("lesions"):
-            found = self._find(cube, brain, settings, structures)
+            found = self._find(cube, brain, settings, believed)
+        with run.stage("plausibility"):
+            # Structures that are not believed are asked all the same: a tumour is what may have displaced them.
+            signs = signs_of(_scene(found, cube, brain, structures, Midline.of(alignment)))
+        if signs:
+            found = _without_regions(found)
         told = _Differential()
-        if found.lesions:
+        if found.lesions and not signs:
             with run.stage("differential"):
                 told = self._tell(found, cube, brain, alignment, corrected)
-        findings = _findings(found, told, brain)
+        findings = _findings(found, told, brain, signs)
         if self.models.regions is not None:
             findings = replace(
                 findings,
-                anatomy=anatomy if structures is None else found.anatomy,
+                anatomy=anatomy if found.anatomy is None else found.anatomy,
                 models=(*findings.models, self.models.regions.card),
                 tasks={**findings.tasks, "regions": (self.models.regions.card.name,)},
             )
@@ -310,24 +321,47 @@ class FlairPipeline:
 
 def _structures(
     model: RegionsModel, cube: Cube, brain: Brain, alignment: Alignment
-) -> tuple[Anatomy, BrainMap | None]:
-    """Return the structures of the brain, or why they are not to be believed."""
+) -> tuple[Anatomy, BrainMap]:
+    """Return the structures of the brain, with the reason where they are not to be believed."""
     structures = BrainMap(model(cube.values, cube.mask), cube.grid, Midline.of(alignment))
-    reason = doubt(structures, cube.values, brain.whole)
-    return Anatomy(not_available=reason), None if reason else structures
+    return Anatomy(not_available=doubt(structures, cube.values, brain.whole)), structures
 
 
-def _findings(found: _Found, told: _Differential, brain: Brain) -> Findings:
+def _scene(found: _Found, cube: Cube, brain: Brain, structures: BrainMap | None, midline: Midline) -> Scene:
+    """Return what the check of plausibility looks at."""
+    return Scene(
+        cube.values,
+        cube.mask,
+        on_map(found.mask, brain.whole, cube.grid),
+        None if structures is None else structures.structures,
+        cube.grid,
+        midline,
+    )
+
+
+def _without_regions(found: _Found) -> _Found:
+    """Return lesions as they are outlined, no longer as those of a region."""
+    lesions = tuple(
+        replace(lesion, segment=SEGMENT_NAME, region=None, also_reaches=(), borderline=False)
+        for lesion in found.lesions
+    )
+    return replace(found, lesions=lesions, anatomy=Anatomy(not_available=WITHOUT_REGIONS))
+
+
+def _findings(found: _Found, told: _Differential, brain: Brain, signs: tuple[NotTypical, ...]) -> Findings:
     """Put together what was found; where no class is told, the map is that of the lesions' probability."""
     whole = Segment(SEGMENT_NAME, "lesion_of_brain", found.mask, found.probability)
     segments = (
-        (whole,) if found.anatomy is None else region_segments(found.labels, found.lesions, found.probability)
+        (whole,)
+        if signs or found.anatomy is None
+        else region_segments(found.labels, found.lesions, found.probability)
     )
     probability = probability_heatmap(
         found.probability, found.mask, found.cards[0].name, brain.whole.spacing_mm[0]
     )
     return Findings(
-        status="findings" if found.lesions else "none",
+        # Where the networks drew nothing the signs are the finding.
+        status="findings" if found.lesions or signs else "none",
         segments=segments if found.lesions else (),
         lesions=found.lesions,
         counting=found.counting,
@@ -335,6 +369,7 @@ def _findings(found: _Found, told: _Differential, brain: Brain) -> Findings:
         hypotheses=told.hypotheses,
         no_differential=told.not_applicable,
         rules=told.rules,
+        not_typical=signs,
         heatmaps=told.heatmaps or (probability,),
         models=(*found.cards, *(card for card in told.cards if card not in found.cards)),
         tasks={

@@ -7,6 +7,7 @@ from pipelines.training.fatsat.trainable import OpticNerveEnsemble
 from pipelines.training.flair.recipes import NAMES, check_name
 from pipelines.training.flair.trainable import FlairNetwork, FlairPipeline
 from pipelines.training.pattern.trainable import LesionPattern
+from pipelines.training.plausibility.trainable import Plausibility
 from pipelines.training.regions.trainable import Regions
 from pipelines.training.trainable import Trainable
 
@@ -23,14 +24,14 @@ def networks() -> list[Trainable]:
 
 
 def network_of(name: str) -> Trainable:
-    """Return a network, or the pipeline, by its name.
+    """Return a network, the pipeline, or the check of plausibility, by its name.
 
     Raises
     ------
     WeightsError
         There is none of that name.
     """
-    for network in (*networks(), FlairPipeline()):
+    for network in (*networks(), FlairPipeline(), Plausibility()):
         if network.name == name:
             return network
     check_name(name)

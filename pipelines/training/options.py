@@ -56,7 +56,7 @@ CropOption = Annotated[str, typer.Option(help="fatsat: published, or along-nerve
 SeriesOption = Annotated[
     int | None,
     typer.Option(
-        help="fatsat: phantom series, where --data is no data set; regions: synthetic brains; change: heads.",
+        help="fatsat: phantom series, where --data is no data set; regions, plausibility: synthetic brains; change: heads.",
         min=1,
     ),
 ]
@@ -124,7 +124,10 @@ class EvaluateOptions:
     """Arguments and options of ``models evaluate``."""
 
     name: Annotated[
-        str, typer.Argument(help=f"{NAME_HELP} {PIPELINE}: the whole pipeline as it runs in the node.")
+        str,
+        typer.Argument(
+            help=f"{NAME_HELP} {PIPELINE}: the whole pipeline as it runs in the node; plausibility: its check of findings."
+        ),
     ]
     data: MaybeIndexOption = None
     weights: WeightsOption = None

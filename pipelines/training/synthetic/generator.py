@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,8 @@ class Case:
         1 + the index in `priors.KINDS` where there are lesions; None where they are a real pattern.
     structures : uint8 array, shape (k, j, i), optional
         Values of `Structure`, 0 outside the brain mask; None for a head without them.
+    planted : bool array, shape (k, j, i), optional
+        What was planted beside the lesions; see `Generator.case`.
     """
 
     image: FloatArray
@@ -74,10 +77,23 @@ class Case:
     anatomy: str
     kinds: npt.NDArray[np.uint8] | None = None
     structures: npt.NDArray[np.uint8] | None = None
+    planted: BoolArray | None = None
 
     def network_input(self) -> FloatArray:
         """Return the normalised volume, shape (k, j, i)."""
         return normalise(self.image, self.brain)
+
+
+class Planted(Protocol):
+    """Something beside the lesions of MS and NMOSD that is painted into a head."""
+
+    @property
+    def inside(self) -> BoolArray: ...  # noqa: D102
+    def painted(self, image: FloatArray, rng: np.random.Generator) -> FloatArray: ...  # noqa: D102
+
+
+Plant = Callable[["Head", np.random.Generator], tuple["Head", Planted]]
+"""Draws it, and returns the head as it lies around it."""
 
 
 @dataclass
@@ -105,8 +121,8 @@ class Generator:
     most_widening_mm: float = MOST_WIDENING_MM
     _places: dict[str, dict[str, npt.NDArray[np.int32]]] = field(default_factory=dict)
 
-    def case(self, rng: np.random.Generator, label: Label | None = None) -> Case:
-        """Draw one case; a given label excludes real patterns."""
+    def case(self, rng: np.random.Generator, label: Label | None = None, plant: Plant | None = None) -> Case:
+        """Draw one case; a given label excludes real patterns, and ``plant`` adds something to it."""
         anatomy = self.anatomies[int(rng.integers(len(self.anatomies)))]
         if self.masks and label is None and rng.random() < TRANSPLANT_SHARE:
             mask, lps = self.masks[str(rng.choice(sorted(self.masks)))]
@@ -119,15 +135,21 @@ class Generator:
             if anatomy.name not in self._places:
                 self._places[anatomy.name] = places(anatomy)
             drawn = draw_lesions(anatomy, chosen, self._places[anatomy.name], rng)
-        return self._scanned(anatomy, drawn, chosen, rng)
+        return self._scanned(anatomy, drawn, chosen, rng, plant)
 
-    def _scanned(self, anatomy: Anatomy, drawn: Drawn, label: Label, rng: np.random.Generator) -> Case:
+    def _scanned(
+        self, anatomy: Anatomy, drawn: Drawn, label: Label, rng: np.random.Generator, plant: Plant | None
+    ) -> Case:
         head = deform(
             anatomy, drawn.lesions, rng, wide_share=self.wide_share, most_widening_mm=self.most_widening_mm
         )
+        planted = None
+        if plant is not None:
+            head, planted = plant(head, rng)
         painted = paint(head.labels, head.lesions, rng, self.flair_order_share, head.at)
+        before = painted.image if planted is None else planted.painted(painted.image, rng)
         acquisition = draw_acquisition(rng)
-        image = scan(painted.image, acquisition, rng)
+        image = scan(before, acquisition, rng)
         if not (head.labels >= Tissue.SOFT).any():
             image *= ndimage.binary_dilation(head.brain, iterations=2)
         mask = jittered_mask(head.brain, rng)
@@ -139,7 +161,8 @@ class Generator:
         patterned = head.lesions.any() and not drawn.kinds
         kinds = None if patterned else kinds_of(head.lesions, drawn.kinds, truth)
         structures = None if head.structures is None else np.where(mask, head.structures, np.uint8(0))
-        return Case(image, mask, truth, label, anatomy.name, kinds, structures)
+        other = None if planted is None else planted.inside
+        return Case(image, mask, truth, label, anatomy.name, kinds, structures, other)
 
     def cases(self, seed: int) -> Iterator[Case]:
         """Yield cases without end; the same seed gives the same cases."""

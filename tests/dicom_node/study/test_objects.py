@@ -13,7 +13,8 @@ from result_factories import measurement_groups, numbers, sentences, texts, tool
 
 from dicom_node.study.content import StudyContent
 from dicom_node.study.objects import build_summary
-from pipelines.types import Percentile
+from dicom_node.study.sentences import headline
+from pipelines.types import Anatomy, NotTypical, Percentile
 
 FALSE_FINDING = "Error - Missing attribute for Type 2C Conditional - Element=<Laterality>"
 """Of dciodvfy, on every Secondary Capture."""
@@ -169,3 +170,28 @@ def test_place_in_a_cohort_stands_below_the_volume(study: StudyContent, tmp_path
     assert said in sentences(dcmread(built["summary-text"]))
     done = tool("dciodvfy", built["summary-sr"])
     assert "Error" not in done.stdout + done.stderr
+
+
+def test_page_of_findings_that_are_not_typical_counts_no_sites(study: StudyContent, tmp_path: Path):
+    assert study.flair is not None
+    sign = NotTypical("midline shift", "third ventricle off the midline", 7.2, "mm", 5.0)
+    withheld = Anatomy(not_available="the findings are not typical of demyelination")
+    findings = replace(study.flair.findings, hypotheses=(), not_typical=(sign,), anatomy=withheld)
+    flagged = StudyContent((replace(study.flair, findings=findings),), study.context)
+    first, second, *_ = headline(flagged)
+    assert first == "Not typical of demyelination. Not assessed here: tumour, infarct, haemorrhage, surgery."
+    assert second == "Outlined, whatever it is: 0.36 mL in all."
+    built = {item.role: tmp_path / item.path for item in build_summary(flagged, tmp_path)}
+    for role in ("summary-text", "summary-sr"):
+        said = " ".join(sentences(dcmread(built[role])))
+        assert first in said
+        assert "third ventricle off the midline, 7.2 mm (limit 5.0 mm)" in said or role == "summary-sr"
+        assert not [
+            words for words in ("dissemination in space", "MS versus", "brain regions") if words in said
+        ]
+        assert _errors(built[role]) == []
+
+
+def _errors(path: Path) -> list[str]:
+    done = tool("dciodvfy", path)
+    return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
