@@ -449,8 +449,8 @@ class Findings:
     regions of the brain; None where a pipeline knows no regions. ``percentile`` is set by who knows the patient's age and sex,
     never by a pipeline. ``brain`` (bool), ``probability`` of a lesion (float32) and ``labels``, the lesions' IDs (int32), are
     arrays of shape (k, j, i) on the native grid that a comparison with another examination starts from; None where a pipeline
-    is not compared. ``not_typical`` are the signs by which they are not like demyelination at all: then there are no hypotheses, and
-    nothing is said of dissemination. Without any nothing follows.
+    is not compared. ``not_typical`` are the signs by which they are not like demyelination at all: then there are no
+    hypotheses, and nothing is said of dissemination. Without any nothing follows.
     """
 
     status: Status

@@ -52,6 +52,8 @@ def why_not_compared(findings: Findings, person: Person) -> str:
     """
     if findings.status != "findings" or total_volume_mm3(findings) is None:
         return "no lesion volume"
+    if findings.not_typical:
+        return "not typical of demyelination"
     if person.age is None or person.sex is None:
         return "age or sex is not known"
     if person.age < ADULT:

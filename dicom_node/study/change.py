@@ -26,7 +26,7 @@ def told_change(content: StudyContent) -> ComparisonRecord | None:
     The one place that decides it, for every sentence, table and picture of change.
     """
     flair, part = content.flair, content.change
-    if flair is None or not flair.was_analysed or part is None:
+    if flair is None or not flair.was_analysed or flair.findings.not_typical or part is None:
         return None
     return part.comparison
 

@@ -33,11 +33,13 @@ BRIGHT: Final = 1.0
 """Brighter tissue than white matter: 1.2 times it."""
 BRIGHTER: Final = 1.0
 """By so much it is brighter than its mirror image."""
-ONE_SIDED_ML, ONE_SIDED_SHARE = 4.5, 0.3
-"""Bright tissue of one side: so much, and more than this share of the load, since much demyelination lies unevenly."""
+ONE_SIDED_ML: Final = 4.5
+"""Bright tissue of one side that the mask does not hold."""
+DRAWN_ML, DRAWN_SHARE = 10.0, 0.8
+"""Bright tissue of one side that the mask holds: so much, and this share of the load, since demyelination lies unevenly."""
 FLUID: Final = -1.5
 """Darker is fluid: 0.7 times white matter."""
-CAVITY_ML: Final = 3.0
+CAVITY_ML: Final = 4.0
 """Fluid of one side."""
 SHIFT_MM: Final = 5.0
 """Third ventricle off the midline."""
@@ -47,6 +49,7 @@ HOT_ML: Final = 2.0
 SURFACE_MM: Final = 5.0
 """Nearer to the border of the brain's mask nothing counts: there it errs."""
 _MIRROR_VOXELS: Final = 5
+_PARTLY: Final = 0.1
 _FLUID_BALL: Final = 2.2
 """Fluid that a ball of this radius, in coarse voxels, fits into is no sulcus."""
 _FLUID_SEED, _FLUID_REACH = 1.5, 3.0
@@ -83,12 +86,11 @@ def signs_of(scene: Scene) -> tuple[NotTypical, ...]:
     if not scene.brain.any():
         return ()
     coarse = _Coarse.of(_cropped(scene))
-    load_ml = float(np.count_nonzero(scene.lesions)) * scene.grid.voxel_volume_mm3 / 1000
     return tuple(
         sign
         for sign in (
             _isolated(scene),
-            coarse.one_sided_tissue(load_ml),
+            coarse.one_sided_tissue(),
             coarse.one_sided_fluid(),
             _shift(scene),
             coarse.hot(),
@@ -139,8 +141,8 @@ def _shift(scene: Scene) -> NotTypical | None:
 class _Coarse:
     """The brain on coarse voxels.
 
-    ``smooth`` is the image without its grain, ``whole`` the brain with what its mask leaves out in between, ``depth_mm`` how
-    deep below its surface a voxel lies.
+    ``smooth`` is the image without its grain, ``whole`` the brain with what its mask leaves out in between, ``inner`` what
+    of it lies deeper than `SURFACE_MM`, ``drawn`` the share of each voxel that the mask holds.
     """
 
     smooth: FloatArray
@@ -148,6 +150,7 @@ class _Coarse:
     whole: BoolArray
     inner: BoolArray
     ventricle: BoolArray
+    drawn: FloatArray
     affine: npt.NDArray[np.float64]
     midline: Midline
     voxel_ml: float
@@ -175,26 +178,29 @@ class _Coarse:
             np.asarray(whole),
             np.asarray(depth_mm > SURFACE_MM),
             ventricle,
+            _halved(scene.lesions.astype(np.float32)),
             affine,
             scene.midline,
             edge_mm**3 / 1000,
         )
 
-    def one_sided_tissue(self, load_ml: float) -> NotTypical | None:
-        """Return the largest bright tissue without a counterpart, where there is too much of it beside a load."""
+    def one_sided_tissue(self) -> NotTypical | None:
+        """Return the largest bright tissue without a counterpart, where there is too much of it."""
         bright = (self.smooth > BRIGHT) & self.brain & self.inner & ~self.ventricle
         other = self._mirrored(ndimage.maximum_filter(self.smooth, _MIRROR_VOXELS))
         alone = bright & (self.smooth - other > BRIGHTER) & self._has_mirror
-        volume_ml = self._largest_ml(alone)
-        limit = max(ONE_SIDED_ML, ONE_SIDED_SHARE * load_ml)
-        if volume_ml <= limit:
+        load_ml = float(self.drawn.sum()) * self.voxel_ml
+        rest_ml = self._largest_ml(alone & ~ndimage.binary_dilation(self.drawn > _PARTLY))
+        whole_ml, drawn_limit = self._largest_ml(alone), max(DRAWN_ML, DRAWN_SHARE * load_ml)
+        if rest_ml <= ONE_SIDED_ML and whole_ml <= drawn_limit:
             return None
+        found = (rest_ml, ONE_SIDED_ML) if rest_ml > ONE_SIDED_ML else (whole_ml, drawn_limit)
         return NotTypical(
             "one-sided tissue",
             "bright tissue without a counterpart on the other side",
-            volume_ml,
+            found[0],
             "mL",
-            limit,
+            found[1],
         )
 
     def one_sided_fluid(self) -> NotTypical | None:

@@ -28,7 +28,7 @@ from pipelines.flair.volume_calibration import VolumeCalibration
 from pipelines.regions.brain_map import StructureArray
 from pipelines.regions.structures import Structure
 from pipelines.stages import Verdict
-from pipelines.types import BoolArray, Findings, FloatArray, Measurement, ModelCard, Volume
+from pipelines.types import BoolArray, Findings, FloatArray, Measurement, ModelCard, NotTypical, Volume
 from tests.pipelines.coarse_head import brain_found, coarse_head
 
 CARD = ModelCard("joint", "1", "ab12", "2.25.1", "synthetic", "Lesions on FLAIR")
@@ -157,7 +157,7 @@ def analyse(
 @pytest.mark.usefixtures("all_is_brain")
 def test_lesions_come_back_on_the_native_grid_with_their_numbers(volume: Volume) -> None:
     findings, stages = analyse(Spot(lesions=1), volume)
-    assert stages == ["mask", "N4", "MNI", "lesions", "differential"]
+    assert stages == ["mask", "N4", "MNI", "lesions", "plausibility", "differential"]
     assert set(findings.timings_s) == set(stages)
     assert findings.status == "findings"
     (segment,) = findings.segments
@@ -316,7 +316,7 @@ def test_lesions_are_sorted_into_regions_where_the_structures_are_believed(
 ) -> None:
     given = models(Spot(), mask=Ensemble(), regions=Structures())
     doubted, stages = analyse(given, volume)
-    assert stages == ["mask", "N4", "MNI", "regions", "lesions", "differential"]
+    assert stages == ["mask", "N4", "MNI", "regions", "lesions", "plausibility", "differential"]
     assert doubted.anatomy is not None
     assert "not plausible" in doubted.anatomy.not_available
     assert [of.name for of in doubted.segments] == ["Lesion"]
@@ -332,6 +332,26 @@ def test_lesions_are_sorted_into_regions_where_the_structures_are_believed(
     assert sum(of.mask.sum() for of in findings.segments) == doubted.segments[0].mask.sum()
     assert {of.segment for of in findings.lesions} == {of.name for of in findings.segments}
     assert findings.models[-1].name == "regions"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("all_is_brain")
+def test_findings_that_are_not_typical_have_outlines_and_no_region_and_no_differential(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign = NotTypical("one-sided fluid", "fluid without a counterpart", 8.0, "mL", 4.0)
+    monkeypatch.setattr(module, "doubt", lambda *_: "")
+    monkeypatch.setattr(module, "signs_of", lambda scene: (sign,))
+    network = Spot()
+    findings, stages = analyse(models(network, mask=Ensemble(), regions=Structures()), volume)
+    assert stages[-1] == "plausibility"
+    assert (findings.status, findings.not_typical, len(findings.lesions)) == ("findings", (sign,), 3)
+    assert findings.hypotheses == findings.rules == ()
+    assert findings.no_differential == ""
+    assert findings.anatomy is not None
+    assert findings.anatomy.loads == ()
+    assert [of.name for of in findings.segments] == ["Lesion"]
+    assert {(of.segment, of.region, of.also_reaches) for of in findings.lesions} == {("Lesion", None, ())}
 
 
 @pytest.mark.slow
@@ -365,7 +385,7 @@ def test_negative_case_has_a_map_but_no_segment_and_no_differential(
 ) -> None:
     given = models(Spot(lesions=0), mask=mask, five_slices=SecondOpinion())
     findings, stages = analyse(given, volume)
-    assert stages == ["mask", "N4", "MNI", "lesions"]
+    assert stages == ["mask", "N4", "MNI", "lesions", "plausibility"]
     assert findings.status == "none"
     assert (findings.segments, findings.lesions, findings.hypotheses, findings.rules) == ((), (), (), ())
     assert findings.no_differential == ""

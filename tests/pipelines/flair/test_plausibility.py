@@ -81,9 +81,10 @@ def test_bright_tissue_of_both_sides_is_none() -> None:
     assert _names(_with(2.5, _ball((5, 20, 38), 15), _ball((5, 20, -38), 15))) == []
 
 
-def test_uneven_tissue_beside_a_large_load_is_none() -> None:
-    load = PLAIN.brain & (np.arange(SIDE) < 40)
-    assert _names(replace(_with(2.5, _ball((5, 20, 38), 15)), lesions=load, structures=None)) == []
+def test_uneven_tissue_that_the_mask_holds_is_none_beside_a_large_load() -> None:
+    tissue = _ball((5, 20, 38), 15)
+    load = tissue | (PLAIN.brain & (np.arange(SIDE) < 40))
+    assert _names(replace(_with(2.5, tissue), lesions=load, structures=None)) == []
 
 
 def test_fluid_of_one_side_is_a_sign() -> None:
