@@ -208,7 +208,8 @@ class Comparing:
         findings = self.pipeline(volume, settings, lambda stage, seconds: None)
         examined = examined_of(findings, volume)
         if examined is None:
-            raise NotComparedError(f"{whose}{findings.reason or 'the analysis gives nothing to compare'}")
+            why = "not typical of demyelination" if findings.not_typical else findings.reason
+            raise NotComparedError(f"{whose}{why or 'the analysis gives nothing to compare'}")
         return examined
 
     def _graded(self, examined: Examined, before: Examined) -> SelfGrade | None:

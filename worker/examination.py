@@ -41,9 +41,14 @@ class _Words(BaseModel):
 
 
 def examined_of(findings: Findings, volume: Volume) -> Examined | None:
-    """Return the examination that findings are of, its probabilities in steps as in a file; None where they have no brain."""
+    """Return the examination that findings are of, its probabilities in steps as in a file; None where they have no brain.
+
+    What is not like demyelination is not compared either.
+    """
     brain, probability, labels = findings.brain, findings.probability, findings.labels
     if findings.status not in ("findings", "none") or brain is None or probability is None or labels is None:
+        return None
+    if findings.not_typical:
         return None
     named = findings.tasks.get("mask", ())
     cards = tuple(card for card in findings.models if card.name in named) or findings.models

@@ -22,7 +22,7 @@ from dicom_node.spool.examined import examined_name
 from dicom_node.spool.run_folder import read_events
 from dicom_node.spool.spool import Spool
 from pipelines.comparison import Comparison, Examined, SelfGrade
-from pipelines.types import Findings, Lesion, Pipeline, PipelineInfo, Progress, Volume
+from pipelines.types import Findings, Lesion, NotTypical, Pipeline, PipelineInfo, Progress, Volume
 from worker.comparing import Comparer
 from worker.examination import examined_of, keep_examined, kept_examination
 from worker.tasks import Workplace, run_job
@@ -37,6 +37,7 @@ class Networks:
     def __init__(self) -> None:
         self.asked = 0
         self.refuses = ""
+        self.not_typical: tuple[NotTypical, ...] = ()
         self.card = CHANGE_MODEL
 
     def installed(self) -> Mapping[str, PipelineInfo]:
@@ -51,7 +52,7 @@ class Networks:
         assert set(settings) == {"threshold"}, "the settings of the analysis, and none of the comparison"
         if self.refuses:
             return Findings("unsuitable", self.refuses)
-        return found_in(volume, self.card)
+        return replace(found_in(volume, self.card), not_typical=self.not_typical)
 
 
 def found_in(volume: Volume, card: Any = CHANGE_MODEL) -> Findings:
@@ -223,6 +224,15 @@ def test_prior_that_the_networks_refuse_is_told(bench: Bench) -> None:
     bench.networks.refuses = "no brain found"
     manifest = bench.run()
     assert (manifest.status, manifest.reason) == ("unsuitable", "no brain found")
+
+
+def test_findings_that_are_not_typical_are_not_compared(bench: Bench) -> None:
+    bench.networks.not_typical = (
+        NotTypical("midline shift", "third ventricle off the midline", 7.2, "mm", 5.0),
+    )
+    manifest = bench.run()
+    assert (manifest.status, manifest.reason) == ("unsuitable", "not typical of demyelination")
+    assert manifest.objects == ()
 
 
 def test_acquisitions_that_cannot_be_compared_leave_a_record_and_no_object(bench: Bench) -> None:
