@@ -37,6 +37,7 @@ def misbehave(
     out: Path,
     settings: Mapping[str, Any],
     progress: Progress,
+    **_: object,
 ) -> Manifest:
     progress("read", 0.1)
     do = settings.get("do", "")

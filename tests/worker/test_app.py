@@ -234,7 +234,13 @@ def test_worker_at_work_says_what_it_is_and_obeys_nobody_who_reaches_the_broker(
     gate = tmp_path / "gate"
     at_work = rig.job("1.2.3", until=str(gate))
     rig.until(lambda: "stage read" in rig.heard.lines)
-    itself = LiveWorker(f"{socket.gethostname()}:{worker.process.pid}", __version__, 1, (PIPELINE,), "auto")
+    itself = LiveWorker(
+        f"{socket.gethostname()}:{worker.process.pid}",
+        __version__,
+        1,
+        (PIPELINE, CHANGE),
+        "auto",
+    )
     rig.until(lambda: rig.queues.workers() == [itself])
     watch = WorkerWatch(
         rig.queues, rig.store, tmp_path, on_unserved=rig.heard.lines.append, on_served=rig.heard.lines.append

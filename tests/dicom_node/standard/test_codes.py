@@ -61,7 +61,7 @@ def test_diseases_take_the_scheme_that_the_hospital_uses() -> None:
 def test_unknown_key_names_the_known_ones() -> None:
     with pytest.raises(codes.UnknownCodeError) as caught:
         codes.unit_code("furlong")
-    assert str(caught.value) == "no unit has the code key 'furlong'; known: %, 1, mL, mm, mm3, {lesions}"
+    assert str(caught.value) == "no unit has the code key 'furlong'; known: %, 1, d, mL, mm, mm3, {lesions}"
 
 
 def test_regions_are_told_from_sites() -> None:

@@ -132,7 +132,7 @@ def test_features_that_say_kinds_are_the_means_of_the_first_maps_at_an_eighth() 
     maps: list[torch.Tensor] = []
     assert network.classification is not None
     network.classification.at_eighth.register_forward_hook(lambda *given: maps.append(given[2]))
-    with torch.no_grad():
+    with torch.inference_mode():
         with torch.autocast("cpu", torch.bfloat16):
             network(torch.from_numpy(cube)[None, None])
         expected = maps[0][0, :CHANNELS].float().mean((1, 2, 3))
