@@ -197,7 +197,7 @@ class Study:
             "StudyInstanceUID": self.uid,
             "StudyDate": self.day,
             "StudyDescription": "Phantom, no patient",
-            "AccessionNumber": f"DEMO-{self.name.upper()}",
+            "AccessionNumber": f"DEMO-{self.day}",
         }
         paths = []
         for number, (series, uid) in enumerate(zip(self.series, self.series_uids, strict=True), start=1):
