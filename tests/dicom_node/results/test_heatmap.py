@@ -18,6 +18,8 @@ from dicom_node.results.margin import Margin, Remark, edge_letters, lines_needed
 from dicom_node.standard.geometry import orientation_letters
 from pipelines.types import Findings, ModelCard
 
+pytestmark = pytest.mark.slow
+
 DECIDED = replace(REAL, undecided=(0.3, 0.7))
 
 

@@ -10,6 +10,8 @@ from pipelines.fatsat.crop import crop_eye, normalised, outline, to_native
 from pipelines.fatsat.crop_grid import SEEN, SHAPE, crop_grid, values_at
 from pipelines.types import Volume
 
+pytestmark = pytest.mark.slow
+
 JUNCTIONS = {"left": (30.0, 0.0, 2.0), "right": (-28.0, 0.0, -1.0)}
 """On voxel centres of `coronal()`."""
 

@@ -10,6 +10,8 @@ from pipelines.flair import preprocess
 from pipelines.flair.preprocess import find_brain, to_cube, to_native
 from pipelines.types import Volume
 
+pytestmark = pytest.mark.slow
+
 TURN = np.array([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, 1.0]])
 ORIENTATIONS = {
     "axial": np.diag([0.9, 0.9, 3.0]),
@@ -43,13 +45,7 @@ def ball(axes: np.ndarray) -> Volume:
     return volume
 
 
-@pytest.mark.parametrize(
-    "axes",
-    [
-        pytest.param(axes, id=name, marks=() if name == "axial" else pytest.mark.slow)
-        for name, axes in ORIENTATIONS.items()
-    ],
-)
+@pytest.mark.parametrize("axes", ORIENTATIONS.values(), ids=ORIENTATIONS.keys())
 @pytest.mark.usefixtures("ball_is_brain")
 def test_spot_goes_into_the_cube_and_back_to_its_place(axes: np.ndarray) -> None:
     volume = ball(axes)
@@ -70,7 +66,6 @@ def test_spot_goes_into_the_cube_and_back_to_its_place(axes: np.ndarray) -> None
     assert volume_mm3 == pytest.approx(4 / 3 * np.pi * 8.0**3, rel=0.2)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ball_is_brain")
 def test_outside_the_brain_the_native_map_is_zero() -> None:
     volume = ball(ORIENTATIONS["axial"])
@@ -82,7 +77,6 @@ def test_outside_the_brain_the_native_map_is_zero() -> None:
     assert native[volume.array > 0.0].min() == pytest.approx(1.0)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ball_is_brain")
 def test_cube_is_normalised_and_its_background_cut_off() -> None:
     brain = find_brain(ball(ORIENTATIONS["axial"]))
