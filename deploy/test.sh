@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the project with its test extra into .venv and runs every check.
-#   bash deploy/test.sh             all but the tests marked long: some 11 minutes on two cores
-#   bash deploy/test.sh --fast      style, types, layers, and the tests marked neither slow nor integration: 2.5 minutes
+#   bash deploy/test.sh             all but the tests marked long: some 10 minutes on two cores
+#   bash deploy/test.sh --fast      style, types, layers, and the tests marked neither slow nor integration: 2 minutes
 #   bash deploy/test.sh --long      the long ones too, and the random ones for longer: an hour or more, best as root
 #   bash deploy/test.sh ARGUMENTS   pytest with these arguments, and no other check
 set -eu

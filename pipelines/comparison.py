@@ -75,7 +75,7 @@ class AcquisitionRow:
 
 @dataclass(frozen=True)
 class Comparability:
-    """How far two acquisitions can be compared.
+    """Comparability of two acquisitions.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class SelfGrade:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What has changed between two examinations of one patient.
+    """Changes between two examinations of one patient.
 
     Parameters
     ----------

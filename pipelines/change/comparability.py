@@ -1,4 +1,4 @@
-"""How far two acquisitions can be compared: a grade with its reasons, and both side by side.
+"""Comparability of two acquisitions: a grade with its reasons, and both side by side.
 
 A: same scanner model, field, 2D or 3D, plane, thickness and contrast state; echo, inversion and repetition time within 10 %.
 B: thickness (up to one and a half times), times, model or software differ, or the headers do not say. C: of different kinds.

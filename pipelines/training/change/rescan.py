@@ -22,7 +22,7 @@ AIR = 0.02
 
 @dataclass(frozen=True)
 class Session:
-    """What may differ between two scans of one head.
+    """Differences between two scans of one head.
 
     Parameters
     ----------
