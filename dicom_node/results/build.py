@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +14,9 @@ from dicom_node.results.finding_marks import marks_of
 from dicom_node.results.heatmap import build_heatmaps
 from dicom_node.results.manifest import ResultObject, Role
 from dicom_node.results.outline import build_outlines
-from dicom_node.results.provenance import write
 from dicom_node.results.segmentation import build_segmentation, segments_shown
 from dicom_node.results.source import sources_of
+from dicom_node.results.stored_object import store
 from dicom_node.results.structured_report import build_structured_report
 from dicom_node.results.text_report import build_text_report
 from dicom_node.series.identity import Identity, identity_of, mixture
@@ -93,17 +92,7 @@ def _store(
     ds: Dataset, role: Role, name: str, out: Path, identities: frozenset[tuple[str, Identity]]
 ) -> ResultObject:
     _require_one_patient(identities | _identities([ds]))
-    path = out / name
-    write(ds, path)
-    return ResultObject(
-        role=role,
-        path=name,
-        sop_class_uid=str(ds.SOPClassUID),
-        sop_instance_uid=str(ds.SOPInstanceUID),
-        series_uid=str(ds.SeriesInstanceUID),
-        study_uid=str(ds.StudyInstanceUID),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-    )
+    return store(ds, role, out / name)
 
 
 def _identities(datasets: Iterable[Dataset]) -> frozenset[tuple[str, Identity]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +19,9 @@ from dicom_node.results.comparison_record import ComparisonRecord, told_changes
 from dicom_node.results.context import ResultContext
 from dicom_node.results.finding_marks import Marks
 from dicom_node.results.manifest import ResultObject, Role
-from dicom_node.results.provenance import write
 from dicom_node.results.report_items import ReportInput
 from dicom_node.results.source import sources_of
+from dicom_node.results.stored_object import store
 from dicom_node.results.tracking import TrackedLesion
 from dicom_node.series.identity import identity_of, mixture
 from dicom_node.series.reading import tolerant
@@ -134,13 +133,4 @@ def _store(ds: Dataset, role: Role, path: Path, study_uid: str) -> ResultObject:
     """Write one object; raise ResultError for one of another study than the current one."""
     if str(ds.StudyInstanceUID) != study_uid:
         raise ResultError(f"{path.name} would lie in another study than the current one: it is not written")
-    write(ds, path)
-    return ResultObject(
-        role=role,
-        path=path.name,
-        sop_class_uid=str(ds.SOPClassUID),
-        sop_instance_uid=str(ds.SOPInstanceUID),
-        series_uid=str(ds.SeriesInstanceUID),
-        study_uid=str(ds.StudyInstanceUID),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-    )
+    return store(ds, role, path)

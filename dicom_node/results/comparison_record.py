@@ -5,22 +5,19 @@ Reports, pictures and the page of a study are made from it, so that all of them 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from dicom_node.errors import ResultError
+from dicom_node.results.json_record import read_record, write_record
 from dicom_node.results.tracking import TrackedLesion
-from dicom_node.spool.durable import write_durably
 from pipelines.comparison import Change, Comparability, Comparison, LesionChange, SelfGrade
 from pipelines.types import ModelCard
 
@@ -145,9 +142,7 @@ class ComparisonRecord:
         SpoolError
             It can't be written.
         """
-        path = folder / FILE_NAME
-        write_durably(path, json.dumps(asdict(self), default=_plain, indent=1))
-        return path
+        return write_record(self, folder / FILE_NAME)
 
     @classmethod
     def read(cls, folder: Path) -> ComparisonRecord | None:
@@ -158,13 +153,7 @@ class ComparisonRecord:
         ResultError
             It can't be read.
         """
-        path = folder / FILE_NAME
-        try:
-            return _form().validate_json(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValidationError) as error:
-            raise ResultError(f"{path} is no record of a comparison: {type(error).__name__}") from error
+        return read_record(_form(), folder / FILE_NAME, "record of a comparison")
 
 
 def told_changes(comparison: Comparison) -> tuple[LesionChange, ...]:
@@ -211,11 +200,3 @@ def _untracked_uid(series_uid: str, number: int) -> str:
 @cache
 def _form() -> TypeAdapter[ComparisonRecord]:
     return TypeAdapter(ComparisonRecord)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, date):
-        return value.isoformat()
-    raise TypeError(type(value).__name__)

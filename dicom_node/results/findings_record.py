@@ -5,19 +5,15 @@ The page of a study is made from it, so that no figure is computed twice.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from dicom_node.errors import ResultError
 from dicom_node.results.context import ResultContext
-from dicom_node.spool.durable import write_durably
+from dicom_node.results.json_record import read_record, write_record
 from pipelines.types import (
     Anatomy,
     Counting,
@@ -114,9 +110,7 @@ class FindingsRecord:
         SpoolError
             It can't be written.
         """
-        path = folder / FILE_NAME
-        write_durably(path, json.dumps(asdict(self), default=_plain, indent=1))
-        return path
+        return write_record(self, folder / FILE_NAME)
 
     @classmethod
     def read(cls, folder: Path) -> FindingsRecord | None:
@@ -127,21 +121,9 @@ class FindingsRecord:
         ResultError
             It can't be read.
         """
-        path = folder / FILE_NAME
-        try:
-            return _form().validate_json(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValidationError) as error:
-            raise ResultError(f"{path} is no record of findings: {type(error).__name__}") from error
+        return read_record(_form(), folder / FILE_NAME, "record of findings")
 
 
 @cache
 def _form() -> TypeAdapter[FindingsRecord]:
     return TypeAdapter(FindingsRecord)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(type(value).__name__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +12,8 @@ from pydicom.dataset import Dataset
 from dicom_node.errors import ResultError
 from dicom_node.results.build import FOREIGN_ERRORS
 from dicom_node.results.manifest import ResultObject, Role
-from dicom_node.results.provenance import finish, write
+from dicom_node.results.provenance import finish
+from dicom_node.results.stored_object import store
 from dicom_node.results.structured_report import add_predecessors
 from dicom_node.study.coded_summary import coded_summary
 from dicom_node.study.content import StudyContent
@@ -91,14 +91,4 @@ def _uids(content: StudyContent, role: Role) -> tuple[str, str]:
 
 
 def _store(ds: Dataset, role: Role, out: Path) -> ResultObject:
-    path = out / f"{role}.dcm"
-    write(ds, path)
-    return ResultObject(
-        role=role,
-        path=path.name,
-        sop_class_uid=str(ds.SOPClassUID),
-        sop_instance_uid=str(ds.SOPInstanceUID),
-        series_uid=str(ds.SeriesInstanceUID),
-        study_uid=str(ds.StudyInstanceUID),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-    )
+    return store(ds, role, out / f"{role}.dcm")
