@@ -17,7 +17,7 @@ from dicom_node.results.outline import build_outlines
 from dicom_node.results.segmentation import build_segmentation, segments_shown
 from dicom_node.results.source import sources_of
 from dicom_node.results.stored_object import store
-from dicom_node.results.structured_report import build_structured_report
+from dicom_node.results.structured_report import as_enhanced, build_structured_report
 from dicom_node.results.text_report import build_text_report
 from dicom_node.series.identity import Identity, identity_of, mixture
 from dicom_node.series.reading import tolerant
@@ -83,8 +83,7 @@ def _build(findings: Findings, series: LoadedSeries, context: ResultContext, out
     if findings.status in ("findings", "none") and series.volume is not None:
         for name, heatmap in build_heatmaps(findings, series, sources, context):
             objects.append(_store(heatmap, "heatmap", name, out, identities))
-    fallback = build_structured_report(findings, series, sources, segmentation, context, marks, enhanced=True)
-    objects.append(_store(fallback, "sr-enhanced", "sr-enhanced.dcm", out, identities))
+    objects.append(_store(as_enhanced(report, context), "sr-enhanced", "sr-enhanced.dcm", out, identities))
     return objects
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 from highdicom import sr
 from pydicom.dataset import Dataset
+from pydicom.uid import EnhancedSRStorage
 
 from dicom_node.results.context import ResultContext
 from dicom_node.results.finding_marks import Marks
@@ -32,25 +34,16 @@ def build_structured_report(
     segmentation: Dataset | None,
     context: ResultContext,
     marks: Marks,
-    *,
-    enhanced: bool = False,
 ) -> Dataset:
-    """Return the TID 1500 report; ``enhanced``: as Enhanced SR, for a PACS that refuses Comprehensive 3D SR.
-
-    Both belong to one series and are never meant to lie in one PACS.
-    """
-    role = ENHANCED_ROLE if enhanced else ROLE
+    """Return the TID 1500 report as Comprehensive 3D SR."""
     frames = {} if segmentation is None else frames_by_place(segmentation)
-    given = ReportInput(
-        findings, series, sources, segmentation, context, marks, points=not enhanced, frames=frames
-    )
-    kind = sr.EnhancedSR if enhanced else sr.Comprehensive3DSR
-    ds: Dataset = kind(
+    given = ReportInput(findings, series, sources, segmentation, context, marks, points=True, frames=frames)
+    ds: Dataset = sr.Comprehensive3DSR(
         evidence=[*without_name(sources), *([segmentation] if segmentation is not None else [])],
         content=measurement_report(given),
         series_instance_uid=context.derive_uid(ROLE, "series"),
         series_number=listed_series(context, ROLE).number,
-        sop_instance_uid=context.derive_uid(role, "instance"),
+        sop_instance_uid=context.derive_uid(ROLE, "instance"),
         instance_number=1,
         manufacturer=MANUFACTURER,
         is_complete=True,
@@ -58,17 +51,39 @@ def build_structured_report(
         is_verified=False,
         record_evidence=True,
     )
-    finish(
-        ds,
-        source=sources[0],
-        context=context,
-        models=models_of_report(given),
-        role=role,
-    )
-    ds.SeriesInstanceUID = context.derive_uid(ROLE, "series")
+    finish(ds, source=sources[0], context=context, models=models_of_report(given), role=ROLE)
     state_coding_scheme(ds)
     add_predecessors(ds, context)
     return ds
+
+
+def as_enhanced(report: Dataset, context: ResultContext) -> Dataset:
+    """Return the same report without its 3D points, as Enhanced SR, for a PACS that refuses Comprehensive 3D SR.
+
+    Both belong to one series and are never meant to lie in one PACS. What is the same in both is shared, not copied.
+    """
+    ds = _without_points(report)
+    ds.SOPClassUID = EnhancedSRStorage
+    ds.SOPInstanceUID = context.derive_uid(ENHANCED_ROLE, "instance")
+    ds.file_meta = copy(report.file_meta)
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    if "PredecessorDocumentsSequence" in ds:
+        del ds.PredecessorDocumentsSequence
+    add_predecessors(ds, context)
+    return ds
+
+
+def _without_points(item: Dataset) -> Dataset:
+    """Return a content item, or the document itself, without the SCOORD3D items below it."""
+    kept = Dataset()
+    for element in item:
+        kept.add(element)
+    if "ContentSequence" in item:
+        kept.ContentSequence = [
+            _without_points(below) for below in item.ContentSequence if below.ValueType != "SCOORD3D"
+        ]
+    return kept
 
 
 def add_predecessors(ds: Dataset, context: ResultContext) -> None:
