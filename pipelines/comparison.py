@@ -84,11 +84,14 @@ class Comparability:
         Why it is no better one, each in a few words ("the field strength differs"); empty at grade A.
     table : tuple of AcquisitionRow
         Both acquisitions side by side.
+    different : tuple of str
+        Those of the reasons that make it C.
     """
 
     grade: Grade
     reasons: tuple[str, ...] = ()
     table: tuple[AcquisitionRow, ...] = ()
+    different: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,8 @@ class RigPacs:
         AE title and port of the node that it knows as a move destination.
     says : dict
         Elements of its answers to C-FIND that differ from those of its files.
+    hides : list of str
+        Elements that its answers leave blank.
     move : callable
         Gets the datasets that match, and yields what pynetdicom's C-MOVE handler does after the address.
     asked : list of str
@@ -81,6 +83,7 @@ class RigPacs:
         self.images: list[Dataset] = []
         self.node: tuple[str, int] | None = None
         self.says: dict[str, Any] = {}
+        self.hides: list[str] = []
         self.move: Callable[[list[Dataset]], Iterator[Any]] = all_of
         self.asked: list[str] = []
         self.found: list[Dataset] = []
@@ -139,7 +142,8 @@ class RigPacs:
         for image in {image[unique[ds.QueryRetrieveLevel]].value: image for image in matching}.values():
             answer = Dataset()
             for element in ds:
-                setattr(answer, element.keyword, image.get(element.keyword))
+                if element.keyword not in self.hides:
+                    setattr(answer, element.keyword, image.get(element.keyword))
             answer.QueryRetrieveLevel = ds.QueryRetrieveLevel
             if "ModalitiesInStudy" in ds:
                 answer.ModalitiesInStudy = image.Modality

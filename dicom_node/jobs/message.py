@@ -66,6 +66,8 @@ class PriorImages:
         Lesions of the prior, and of the current series, that were tracked already.
     last_number : int
         Highest number that a lesion of the patient has.
+    others : tuple of str
+        Other priors that were there, each by day and grade ("2025-03-01 (C)").
     """
 
     images: tuple[str, ...]
@@ -74,6 +76,7 @@ class PriorImages:
     lesions: tuple[KnownLesion, ...] = ()
     current_lesions: tuple[KnownLesion, ...] = ()
     last_number: Annotated[int, Field(ge=0)] = 0
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,7 @@ class JobMessage:
             series_number_base=self.results.series_number,
             note=self.note,
             replaces=self.replaces,
+            other_priors=self.prior.others if self.prior is not None else (),
         )
 
 

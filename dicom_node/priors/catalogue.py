@@ -19,6 +19,7 @@ from dicom_node.priors.choose import (
     may_be_volume,
     unnamed,
     verdicts_on,
+    with_unlikeness,
 )
 from dicom_node.priors.examination import Examination, PatientKey
 from dicom_node.priors.find import SeriesFound, asking, find_series, find_studies, find_times
@@ -36,6 +37,11 @@ class Choice:
     day: date
     description: str
     series: tuple[SeriesFound, ...]
+
+    @property
+    def unlike(self) -> tuple[str, ...]:
+        """Why its likest series is of another kind than the examination's, where all of them are."""
+        return self.series[0].unlike if self.series and all(one.unlike for one in self.series) else ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,8 @@ class Catalogue:
             yield f"study of {choice.day}: " + (
                 f"{number} series that may fit" if number else "no series that may be FLAIR"
             )
+            if choice.unlike:
+                yield f"study of {choice.day}: may be of grade C, as it answers: {', '.join(choice.unlike)}"
 
 
 def catalogue_of(
@@ -116,7 +124,7 @@ def catalogue_of(
 
 def _series_of(assoc: Association, study_uid: str, examination: Examination) -> tuple[SeriesFound, ...]:
     """Return the series of a study that may be FLAIR: by their names, by their times, or since the archive tells neither."""
-    series = find_series(assoc, study_uid)
+    series = [with_unlikeness(one, examination) for one in find_series(assoc, study_uid)]
     if found := candidates(series, examination):
         return tuple(found)
     by_times = [

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dicom_node.config.sections import PriorsSection
+from dicom_node.priors.acquisition import acquired_as_answered
 from dicom_node.priors.examination import Examination
 from dicom_node.priors.find import SeriesFound, StudyFound
 from dicom_node.priors.gate import identity_refusal, time_refusal
 from dicom_node.routing.rules import word_pattern, word_text
 from dicom_node.series.completeness import MIN_SLICES
+from pipelines.comparability import compare_acquisitions
 
 LOOKED_AT = 4
 """Series of so many studies are looked at, the newest ones."""
@@ -111,7 +113,13 @@ def _names(series: SeriesFound) -> str:
     return word_text(f"{series.description} {series.protocol}")
 
 
-def _likeness(series: SeriesFound, examination: Examination) -> tuple[bool, int, str]:
+def with_unlikeness(series: SeriesFound, examination: Examination) -> SeriesFound:
+    """Return a series with why it is of another kind than an examination's, by what the archive answers of it."""
+    found = compare_acquisitions(examination.acquisition, acquired_as_answered(series.values))
+    return replace(series, unlike=found.different)
+
+
+def _likeness(series: SeriesFound, examination: Examination) -> tuple[bool, bool, int, str]:
     is_same = bool(series.description) and word_text(series.description) == word_text(examination.description)
     apart = abs((series.images or 0) - examination.images)
-    return is_same, -apart, series.series_uid
+    return not series.unlike, is_same, -apart, series.series_uid

@@ -17,7 +17,7 @@ from dicom_node.jobs.tracked_lesions import known_lesions, last_number, read_tra
 from dicom_node.priors.examination import Examination, examination_of
 from dicom_node.priors.prior import prior_in
 from dicom_node.spool.examined import examined_name
-from dicom_node.spool.prior_searches import PriorSearch
+from dicom_node.spool.prior_searches import PriorSearch, read_search
 from dicom_node.spool.run_folder import last_run
 from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
@@ -128,9 +128,18 @@ class Comparisons:
                 lesions=known_lesions(self._store, series.series_uid),
                 current_lesions=known_lesions(self._store, job.series_uid),
                 last_number=last_number(self._store, examination.identity.patient_id),
+                others=self._others(compared),
             )
         except NodeError as error:
             return PriorImages((), "", refusal=str(error))
+
+    def _others(self, compared: Compared) -> tuple[str, ...]:
+        """Return the other priors that were there, by day and grade; those of another search are no longer known."""
+        search = read_search(self._spool, compared.job_id)
+        is_of_it = (
+            search is not None and search.run == compared.run and compared.prior_uid in search.priors[:1]
+        )
+        return tuple(search.others) if search is not None and is_of_it else ()
 
     def _key(self, current: JobRow, rows: list[ImageRow]) -> str:
         """Return the digest of the prior's analysis by what analysed the current series: that of its own job, if it had one."""

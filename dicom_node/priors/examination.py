@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 from pydicom import dcmread
@@ -10,11 +10,13 @@ from pydicom import dcmread
 from dicom_node.errors import NodeError, PriorError
 from dicom_node.jobs.schema import JobRow
 from dicom_node.jobs.store import Store
+from dicom_node.priors.acquisition import acquired_by_headers
 from dicom_node.results.manifest import Manifest
 from dicom_node.series.headers import ImageHeader
 from dicom_node.series.identity import Identity
 from dicom_node.series.reading import tolerant
 from dicom_node.spool.spool import Spool
+from pipelines.comparability import Acquisition
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Examination:
         SeriesDescription (0008,103E); "" where it has none.
     images : int
         Number of images.
+    acquisition : Acquisition
+        By its headers.
     """
 
     job_id: str
@@ -46,6 +50,7 @@ class Examination:
     acquired_at: frozenset[str]
     description: str
     images: int
+    acquisition: Acquisition = field(default_factory=Acquisition)
 
     def days_since(self, day: date) -> int:
         """Return how many days before it a day was, by dates alone."""
@@ -88,6 +93,7 @@ def examination_of(store: Store, job: JobRow) -> Examination:
         acquired_at=acquisition_times(headers),
         description=str(headers[0].tags.get("SeriesDescription", "")),
         images=len(headers),
+        acquisition=acquired_by_headers(headers),
     )
 
 

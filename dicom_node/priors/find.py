@@ -7,9 +7,9 @@ DICOM PS3.4 C.6.2.1 (Study Root information model), table C.6-5 (attributes of s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from pydicom.dataset import Dataset
@@ -20,10 +20,11 @@ from dicom_node.deliver.address import Address
 from dicom_node.deliver.association import NoContextError, RejectedError, Timeouts, associate
 from dicom_node.deliver.c_find import FindBrokenError, FindRefusedError, answers_of, find_context
 from dicom_node.errors import PriorError
+from dicom_node.priors.acquisition import ACQUISITION_KEYS
 from dicom_node.priors.again import AskAgainError
 from dicom_node.priors.examination import Examination, PatientKey, date_of
 from dicom_node.series.identity import Identity, identity_of
-from dicom_node.series.reading import tolerant
+from dicom_node.series.reading import json_value, tolerant
 
 MOST_ANSWERS = 2000
 """More studies, or series of one study, than a patient has: the archive does not match what it is asked for."""
@@ -47,6 +48,7 @@ SERIES_KEYS = (
     "ProtocolName",
     "BodyPartExamined",
     "NumberOfSeriesRelatedInstances",
+    *ACQUISITION_KEYS,
 )
 IMAGE_KEYS = ("SOPInstanceUID", "InversionTime", "EchoTime")
 
@@ -64,7 +66,17 @@ class StudyFound:
 
 @dataclass(frozen=True)
 class SeriesFound:
-    """Series that an archive has of a study; `images` is None where it does not count them."""
+    """Series that an archive has of a study.
+
+    Attributes
+    ----------
+    images : int or None
+        None where it does not count them.
+    values : mapping of DICOM keyword to value
+        What it answers of the acquisition.
+    unlike : tuple of str
+        Why it is of another kind than the examination's by that, in a few words each; empty where nothing says so.
+    """
 
     study_uid: str
     series_uid: str
@@ -73,6 +85,8 @@ class SeriesFound:
     protocol: str
     body_part: str
     images: int | None
+    values: Mapping[str, object] = field(default_factory=dict)
+    unlike: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -138,6 +152,7 @@ def find_series(assoc: Association, study_uid: str) -> list[SeriesFound]:
             protocol=_text(answer, "ProtocolName"),
             body_part=_text(answer, "BodyPartExamined"),
             images=_integer(answer, "NumberOfSeriesRelatedInstances"),
+            values=_values(answer),
         )
         for answer in _answers(assoc, ds)
         if (uid := _text(answer, "SeriesInstanceUID"))
@@ -186,6 +201,11 @@ def _texts(ds: Dataset, keyword: str) -> tuple[str, ...]:
         return ()
     values = value if isinstance(value, (list, MultiValue)) else [value]
     return tuple(text for one in values if one is not None and (text := str(one).strip(" \0")))
+
+
+def _values(answer: Dataset) -> dict[str, object]:
+    keywords = ("SeriesDescription", "ProtocolName", *ACQUISITION_KEYS)
+    return {key: value for key in keywords if (value := json_value(answer, key)) not in (None, "")}
 
 
 def _number(ds: Dataset, keyword: str) -> float | None:

@@ -12,7 +12,8 @@ from dicom_node.jobs.why import STATE_NAME
 from dicom_node.priors.archive import Archive
 from dicom_node.priors.catalogue import catalogue_of
 from dicom_node.priors.examination import examination_of, patient_key
-from dicom_node.priors.prior import Prior, priors_in_store
+from dicom_node.priors.preference import RULE, asked_in_turn, choice_in_words, choose_prior
+from dicom_node.priors.prior import own_priors
 from dicom_node.priors.service import PIPELINES
 from dicom_node.spool.prior_searches import read_search
 from dicom_node.spool.spool import Spool
@@ -51,26 +52,31 @@ def _lines(archive: Archive, store: Store, spool: Spool, job: JobRow) -> Iterato
     yield f"job {job.id[:8]}: study of {examination.day}"
     done = read_search(spool, job.id)
     yield f"searched before: {done.reason or done.state}" if done is not None else "not searched before"
-    own: dict[str, Prior] = {}
-    for series, prior in priors_in_store(store, spool, examination, archive.section):
-        if isinstance(prior, Prior):
-            own.setdefault(prior.study_uid, prior)
-            yield f"here: series {series.id[:8]} of {prior.day}, {prior.days} days earlier, {len(prior.images)} images"
-        else:
-            yield f"here: series {series.id[:8]}, not used: {prior}"
+    if done is not None and done.choice:
+        yield done.choice
+    own, lines = own_priors(store, spool, examination, archive.section)
+    yield from (f"here: {line}" for line in lines)
+    if (best := choose_prior(own.values(), examination)) is not None:
+        others = [one for one in own.values() if one is not best]
+        yield f"of those here {choice_in_words(best, others)}"
     try:
         catalogue = catalogue_of(archive, examination, patient, spool.identity_key, set(own))
     except PriorError as error:
         raise PriorError(f"{archive.name}: {error}") from error
     for line in catalogue.lines():
         yield f"{archive.name}: {line}"
-    wanted = archive.section.max_studies
+    turns = asked_in_turn([*own.values(), *catalogue.choices], examination, archive.section.max_studies)
+    if len(turns) > 1:
+        yield f"studies are asked for one after the other, until one is {RULE}"
     for choice in catalogue.choices:
-        newer = sum(prior.day > choice.day for prior in own.values())
-        is_asked = bool(choice.series) and newer < wanted
         days = examination.days_since(choice.day)
-        yield f"study of {choice.day}, {days} days earlier: {'would be asked for' if is_asked else 'would not be asked for'}"
-        wanted -= is_asked
+        turn = turns.index(choice) if choice in turns else None
+        told = (
+            "would not be asked for"
+            if turn is None
+            else "would be asked for" + (" if the newer ones are of grade C" if turn else "")
+        )
+        yield f"study of {choice.day}, {days} days earlier: {told}"
         for one in choice.series:
             count = "" if one.images is None else f", {one.images} images"
             description = "".join(filter(str.isprintable, one.description))

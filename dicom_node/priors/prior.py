@@ -14,12 +14,15 @@ from dicom_node.errors import PriorError
 from dicom_node.jobs.schema import ImageRow, SeriesRow
 from dicom_node.jobs.states import SeriesState
 from dicom_node.jobs.store import Store
+from dicom_node.priors.acquisition import acquired_by_headers
 from dicom_node.priors.examination import Examination, acquisition_times, date_of, examination_of
 from dicom_node.priors.gate import identity_refusal, time_refusal
 from dicom_node.series.completeness import assess
 from dicom_node.series.headers import ImageHeader
 from dicom_node.spool.prior_searches import read_search
 from dicom_node.spool.spool import Spool
+from pipelines.comparability import compare_acquisitions
+from pipelines.comparison import Comparability
 
 KEPT = (SeriesState.PRIOR, SeriesState.ROUTED)
 """States of a series that may be a prior: asked for as one, or analysed in its own time."""
@@ -43,6 +46,8 @@ class Prior:
         How long before the job's study that was.
     acquired_at : frozenset of str
         Times of acquisition of its images.
+    comparability : Comparability
+        With the job's series, by the headers of both: A to C.
     """
 
     series_uid: str
@@ -52,10 +57,11 @@ class Prior:
     day: date
     days: int
     acquired_at: frozenset[str]
+    comparability: Comparability
 
 
 def priors_of(store: Store, spool: Spool, job_id: str, section: PriorsSection) -> tuple[Prior, ...]:
-    """Return the priors that were found for a job, the newest first; none while none was found.
+    """Return the priors that were found for a job, the chosen one first; none while none was found.
 
     Each is looked at again: one that was removed since, or whose images were corrected and name another patient, is left out.
     """
@@ -68,9 +74,7 @@ def priors_of(store: Store, spool: Spool, job_id: str, section: PriorsSection) -
         return ()
     rows = [row for uid in search.priors if (row := store.series(uid)) is not None]
     found = [prior_in(store, spool, examination, row, section) for row in rows]
-    return tuple(
-        sorted((one for one in found if isinstance(one, Prior)), key=lambda one: one.day, reverse=True)
-    )
+    return tuple(one for one in found if isinstance(one, Prior))
 
 
 def prior_in(
@@ -99,6 +103,7 @@ def prior_in(
         day=day,
         days=examination.days_since(day),
         acquired_at=acquisition_times(headers),
+        comparability=compare_acquisitions(examination.acquisition, acquired_by_headers(headers)),
     )
 
 
@@ -136,3 +141,22 @@ def priors_in_store(
         ]
     for series in found:
         yield series, prior_in(store, spool, examination, series, section)
+
+
+def own_priors(
+    store: Store, spool: Spool, examination: Examination, section: PriorsSection
+) -> tuple[dict[str, Prior], list[str]]:
+    """Return the priors that the store has, the best of each study by its UID, and a line on each series."""
+    own: dict[str, Prior] = {}
+    lines: list[str] = []
+    for series, prior in priors_in_store(store, spool, examination, section):
+        if isinstance(prior, str):
+            lines.append(f"series {series.id[:8]}, not used: {prior}")
+            continue
+        grade, other = prior.comparability.grade, own.get(prior.study_uid)
+        lines.append(
+            f"series {series.id[:8]} of {prior.day}, {prior.days} days earlier, {len(prior.images)} images, grade {grade}"
+        )
+        if other is None or grade < other.comparability.grade:
+            own[prior.study_uid] = prior
+    return own, lines

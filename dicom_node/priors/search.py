@@ -1,4 +1,4 @@
-"""One search for the priors of a job: the node's own store first, then the archive, study by study, the newest first."""
+"""One search for the priors of a job: the node's own store first, then the archive, study by study, until one is chosen."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from dicom_node.priors.arrival import Takes
 from dicom_node.priors.catalogue import Choice, catalogue_of
 from dicom_node.priors.examination import Examination, examination_of, patient_key
 from dicom_node.priors.find import SeriesFound
-from dicom_node.priors.prior import Prior, prior_in, priors_in_store
+from dicom_node.priors.preference import choice_in_words, choose_prior, newest_priors, prior_in_words
+from dicom_node.priors.prior import Prior, own_priors, prior_in
 from dicom_node.priors.retrieve import retrieve
 from dicom_node.priors.window import opens_in_s
 from dicom_node.spool.prior_requests import NOT_WHOLE, PriorRequests
@@ -107,10 +108,10 @@ class Searcher:
             except PriorError as error:
                 reason = f"{self._archive.name}: {error}"
                 search.note(reason)
-        self._take(search, found)
+        self._take(search, found.priors, choose_prior(found.priors, examination))
         if found.again:
             self._wait(search, found.again)
-        elif closed_s and len(search.priors) < self._section.max_studies:
+        elif closed_s and len(own) < self._section.max_studies:
             search.next_at = self._clock() + closed_s
         else:
             self._end(search, reason)
@@ -119,15 +120,9 @@ class Searcher:
 
     def _own(self, search: PriorSearch, examination: Examination) -> dict[str, Prior]:
         """Return the priors that the node has already, one of each study."""
-        own: dict[str, Prior] = {}
-        for series, prior in priors_in_store(self._store, self._spool, examination, self._section):
-            if isinstance(prior, Prior):
-                own.setdefault(prior.study_uid, prior)
-                search.note(
-                    f"in the node already: series {series.id[:8]} of {prior.day}, {prior.days} days earlier"
-                )
-            else:
-                search.note(f"in the node already: series {series.id[:8]}, not used: {prior}")
+        own, lines = own_priors(self._store, self._spool, examination, self._section)
+        for line in lines:
+            search.note(f"in the node already: {line}")
         return own
 
     # The archive
@@ -148,16 +143,14 @@ class Searcher:
         if not search.tries:
             for reason, count in Counter(catalogue.identity_refusals).items():
                 self._worklog.write("prior-refused", job.id, reason=reason, count=count)
+
+        def obtain(choice: Choice) -> Prior | None:
+            prior = self._first_of(search, examination, choice, found)
+            found.priors += [] if prior is None else [prior]
+            return prior
+
         options: list[Prior | Choice] = [*own.values(), *catalogue.choices]
-        count = 0
-        for option in sorted(options, key=lambda one: (one.day, one.study_uid), reverse=True):
-            if count == self._section.max_studies:
-                break
-            if isinstance(option, Prior):
-                count += 1
-            elif (prior := self._first_of(search, examination, option, found)) is not None:
-                found.priors.append(prior)
-                count += 1
+        choose_prior(options, examination, self._section.max_studies, obtain)
 
     def _first_of(
         self, search: PriorSearch, examination: Examination, choice: Choice, found: _Found
@@ -266,12 +259,18 @@ class Searcher:
 
     # The end of a pass
 
-    def _take(self, search: PriorSearch, found: _Found) -> None:
-        """Note the newest priors of a pass, and tell of those that were not told of."""
-        newest = sorted(found.priors, key=lambda one: (one.day, one.study_uid), reverse=True)
-        newest = newest[: self._section.max_studies]
-        told, search.priors = search.priors, [prior.series_uid for prior in newest]
-        for prior in newest:
+    def _take(self, search: PriorSearch, found: list[Prior], chosen: Prior | None) -> None:
+        """Note the chosen prior of a pass and the newest others, and tell of those that were not told of."""
+        if chosen is None:
+            search.priors, search.choice, search.others = [], "", []
+            return
+        others = [one for one in newest_priors(found) if one.series_uid != chosen.series_uid]
+        kept = [chosen, *others][: self._section.max_studies]
+        search.choice = choice_in_words(chosen, others)
+        search.others = [prior_in_words(one) for one in others]
+        search.note(search.choice)
+        told, search.priors = search.priors, [prior.series_uid for prior in kept]
+        for prior in kept:
             if prior.series_uid not in told:
                 self._worklog.write(
                     "prior-found",

@@ -24,6 +24,7 @@ from dicom_node.results.change_items import (
 )
 from dicom_node.results.change_segmentation import ChangeSegment
 from dicom_node.results.comparison_record import ComparisonRecord
+from dicom_node.results.context import ResultContext
 from dicom_node.results.finding_marks import Mark, mask_mark, point_mark
 from dicom_node.results.provenance import DISCLAIMER, MANUFACTURER, finish, state_coding_scheme
 from dicom_node.results.quantities import number_item
@@ -86,7 +87,9 @@ def build_change_report(given: ChangeInput) -> Dataset:
     ds: Dataset = kind(
         # highdicom takes patient and study from the first one: the current study, never the prior's
         evidence=[*without_name(sources), *segmentation, *given.prior],
-        content=report_root(given.given, _groups(given), _totals(given.record), _outcomes(given.record)),
+        content=report_root(
+            given.given, _groups(given), _totals(given.record), _outcomes(given.record, context)
+        ),
         series_instance_uid=context.derive_uid(ROLE, "series"),
         series_number=listed_series(context, ROLE).number,
         sop_instance_uid=context.derive_uid(role, "instance"),
@@ -109,13 +112,14 @@ def _totals(record: ComparisonRecord) -> list[Dataset]:
     return [item[0] for item in total_measurements(record)]
 
 
-def _outcomes(record: ComparisonRecord) -> list[Dataset]:
+def _outcomes(record: ComparisonRecord, context: ResultContext) -> list[Dataset]:
     status = ("findings" if record.changes else "none") if record.is_compared else "unsuitable"
     said = [evaluation(codes.SUMMARY, codes.SUMMARY_BY_STATUS[status])]
     if status in codes.ANALYSIS_BY_STATUS:
         said.append(evaluation(codes.SUMMARY_OF_ANALYSES, codes.ANALYSIS_BY_STATUS[status]))
     said += comparison_evaluations(record)
-    comments = [*comparison_comments(record), DISCLAIMER, *model_text(record)]
+    others = change_wording.other_priors_sentence(context.other_priors)
+    comments = [*comparison_comments(record), *filter(None, [others]), DISCLAIMER, *model_text(record)]
     return [
         *(item[0] for item in said),
         *(sr.TextContentItem(codes.COMMENT, text, CONTAINS) for text in comments),

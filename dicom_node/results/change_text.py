@@ -63,7 +63,11 @@ def _sections(
             LINE_END.join(change_wording.change_lines(record)),
             change_wording.volume_sentence(record),
         ]
-    quality = [change_wording.acquisition_sentence(record), *change_wording.warning_sentences(record)]
+    quality = [
+        change_wording.acquisition_sentence(record),
+        change_wording.other_priors_sentence(context.other_priors),
+        *change_wording.warning_sentences(record),
+    ]
     return [
         section(FINDINGS, [text if LINE_END in text else in_lines(text) for text in found if text]),
         section(ADDENDUM, [in_lines(text) for text in (*quality, NOT_JUDGED) if text]),

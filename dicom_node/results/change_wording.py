@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from dicom_node.results.comparison_record import ComparisonRecord
@@ -86,6 +86,11 @@ def reasons_sentence(record: ComparisonRecord) -> str:
     found = record.comparability
     reasons = ", ".join(found.reasons) or (ACQUIRED_ALIKE if found.grade == "A" else "")
     return f"Comparability {found.grade}{reasons and f': {reasons}'}."
+
+
+def other_priors_sentence(others: Sequence[str]) -> str:
+    """Return which other earlier studies were there, by day and grade; nothing where there was none."""
+    return f"Other earlier studies at hand, with their comparability: {', '.join(others)}." if others else ""
 
 
 def acquisition_sentence(record: ComparisonRecord) -> str:

@@ -25,6 +25,8 @@ class ResultContext:
         Objects of an earlier result that these ones replace.
     snomed_scheme : str
         Coding scheme designator for the diseases that DICOM's value sets lack.
+    other_priors : tuple of str
+        Of a comparison: earlier studies that it could have been made with as well, by day and grade ("2025-03-01 (C)").
     """
 
     node_id: str
@@ -41,6 +43,7 @@ class ResultContext:
     note: str = ""
     replaces: tuple[tuple[str, str, str, str], ...] = ()
     snomed_scheme: str = "SCT"
+    other_priors: tuple[str, ...] = ()
 
     @property
     def node_uid(self) -> UID:

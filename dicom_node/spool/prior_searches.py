@@ -39,7 +39,11 @@ class PriorSearch:
     reason : str
         What came of it, in one line.
     priors : list of str
-        Series Instance UIDs of the priors that were found, newest first.
+        Series Instance UIDs of the priors that were found, the chosen one first, then the newest.
+    choice : str
+        Which prior was chosen and why, in one line.
+    others : list of str
+        The other priors that were there, each by day and grade ("2025-03-01 (C)").
     steps : list of (float, str)
         What was done when, oldest first.
     """
@@ -51,6 +55,8 @@ class PriorSearch:
     tries: int = 0
     reason: str = ""
     priors: list[str] = field(default_factory=list)
+    choice: str = ""
+    others: list[str] = field(default_factory=list)
     steps: list[tuple[float, str]] = field(default_factory=list)
 
     def note(self, text: str) -> None:

@@ -13,12 +13,12 @@ import numpy as np
 
 from pipelines.brain.grid import resample
 from pipelines.change.alignment import register
-from pipelines.change.comparability import compare_acquisitions
 from pipelines.change.difference import Difference, difference
 from pipelines.change.halfway import Halfway, OnCommonGrid, halfway, native_grid, on_common_grid
 from pipelines.change.residual import refusal
 from pipelines.change.rule import LIMITS, Limits, Scan, grown
 from pipelines.change.tracing import changes_of, matches_of
+from pipelines.comparability import acquisition_of, compare_acquisitions
 from pipelines.comparison import Comparability, Comparison, Examined
 from pipelines.stages import Run
 from pipelines.types import Affine, ModelCard, Progress
@@ -64,7 +64,7 @@ def compare(current: Examined, prior: Examined, progress: Progress) -> Compariso
         The same for the same input; with the roles swapped what was new is resolved, and what was enlarging is smaller.
     """
     run = Run(progress)
-    comparability = compare_acquisitions(current.volume, prior.volume)
+    comparability = compare_acquisitions(acquisition_of(current.volume), acquisition_of(prior.volume))
     if not (current.brain.any() and prior.brain.any()):
         return _refused(comparability, "one of the images shows no brain", run)
     swapped = _key(prior) < _key(current)

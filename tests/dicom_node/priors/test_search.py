@@ -288,8 +288,17 @@ def test_request_is_written_before_the_pacs_is_asked_and_outlasts_a_crash(
     assert [prior.series_uid for prior in bench.found(job)] == [uid]
 
 
-def test_of_two_hundred_old_studies_the_newest_two_are_asked_for(
-    bench: Bench, pacs: RigPacs, tmp_path: Path
+@pytest.mark.parametrize(
+    ("other_kind", "told", "asked"),
+    [
+        ("", False, ["199"]),
+        ("199", False, ["199", "198"]),
+        ("199", True, ["198"]),
+        ("199 198 197 196", True, ["199"]),
+    ],
+)
+def test_of_two_hundred_old_studies_as_many_are_asked_for_as_tell_the_newest_that_is_alike(
+    bench: Bench, pacs: RigPacs, tmp_path: Path, other_kind: str, told: bool, asked: list[str]
 ) -> None:
     first = flair(tmp_path / "first", "20220101", shape=(6, 8, 8))
     images = [dcmread(path) for path in first]
@@ -301,12 +310,16 @@ def test_of_two_hundred_old_studies_the_newest_two_are_asked_for(
             copy.StudyInstanceUID, copy.SeriesInstanceUID = f"1.2.7.{number}", f"1.2.8.{number}"
             copy.SOPInstanceUID = f"{image.SOPInstanceUID}.{number}"[-60:].lstrip(".0")
             copy.file_meta.MediaStorageSOPInstanceUID = copy.SOPInstanceUID
+            copy.MagneticFieldStrength = 1.5 if str(number) in other_kind.split() else 3.0
             pacs.images.append(copy)
-    job = bench.answered(flair(tmp_path / "now", "20260601"))
+    pacs.hides = [] if told else ["MagneticFieldStrength"]
+    job = bench.answered(flair(tmp_path / "now", "20260601", MagneticFieldStrength=3.0))
     bench.search()
-    assert pacs.asked == ["1.2.8.199", "1.2.8.198"]
-    assert [prior.days for prior in bench.found(job)] == sorted(prior.days for prior in bench.found(job))
-    assert len(bench.found(job)) == 2
+    assert pacs.asked == [f"1.2.8.{number}" for number in asked]
+    assert [prior.series_uid for prior in bench.found(job)][:1] == pacs.asked[-1:]
+    assert len(bench.found(job)) == len(asked)
+    assert bench.record(job).choice.startswith("chosen: the study of 2025-")
+    assert ("the newest: none within 3 years" in bench.record(job).choice) == (len(other_kind) > 3)
     assert sum(ds.QueryRetrieveLevel == "SERIES" for ds in pacs.found) == 4
     assert len(bench.record(job).steps) < 20
 

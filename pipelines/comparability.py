@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
-from pipelines.comparison import AcquisitionRow, Comparability
+from pipelines.comparison import AcquisitionRow, Comparability, Grade
 from pipelines.stages import attribute
 from pipelines.types import Volume
 
@@ -28,10 +30,36 @@ _NO_CONTRAST = frozenset(("", "no", "none", "not", "0", "without", "nativ", "nat
 _FAT_WORDS = frozenset(("fs", "fatsat", "fat_sat", "spir", "spair", "sfs"))
 
 
-def plane_of(volume: Volume) -> str:
-    """Return the plane that the slices are nearest to."""
-    normal = np.abs(volume.affine[:3, 2])
-    return _PLANES[int(np.argmax(normal))]
+@dataclass(frozen=True)
+class Acquisition:
+    """One series as far as its comparability goes.
+
+    Parameters
+    ----------
+    attributes : mapping of str to object
+        Values of its headers, by DICOM keyword.
+    plane : str
+        "sagittal", "coronal" or "axial"; "" where it is not known.
+    slice_mm : float or None
+        Distance of its slices; None where it is not known.
+    is_whole : bool
+        False of an archive's answer: that it names no contrast agent or fat suppression does not say that there was none.
+    """
+
+    attributes: Mapping[str, object] = field(default_factory=dict)
+    plane: str = ""
+    slice_mm: float | None = None
+    is_whole: bool = True
+
+
+def acquisition_of(volume: Volume) -> Acquisition:
+    """Return the acquisition of a volume."""
+    return Acquisition(volume.attributes, plane_across(volume.affine[:3, 2]), volume.spacing_mm[0])
+
+
+def plane_across(normal: npt.ArrayLike) -> str:
+    """Return the plane that slices are nearest to, by the direction across them in LPS, shape (3,)."""
+    return _PLANES[int(np.argmax(np.abs(np.asarray(normal))))]
 
 
 def is_after_contrast(attributes: Mapping[str, object]) -> bool:
@@ -70,7 +98,8 @@ def _alike(one: float, other: float) -> bool:
 class _Table:
     """Table under construction, with the reasons against a better grade."""
 
-    def __init__(self, current: Volume, prior: Volume) -> None:
+    def __init__(self, current: Acquisition, prior: Acquisition) -> None:
+        self.both = current, prior
         self.attributes = current.attributes, prior.attributes
         self.rows: list[AcquisitionRow] = []
         self.unknown: list[str] = []
@@ -112,7 +141,8 @@ class _Table:
 
     def answers(self, name: str, asked: Callable[[Mapping[str, object]], bool], reasons: list[str]) -> None:
         """Add a row of yes and no."""
-        self.texts(name, ["yes" if asked(of) else "no" for of in self.attributes], reasons)
+        answers = ["yes" if asked(of.attributes) else "no" if of.is_whole else "" for of in self.both]
+        self.texts(name, answers, reasons)
 
     def _add(self, name: str, current: str, prior: str, differs: bool, reasons: list[str]) -> None:
         self.rows.append(AcquisitionRow(name, current or _NOT_STATED, prior or _NOT_STATED, differs))
@@ -120,7 +150,7 @@ class _Table:
             reasons.append(f"the {name} differs")
 
 
-def compare_acquisitions(current: Volume, prior: Volume) -> Comparability:
+def compare_acquisitions(current: Acquisition, prior: Acquisition) -> Comparability:
     """Return grade A, B or C with its reasons; D is told by what can't be aligned."""
     slight: list[str] = []
     different: list[str] = []
@@ -130,10 +160,11 @@ def compare_acquisitions(current: Volume, prior: Volume) -> Comparability:
     table.header_texts("scanner model", "ManufacturerModelName", slight, needed=True)
     table.header_numbers("field strength", "MagneticFieldStrength", "T", different, needed=True)
     table.header_texts("acquisition", "MRAcquisitionType", different, needed=True)
-    table.texts("plane", (plane_of(current), plane_of(prior)), different)
-    distances = current.spacing_mm[0], prior.spacing_mm[0]
-    thicker = max(distances) / min(distances)
-    table.numbers("slice distance", distances, "mm", slight if thicker <= MOST_THICKER else different)
+    table.texts("plane", (current.plane, prior.plane), different)
+    distances = current.slice_mm, prior.slice_mm
+    thinner, thicker = (choose((one for one in distances if one), default=1.0) for choose in (min, max))
+    reasons = slight if thicker <= MOST_THICKER * thinner else different
+    table.numbers("slice distance", distances, "mm", reasons)
     table.header_numbers("slice thickness", "SliceThickness", "mm", slight)
     table.header_numbers("echo time", "EchoTime", "ms", slight)
     table.header_numbers("inversion time", "InversionTime", "ms", slight)
@@ -142,5 +173,6 @@ def compare_acquisitions(current: Volume, prior: Volume) -> Comparability:
     table.answers("fat suppression", is_fat_suppressed, different)
     table.header_texts("software version", "SoftwareVersions", slight)
     unknown = [f"not stated in the headers: {', '.join(table.unknown)}"] if table.unknown else []
-    reasons = (*different, *slight, *unknown)
-    return Comparability("C" if different else "B" if reasons else "A", reasons, tuple(table.rows))
+    told = (*different, *slight, *unknown)
+    grade: Grade = "C" if different else "B" if told else "A"
+    return Comparability(grade, told, tuple(table.rows), tuple(different))
