@@ -5,7 +5,7 @@ Axes, frames and units are those of :mod:`pipelines.types`. "Current" is the lat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -142,6 +142,40 @@ class LesionMatch:
     shared_mm3: float
 
 
+def heirs_of(matches: Iterable[LesionMatch]) -> dict[int, int]:
+    """Return, for each lesion of the prior, the lesion of now that shares most with it, by their IDs."""
+    heirs: dict[int, int] = {}
+    for match in sorted(matches, key=lambda one: (one.prior_lesion, -one.shared_mm3, one.lesion)):
+        heirs.setdefault(match.prior_lesion, match.lesion)
+    return heirs
+
+
+@dataclass(frozen=True)
+class UnchangedLesion:
+    """Lesion that was there before and is in no change.
+
+    Parameters
+    ----------
+    lesion : int
+        Its ID in the current findings.
+    volume_mm3, prior_volume_mm3 : float
+        Now and then, each on the grid of its own image.
+    centre_lps : Point
+    point_lps : Point
+        Within the lesion, on its largest slice of the current image.
+    region, laterality
+        None where they are not known.
+    """
+
+    lesion: int
+    volume_mm3: float
+    prior_volume_mm3: float
+    centre_lps: Point
+    point_lps: Point
+    region: Region | None = None
+    laterality: Laterality | None = None
+
+
 @dataclass(frozen=True)
 class SelfGrade:
     """Trial of a comparison on itself: lesions painted into the prior, how many were found, and how many false ones."""
@@ -162,10 +196,13 @@ class Comparison:
     not_compared : str
         Why there is no comparison, in one line; empty where there is one.
     changes : tuple of LesionChange
-        In the order of `CHANGES`, the largest first; what is not listed is unchanged.
+        In the order of `CHANGES`, the largest first.
     labels : int32 array, shape (k, j, i), or None
         Numbers of the changes on the grid of the current image, 0 elsewhere; resolved lesions where they were.
     matches : tuple of LesionMatch
+    unchanged : tuple of UnchangedLesion
+        The largest first. Lesions that the prior's mask does not have and that are too faint or small for the rule to call them
+        new stand neither here nor among the changes.
     volume_mm3, prior_volume_mm3 : float
         Of all lesions together.
     prior_on_current : float32 array, shape (k, j, i), or None
@@ -181,6 +218,7 @@ class Comparison:
     changes: tuple[LesionChange, ...] = ()
     labels: LabelArray | None = None
     matches: tuple[LesionMatch, ...] = ()
+    unchanged: tuple[UnchangedLesion, ...] = ()
     volume_mm3: float = 0.0
     prior_volume_mm3: float = 0.0
     prior_on_current: FloatArray | None = None

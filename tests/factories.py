@@ -17,6 +17,7 @@ from pipelines.comparison import (
     LesionChange,
     LesionMatch,
     SelfGrade,
+    UnchangedLesion,
 )
 from pipelines.types import ModelCard, Volume
 
@@ -131,6 +132,11 @@ ACQUISITIONS = (
 )
 
 
+def _unchanged(current: Volume) -> UnchangedLesion:
+    x, y, z = current.position_lps((6, 4, 5))
+    return UnchangedLesion(6, 84.0, 80.0, (x, y, z), (x, y, z), "juxtacortical", "right")
+
+
 def comparison(current: Volume, grade: str = "B", **changes: Any) -> Comparison:
     """Two new lesions, one of them possible, one enlarging, one smaller and one resolved, on a volume of 12 slices or so."""
     labels = np.zeros(current.array.shape, np.int32)
@@ -170,7 +176,8 @@ def comparison(current: Volume, grade: str = "B", **changes: Any) -> Comparison:
         Comparability(grade, reasons.get(grade, ("the slice thickness differs",)), ACQUISITIONS),  # type: ignore[arg-type]
         changes=tuple(told),
         labels=labels,
-        matches=(LesionMatch(3, 1, 120.0), LesionMatch(4, 2, 60.0)),
+        matches=(LesionMatch(3, 1, 120.0), LesionMatch(4, 2, 60.0), LesionMatch(6, 4, 70.0)),
+        unchanged=(_unchanged(current),),
         volume_mm3=3100.0,
         prior_volume_mm3=2900.0,
         prior_on_current=np.asarray(0.7 * current.array, np.float32),

@@ -15,7 +15,7 @@ from dicom_node.jobs.message import KnownLesion, PriorImages
 from dicom_node.jobs.tracked_lesions import identifier_of
 from dicom_node.results.tracking import TrackedLesion
 from dicom_node.standard.uids import derived_uid
-from pipelines.comparison import Examined, LesionMatch
+from pipelines.comparison import Examined, LesionMatch, heirs_of
 from pipelines.types import Lesion
 
 SAME_PLACE_MM: Final = 5.0
@@ -81,7 +81,7 @@ def track(
     current_uid, current_examined, current_name = current
     own = _recognised(current_examined.lesions, known.current_lesions, current_name)
     shared = list(matches)
-    heirs, volumes = _heirs(shared), {lesion.id: lesion.volume_mm3 for lesion in prior_examined.lesions}
+    heirs, volumes = heirs_of(shared), {lesion.id: lesion.volume_mm3 for lesion in prior_examined.lesions}
     of_current: dict[int, TrackedLesion] = {}
     given: set[str] = set()
     for lesion in current_examined.lesions:
@@ -118,14 +118,6 @@ def known_after(
         for lesion in lesions
         if lesion.id in tracked
     ]
-
-
-def _heirs(matches: Sequence[LesionMatch]) -> dict[int, int]:
-    """Return, for each lesion of the prior, the lesion that shares most with it."""
-    heirs: dict[int, LesionMatch] = {}
-    for match in sorted(matches, key=lambda one: (one.prior_lesion, -one.shared_mm3, one.lesion)):
-        heirs.setdefault(match.prior_lesion, match)
-    return {number: match.lesion for number, match in heirs.items()}
 
 
 def _origin(lesion: int, matches: Sequence[LesionMatch], of_prior: Mapping[int, TrackedLesion]) -> str:

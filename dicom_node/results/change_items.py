@@ -45,12 +45,15 @@ def comparison_evaluations(record: ComparisonRecord) -> list[sr.QualitativeEvalu
 
 
 def total_measurements(record: ComparisonRecord) -> list[sr.Measurement]:
-    """Return the number of certain changes of each kind, and the total volume then and now with its relative change."""
+    """Return the number of certain changes of each kind and of unchanged lesions, and the total volume with its change."""
     if not record.is_compared:
         return []
     numbers = []
-    for kind in CHANGES:
-        counted = number_item(codes.LESION_COUNT, record.count(kind), "{lesions}")
+    kinds: list[tuple[str, int]] = [(kind, record.count(kind)) for kind in CHANGES]
+    if record.counts_unchanged:
+        kinds.append(("unchanged", len(record.unchanged)))
+    for kind, count in kinds:
+        counted = number_item(codes.LESION_COUNT, count, "{lesions}")
         modifier = sr.CodeContentItem(
             codes.CHANGE, codes.change_code(kind), sr.RelationshipTypeValues.HAS_CONCEPT_MOD
         )

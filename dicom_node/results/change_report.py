@@ -43,14 +43,16 @@ from dicom_node.results.segmentation import frames_by_place, rounded
 from dicom_node.results.series_list import listed_series
 from dicom_node.results.source import slice_of, without_name
 from dicom_node.results.structured_report import add_predecessors
+from dicom_node.results.tracking import TrackedLesion
 from dicom_node.results.wording import rounded_mm3
 from dicom_node.standard import codes
-from pipelines.comparison import LabelArray, LesionChange
+from pipelines.comparison import LabelArray, LesionChange, UnchangedLesion
+from pipelines.types import Point
 
 ROLE: Final = "change-sr"
 ENHANCED_ROLE: Final = "change-sr-enhanced"
 MOST_LISTED: Final = 50
-"""Changes that have a group of their own: the certain ones first."""
+"""Changes that have a group of their own, the certain ones first; and unchanged lesions, the largest first."""
 CONTAINS: Final = sr.RelationshipTypeValues.CONTAINS
 
 
@@ -129,30 +131,60 @@ def _outcomes(record: ComparisonRecord, context: ResultContext) -> list[Dataset]
 def _groups(given: ChangeInput) -> list[Group]:
     frames = {} if given.given.segmentation is None else frames_by_place(given.given.segmentation)
     changes = [_change_group(given, change, frames) for change in given.record.changes[:MOST_LISTED]]
-    return [*filter(None, changes), *_segment_groups(given)]
+    unchanged = [_unchanged_group(given, lesion) for lesion in given.record.unchanged[:MOST_LISTED]]
+    return [*filter(None, changes), *filter(None, unchanged), *_segment_groups(given)]
 
 
 def _change_group(
     given: ChangeInput, change: LesionChange, frames: dict[tuple[int, tuple[float, ...]], int]
 ) -> Group | None:
     """Return TID 1501 of one change; None where it has no place in the current image."""
-    record, base = given.record, given.given
     mark = _mark(given, change)
     if mark is None:
         return None
-    lesion = record.lesions[change.number]
-    place = slice_of(base.series, base.sources, mark.k)
     evaluations = [evaluation(codes.CHANGE, codes.change_code(change.change))]
     if change.possible:
         evaluations.append(evaluation(codes.CERTAINTY_OF_CHANGE, codes.POSSIBLE))
+    group = _group(
+        given, given.record.lesions[change.number], mark, change, _measurements(change), evaluations
+    )
+    group[0].ContentSequence.extend(_segment_references(given, change, frames))
+    _add_centre(group, given.given, change.centre_lps)
+    return with_comments(group, [change_wording.change_line(given.record, change)])
+
+
+def _unchanged_group(given: ChangeInput, lesion: UnchangedLesion) -> Group | None:
+    """Return TID 1501 of one unchanged lesion; None where it has no place in the current image."""
+    volume = given.given.series.volume
+    mark = None if volume is None else point_mark(lesion.point_lps, volume)
+    if mark is None:
+        return None
+    tracked = given.record.unchanged_lesions[lesion.lesion]
+    evaluations = [evaluation(codes.CHANGE, codes.change_code("unchanged"))]
+    group = _group(given, tracked, mark, lesion, _volumes(lesion), evaluations)
+    _add_centre(group, given.given, lesion.centre_lps)
+    return with_comments(group, [change_wording.unchanged_line(tracked, lesion)])
+
+
+def _group(
+    given: ChangeInput,
+    tracked: TrackedLesion,
+    mark: Mark,
+    lesion: LesionChange | UnchangedLesion,
+    measurements: list[sr.Measurement],
+    evaluations: list[sr.QualitativeEvaluation],
+) -> Group:
+    """Return TID 1501 of one lesion under its identity, with a point in the current image."""
+    base = given.given
+    place = slice_of(base.series, base.sources, mark.k)
     group = sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=sr.TrackingIdentifier(uid=lesion.uid, identifier=lesion.identifier),
-        time_point_context=time_point(record),
+        tracking_identifier=sr.TrackingIdentifier(uid=tracked.uid, identifier=tracked.identifier),
+        time_point_context=time_point(given.record),
         finding_type=codes.LESION_OF_BRAIN,
         finding_category=codes.ABNORMAL_STRUCTURE,
-        algorithm_id=algorithm(record.models),
-        finding_sites=finding_sites(change.region or "brain", change.laterality),
-        measurements=_measurements(change),
+        algorithm_id=algorithm(given.record.models),
+        finding_sites=finding_sites(lesion.region or "brain", lesion.laterality),
+        measurements=measurements,
         qualitative_evaluations=evaluations,
         source_images=[
             sr.SourceImageForMeasurementGroup(
@@ -162,30 +194,37 @@ def _change_group(
             )
         ],
     )
-    with_mark(group, base, mark, codes.IMAGE_REGION)
-    group[0].ContentSequence.extend(_segment_references(given, change, frames))
+    return with_mark(group, base, mark, codes.IMAGE_REGION)
+
+
+def _add_centre(group: Group, base: ReportInput, centre_lps: Point) -> None:
+    """Add a lesion's centre to its group as SCOORD3D, where the report has such points."""
     if base.points:
         point = sr.Scoord3DContentItem(
             name=codes.CENTRE,
             graphic_type=sr.GraphicTypeValues3D.POINT,
-            graphic_data=np.array([change.centre_lps], dtype=np.float64),
+            graphic_data=np.array([centre_lps], dtype=np.float64),
             frame_of_reference_uid=base.sources[0].FrameOfReferenceUID,
             relationship_type=CONTAINS,
         )
         group[0].ContentSequence.append(point)
-    return with_comments(group, [change_wording.change_line(record, change)])
 
 
 def _measurements(change: LesionChange) -> list[sr.Measurement]:
     """Return the volume of the whole lesion now and then, with the relative change of one that was not tiny."""
-    now, then = rounded_mm3(change.volume_mm3), rounded_mm3(change.prior_volume_mm3)
-    numbers = [number_item(codes.VOLUME, now, "mm3"), number_item(codes.PRIOR_VOLUME, then, "mm3")]
+    numbers = _volumes(change)
     fraction = change_wording.lesion_fraction(change)
     if fraction is not None:
         numbers.append(number_item(codes.FRACTIONAL_CHANGE, fraction, "1"))
     if change.change == "new" and change.long_axis_mm is not None:
         numbers.append(number_item(codes.LONG_AXIS, round(change.long_axis_mm, 1), "mm"))
     return numbers
+
+
+def _volumes(lesion: LesionChange | UnchangedLesion) -> list[sr.Measurement]:
+    """Return the volume of a whole lesion now and then."""
+    now, then = rounded_mm3(lesion.volume_mm3), rounded_mm3(lesion.prior_volume_mm3)
+    return [number_item(codes.VOLUME, now, "mm3"), number_item(codes.PRIOR_VOLUME, then, "mm3")]
 
 
 def _mark(given: ChangeInput, change: LesionChange) -> Mark | None:

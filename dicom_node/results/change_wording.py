@@ -7,8 +7,9 @@ from typing import Final
 
 from dicom_node.results.comparison_record import ComparisonRecord
 from dicom_node.results.dissemination import REGION_NAMES
+from dicom_node.results.tracking import TrackedLesion
 from dicom_node.results.wording import rounded_mm3, volume_text
-from pipelines.comparison import CHANGES, WITHIN_ERROR, Change, LesionChange
+from pipelines.comparison import CHANGES, WITHIN_ERROR, Change, LesionChange, UnchangedLesion
 from pipelines.types import Region
 
 TINY_MM3: Final = 100.0
@@ -70,6 +71,8 @@ def counts_sentence(record: ComparisonRecord) -> str:
     for kind in CHANGES:
         sure, possible = record.count(kind), record.count(kind, possible=True)
         told.append(f"{kind} {sure}{f' ({possible} possible)' if possible else ''}")
+    if record.counts_unchanged:
+        told.append(f"unchanged {len(record.unchanged)}")
     return f"Lesions since {since(record)}: {', '.join(told)}."
 
 
@@ -176,10 +179,10 @@ def kind_text(change: LesionChange) -> str:
     return f"possibly {change.change}" if change.possible else change.change
 
 
-def place_text(change: LesionChange) -> str:
+def place_text(lesion: LesionChange | UnchangedLesion) -> str:
     """Return region and side; nothing where they are not known."""
-    region = REGION_NAMES[change.region] if change.region else ""
-    return ", ".join(filter(None, (region, change.laterality)))
+    region = REGION_NAMES[lesion.region] if lesion.region else ""
+    return ", ".join(filter(None, (region, lesion.laterality)))
 
 
 def size_text(change: LesionChange) -> str:
@@ -204,6 +207,18 @@ def change_line(record: ComparisonRecord, change: LesionChange) -> str:
         lesion.comment,
     ]
     return f"{lesion.identifier} {kind_text(change)}: {', '.join(filter(None, parts))}"
+
+
+def unchanged_line(tracked: TrackedLesion, lesion: UnchangedLesion) -> str:
+    """Return one unchanged lesion in one line: number, place, size then and now."""
+    now, then = rounded_mm3(lesion.volume_mm3), rounded_mm3(lesion.prior_volume_mm3)
+    parts = [
+        place_text(lesion),
+        f"{then:.0f} and {now:.0f} mm3",
+        f"lesion {lesion.lesion} of the report",
+        tracked.comment,
+    ]
+    return f"{tracked.identifier} unchanged: {', '.join(filter(None, parts))}"
 
 
 def change_lines(record: ComparisonRecord) -> list[str]:

@@ -18,7 +18,14 @@ from pydicom.uid import generate_uid
 
 from dicom_node.results.json_record import read_record, write_record
 from dicom_node.results.tracking import TrackedLesion
-from pipelines.comparison import Change, Comparability, Comparison, LesionChange, SelfGrade
+from pipelines.comparison import (
+    Change,
+    Comparability,
+    Comparison,
+    LesionChange,
+    SelfGrade,
+    UnchangedLesion,
+)
 from pipelines.types import ModelCard
 
 if TYPE_CHECKING:
@@ -66,6 +73,8 @@ class ComparisonRecord:
         Identity of each changed lesion, by the number of its change.
     images : mapping of int to int
         The image of the current series that shows most of a change, as viewers number it, by the number of the change.
+    unchanged_lesions : mapping of int to TrackedLesion
+        Identity of each unchanged lesion, by its ID in the current findings.
     """
 
     series_uid: str
@@ -76,6 +85,8 @@ class ComparisonRecord:
     changes: tuple[LesionChange, ...] = ()
     lesions: Mapping[int, TrackedLesion] = field(default_factory=dict)
     images: Mapping[int, int] = field(default_factory=dict)
+    unchanged: tuple[UnchangedLesion, ...] = ()
+    unchanged_lesions: Mapping[int, TrackedLesion] = field(default_factory=dict)
     volume_mm3: float = 0.0
     prior_volume_mm3: float = 0.0
     is_within_error: bool = True
@@ -111,6 +122,8 @@ class ComparisonRecord:
             changes=changes,
             lesions={one.number: _identity(one, tracking, current) for one in changes},
             images=dict(images or {}),
+            unchanged=(unchanged := told_unchanged(comparison, tracking)),
+            unchanged_lesions={one.lesion: tracking[one.lesion] for one in unchanged},
             volume_mm3=comparison.volume_mm3,
             prior_volume_mm3=comparison.prior_volume_mm3,
             is_within_error=bool(comparison.is_within_error),
@@ -124,6 +137,11 @@ class ComparisonRecord:
     def is_compared(self) -> bool:
         """True where there is a comparison, whatever it found."""
         return not self.not_compared and self.comparability.grade != "D"
+
+    @property
+    def counts_unchanged(self) -> bool:
+        """True where the images are alike enough to call a lesion unchanged."""
+        return self.is_compared and self.comparability.grade != "C"
 
     @property
     def days(self) -> int | None:
@@ -167,6 +185,15 @@ def told_changes(comparison: Comparison) -> tuple[LesionChange, ...]:
     told = [replace(one, possible=one.possible or grade == "C") for one in comparison.changes]
     # stable: the order of the comparison within each
     return tuple(sorted(told, key=lambda one: (one.change in LESS, one.possible)))
+
+
+def told_unchanged(
+    comparison: Comparison, tracking: Mapping[int, TrackedLesion]
+) -> tuple[UnchangedLesion, ...]:
+    """Return the tracked lesions that reports tell to be unchanged; none at grade C, where nothing is certain."""
+    if comparison.not_compared or comparison.comparability.grade not in ("A", "B"):
+        return ()
+    return tuple(one for one in comparison.unchanged if one.lesion in tracking)
 
 
 def day_of(sources: Iterable[Dataset]) -> date | None:

@@ -148,6 +148,7 @@ _SITES_OF_REGIONS: Final[Mapping[str, Code]] = {
 _CHANGES: Final[Mapping[str, Code]] = {
     "new": Code("new", SCHEME, "New"),
     "enlarging": Code("15454001", "SCT", "Increase in size"),
+    "unchanged": Code("260388006", "SCT", "No change"),
     "stable": Code("260388006", "SCT", "No change"),
     "shrinking": Code("19776001", "SCT", "Decrease in size"),
     "smaller": Code("19776001", "SCT", "Decrease in size"),

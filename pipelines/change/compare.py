@@ -18,6 +18,7 @@ from pipelines.change.halfway import Halfway, OnCommonGrid, halfway, native_grid
 from pipelines.change.residual import refusal
 from pipelines.change.rule import LIMITS, Limits, Scan, grown
 from pipelines.change.tracing import changes_of, matches_of
+from pipelines.change.unchanged import unchanged_of
 from pipelines.comparability import acquisition_of, compare_acquisitions
 from pipelines.comparison import Comparability, Comparison, Examined
 from pipelines.stages import Run
@@ -129,11 +130,13 @@ def judged(
         native_grid(current),
         transform=current_to_prior,
     )
+    matches = matches_of(current, prior, grid, to_current, to_prior)
     return Comparison(
         comparability=comparability,
         changes=traced.changes,
         labels=traced.labels,
-        matches=matches_of(current, prior, grid, to_current, to_prior),
+        matches=matches,
+        unchanged=unchanged_of(current, prior, traced.changes, matches),
         volume_mm3=_volume_mm3(current),
         prior_volume_mm3=_volume_mm3(prior),
         prior_on_current=shown,

@@ -42,6 +42,7 @@ TRACKING = {
     2: TrackedLesion("1.2.3.2", "L08"),
     3: TrackedLesion("1.2.3.3", "L02", "merged with L05"),
     4: TrackedLesion("1.2.3.4", "L03"),
+    6: TrackedLesion("1.2.3.6", "L06"),
     -3: TrackedLesion("1.2.3.5", "L04"),
 }
 PRIOR_STUDY = "1.2.826.0.1.3680043.8.498.17"
@@ -181,14 +182,19 @@ def test_dcmqi_and_highdicom_give_back_the_masks(pair: Pair, tmp_path: Path) -> 
 
 def test_groups_tell_change_volumes_and_identity(pair: Pair) -> None:
     groups = measurement_groups(pair.read("change-sr"))
-    assert list(groups)[:5] == ["L07", "L02", "L08", "L03", "L04"]
-    assert {name: coded(groups[name])["change"] for name in list(groups)[:5]} == {
+    assert list(groups)[:6] == ["L07", "L02", "L08", "L03", "L04", "L06"]
+    assert {name: coded(groups[name])["change"] for name in list(groups)[:6]} == {
         "L07": "new",
         "L02": "15454001",
         "L03": "19776001",
         "L04": "resolved",
+        "L06": "260388006",
         "L08": "new",
     }
+    unchanged = numbers(groups["L06"])
+    assert (unchanged["118565006"], unchanged["prior-volume"]) == (84.0, 80.0) and "125314" not in unchanged
+    told = "L06 unchanged: juxtacortical or cortical, right, 80 and 84 mm3, lesion 6 of the report"
+    assert told in texts(groups["L06"])
     assert coded(groups["L08"])["change-certainty"] == "possible"
     assert "change-certainty" not in coded(groups["L07"])
     enlarging = numbers(groups["L02"])
@@ -253,7 +259,7 @@ def test_totals_and_comparability_are_coded(pair: Pair) -> None:
         for item in part(report, "126011").ContentSequence
         if concept(item) == "246206008"
     }
-    assert counted == {"new": 1, "15454001": 1, "19776001": 1, "resolved": 1}
+    assert counted == {"new": 1, "15454001": 1, "19776001": 1, "resolved": 1, "260388006": 1}
     totals = numbers(part(report, "126011"))
     assert (totals["118565006"], totals["prior-volume"]) == (3100.0, 2900.0)
     assert totals["125314"] == pytest.approx(200 / 2900, abs=1e-3)
@@ -268,6 +274,10 @@ def test_text_says_what_has_changed_first(pair: Pair) -> None:
     assert "L02 enlarging: deep white matter, left, image 6, 160 to 97 mm3" in said[5]
     assert (
         "Total lesion volume 2.90 mL on 2025-03-01, 3.10 mL now: +7 %, within measurement error (below 15 %)."
+        in said
+    )
+    assert (
+        "Lesions since 2025-03-01: new 1 (1 possible), enlarging 1, smaller 1, resolved 1, unchanged 1."
         in said
     )
     assert "Of 12 lesions painted into this prior 9 were found, 0 false." in said
@@ -287,7 +297,7 @@ def test_grade_c_has_nothing_certain(tmp_path: Path) -> None:
     assert [str(item.SegmentLabel) for item in made.read("change-seg").SegmentSequence] == ["Possible change"]
     first = sentences(made.read("change-text"))[1]
     assert first == "Nothing certain since 2025-03-01 (comparability C). 2 possible new lesions."
-    assert all(one.possible for one in made.record.changes)
+    assert all(one.possible for one in made.record.changes) and made.record.unchanged == ()
     assert "125314" not in numbers(part(made.read("change-sr"), "126011"))
 
 
@@ -343,7 +353,7 @@ def test_readers_of_others_read_the_numbers(pair: Pair, tmp_path: Path) -> None:
     report = highdicom.sr.srread(path)
     groups = report.content.get_planar_roi_measurement_groups()
     groups += report.content.get_image_measurement_groups()
-    assert {str(item.tracking_identifier) for item in groups} >= {"L07", "L02", "L03", "L04", "L08"}
+    assert {str(item.tracking_identifier) for item in groups} >= {"L07", "L02", "L03", "L04", "L06", "L08"}
     done = tool("tid1500reader", "--inputDICOM", path, "--outputMetadata", tmp_path / "read.json")
     assert done.returncode == 0, done.stderr
     assert "New lesions" in (tmp_path / "read.json").read_text()

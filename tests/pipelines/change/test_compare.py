@@ -36,6 +36,13 @@ def test_study_against_itself_has_no_change_bit_for_bit() -> None:
     assert np.array_equal(result.current_to_prior, np.eye(4))
     assert result.prior_on_current is not None
     assert np.array_equal(result.prior_on_current, one.volume.array)
+    assert {(u.lesion, u.volume_mm3) for u in result.unchanged} == {
+        (lesion.id, lesion.volume_mm3) for lesion in one.lesions
+    }
+    for lesion in result.unchanged:
+        assert lesion.prior_volume_mm3 == lesion.volume_mm3
+        i, j, k = np.rint(np.linalg.inv(one.volume.affine) @ (*lesion.point_lps, 1.0))[:3].astype(int)
+        assert one.labels[k, j, i] == lesion.lesion
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +77,8 @@ def test_new_and_resolved_lesions_of_a_moved_head_are_found(
     back = np.linalg.inv(turned(4.0, (2.0, -3.0, 2.5))) @ (*NEW[:3], 1.0)
     assert np.linalg.norm(np.array(new.centre_lps) - back[:3]) < 1.0
     assert [(m.shared_mm3 > 100) for m in result.matches] == [True]
+    (unchanged,) = result.unchanged
+    assert unchanged.lesion == result.matches[0].lesion != new.lesion
 
 
 @pytest.mark.slow
