@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from dicom_node.errors import BrokerError, NodeError
+from dicom_node.jobs.comparison_job import CHANGE
+from dicom_node.jobs.comparison_turns import take_turn
 from dicom_node.jobs.message import JobMessage, version_conflict
 from dicom_node.jobs.reconciler_events import Events
 from dicom_node.jobs.schema import JobRow
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 PING_S = 10.0
+WAITS = "waits for job"
+"""Beginning of the reason of a comparison that has to wait for another one."""
 
 
 class Queues(Protocol):
@@ -190,6 +194,9 @@ class Enqueuer:
                 self._send(job)
 
     def _send(self, pending: Pending) -> None:
+        if pending.pipeline == CHANGE and (other := take_turn(self._store, pending.id)):
+            self._give_reason(pending.id, f"{WAITS} {other[:8]}, a comparison of the same patient")
+            return
         job = self._store.job(pending.id)
         if job is None:
             return
@@ -198,9 +205,14 @@ class Enqueuer:
         except NodeError as error:  # one job's files must not keep the others from the broker
             log.warning("job %s: no message can be made: %s", job.id[:8], error)
             return
-        self._dispatcher.enqueue(job, message)
+        try:
+            self._dispatcher.enqueue(job, message)
+        except BrokerError:
+            self._store.update_job(job.id, enqueued_at=0.0)  # it was not told: it is new at the next try
+            raise
         self._in_queue[run_name(job.id, job.run)] = self._clock()
-        job = self._store.update_job(job.id, enqueued_at=time.time())
+        waited = {"reason": ""} if job.reason.startswith(WAITS) else {}
+        job = self._store.update_job(job.id, enqueued_at=time.time(), **waited)
         if (
             run_name(job.id, job.run) not in self._refused
         ):  # else it was told, and is sent again every lease_s

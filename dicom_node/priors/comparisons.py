@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 from dicom_node.config.sections import PriorsSection
-from dicom_node.errors import NodeError, PriorError
+from dicom_node.errors import NodeError, PriorError, ResultError
 from dicom_node.intake.judge import Jobs
 from dicom_node.jobs.comparison_job import CHANGE, Compared
 from dicom_node.jobs.message import PriorImages
@@ -122,6 +123,7 @@ class Comparisons:
             if isinstance(prior, str):
                 raise PriorError(prior)
             rows = self._store.images(series.series_uid)
+            self._take_untold()
             return PriorImages(
                 images=tuple(row.path for row in rows),
                 examined=examined_name(series.series_uid, self._key(current, rows)),
@@ -149,6 +151,13 @@ class Comparisons:
         return job_identity(uids, current.pipeline, digest, current.settings)
 
     # From the worker
+
+    def _take_untold(self) -> None:
+        """Take over the identities of comparisons whose results are there, and of which the node may not have heard yet."""
+        for job in self._store.jobs_in(JobState.DELIVERING):
+            if job.pipeline == CHANGE:
+                with contextlib.suppress(ResultError):  # damaged: told of where it is delivered
+                    self.take_tracking(job)
 
     def take_tracking(self, job: JobRow) -> None:
         """Take over the identities of lesions that a comparison has given."""

@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 from factories import mr_series
-from rig import JobsRig
+from rig import JobsRig, manifest
 
 from dicom_node.config.sections import PriorsSection
 from dicom_node.intake.corrections import Corrections
 from dicom_node.jobs.comparison_job import CHANGE, Compared
+from dicom_node.jobs.comparison_turns import take_turn
 from dicom_node.jobs.message import KnownLesion
 from dicom_node.jobs.retention_reasons import Keeping, Reason
 from dicom_node.jobs.schema import JobRow, SeriesRow
 from dicom_node.jobs.states import JobState, SeriesState
-from dicom_node.jobs.store import job_identity
+from dicom_node.jobs.store import Store, job_identity
 from dicom_node.jobs.tracked_lesions import (
     known_lesions,
     last_number,
@@ -32,6 +33,7 @@ from dicom_node.priors.comparisons import Comparisons
 from dicom_node.series.headers import ImageHeader, read_header
 from dicom_node.spool.examined import examined_name
 from dicom_node.spool.prior_searches import PriorSearch
+from dicom_node.spool.run_folder import LOST, STARTED, RunFolder, note_death
 from dicom_node.spool.spool import Spool
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import PipelineInfo
@@ -42,7 +44,19 @@ INFO = PipelineInfo("flair", "FLAIR lesions", "1", "weights")
 
 
 class Queues:
-    """A broker that takes nothing."""
+    """A broker that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def enqueue(self, job: JobRow, message: object) -> None:
+        self.told.append(job.id)
+
+    def ping(self) -> str:
+        return "the same"
+
+    def places(self, queue: str) -> dict[str, str]:
+        return {}
 
     def forget(self, job_id: str, queue: str) -> None:
         """Have no messages."""
@@ -52,7 +66,8 @@ class Bench:
     """A node's side with an analysed study of today and a prior of each day that the test names."""
 
     def __init__(self, root: Path) -> None:
-        self.rig = JobsRig(root, Queues())
+        self.queues = Queues()
+        self.rig = JobsRig(root, self.queues)
         self.store, self.spool = self.rig.store, self.rig.spool
         self.worklog = Worklog(root)
         self.guard = threading.RLock()
@@ -267,6 +282,74 @@ def test_identities_that_a_comparison_gave_are_known_to_the_next(bench: Bench):
     identity = ImageHeader.from_json(bench.store.images(prior)[0].header).identity
     assert identity is not None
     assert (last_number(bench.store, identity.patient_id), last_number(bench.store, "x")) == (112, 0)
+
+
+def two_of_one_patient(bench: Bench) -> tuple[str, list[str]]:
+    """Return a prior, and the comparisons of two later studies with it."""
+    prior = bench.series("20250301", SeriesState.PRIOR)
+    return prior, [bench.begin(bench.analysed(day), prior) for day in ("20261101", "20261130")]
+
+
+def test_of_two_comparisons_of_one_patient_at_once_one_has_its_turn(bench: Bench):
+    _, changes = two_of_one_patient(bench)
+    other = bench.begin(
+        bench.analysed("20261015", PatientID="P-2"),
+        bench.series("20250415", SeriesState.PRIOR, PatientID="P-2"),
+    )
+    stores = [Store(bench.spool.root / "state.sqlite", bench.spool.jobs) for _ in range(8)]
+    ready = threading.Barrier(len(stores))
+    waits: dict[int, str] = {}
+
+    def take(number: int) -> None:
+        ready.wait(60)
+        waits[number] = take_turn(stores[number], changes[number % 2])
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in range(len(stores))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for store in stores:
+        store.close()
+    by_job = [{waits[number] for number in range(turn, len(stores), 2)} for turn in range(2)]
+    assert by_job in ([{""}, {changes[0]}], [{changes[1]}, {""}])
+    assert take_turn(bench.store, other) == "", "another patient waits for nobody"
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_second_comparison_of_a_patient_is_told_the_numbers_that_the_first_gave(bench: Bench, is_lost: bool):
+    prior, (first, second) = two_of_one_patient(bench)
+    bench.rig.reconciler.step()
+    assert bench.queues.told == [first]
+    assert bench.job(second).reason == f"waits for job {first[:8]}, a comparison of the same patient"
+    if is_lost:  # its worker dies: the next run keeps the turn
+        claimed = RunFolder.claim(bench.spool.results, first, 1)
+        assert claimed is not None
+        claimed.event(STARTED, worker="w")
+        note_death(claimed.path, LOST, "the worker died")
+        for _ in range(3):
+            bench.rig.reconciler.step()
+        assert (bench.job(first).run, set(bench.queues.told)) == (2, {first})
+    run = RunFolder.claim(bench.spool.results, first, bench.job(first).run)
+    assert run is not None
+    series = bench.job(first).series_uid
+    tracked = {
+        prior: (KnownLesion(1, (0.0, 0.0, 0.0), "2.25.1", "L01", "a"),),
+        series: (
+            KnownLesion(1, (0.0, 0.0, 0.0), "2.25.1", "L01", "b"),
+            KnownLesion(2, (9.0, 0.0, 0.0), "2.25.2", "L02", "b"),
+        ),
+    }
+    write_tracking(run.path, tracked)
+    manifest(first, bench.job(first).run, "findings").write(run.path)
+    assert run.publish()
+    for _ in range(2):
+        bench.rig.reconciler.step()
+    assert bench.queues.told[-1] == second and bench.job(second).reason == ""
+    told = bench.comparisons.prior_of(
+        bench.job(second)
+    )  # before the node has heard of the first one's result
+    assert (told.last_number, told.lesions, told.current_lesions) == (2, tracked[prior], ())
 
 
 def test_trial_on_itself_can_be_switched_off(bench: Bench):
