@@ -229,6 +229,7 @@ class Node:
             self.worklog,
             self.intake,
             compare=self.comparisons.begin,
+            on_ended=self._notice_studies,
         )
 
     def _metrics(self) -> Metrics:

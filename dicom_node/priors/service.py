@@ -71,6 +71,8 @@ class Priors:
         The node's own; the configuration names an archive.
     compare : callable, optional
         Begins the comparison that a search makes possible, unless it was begun, and returns its job's ID.
+    on_ended : callable, optional
+        Called with the job whose search has ended, with a prior or without.
     """
 
     def __init__(
@@ -82,9 +84,10 @@ class Priors:
         intake: Intake,
         clock: Callable[[], float] = time.time,
         compare: Callable[[PriorSearch], str] = lambda search: "",
+        on_ended: Callable[[JobRow], None] = lambda job: None,
     ) -> None:
         self._spool, self._store, self._clock = spool, store, clock
-        self._compare = compare
+        self._compare, self._on_ended = compare, on_ended
         self._requests = intake.prior_requests
         self._archive = Archive.of(settings)
         self._verdicts = _Verdicts()
@@ -206,6 +209,8 @@ class Priors:
                 self._due.pop(job_id, None)
             else:
                 self._due[job_id] = search.next_at
+        if search.state == "done":
+            self._on_ended(job)
 
     def _begin_comparison(self, search: PriorSearch) -> None:
         """Have what a search found compared, and note by which job."""

@@ -47,13 +47,14 @@ def verdict(state: StudyState, settings: SummarySection, now: float, *, asked: b
     job = state.page.job if state.page is not None else None
     if job is not None and job.state in _IN_THE_MAKING:
         return _IN_THE_MAKING[JobState(job.state)]
-    if not any(answer.has_objects for answer in state.answers) or not (state.news or state.has_lost):
+    is_untrue = state.has_lost or state.promises_in_vain
+    if not any(answer.has_objects for answer in state.answers) or not (state.news or is_untrue):
         return LEAVE
-    if not (asked or state.has_lost or any(answer.has_record for answer in state.news)):
+    if not (asked or is_untrue or any(answer.has_record for answer in state.news)):
         return LEAVE
     is_taken_back = job is not None and job.state == JobState.ABANDONED
     if state.page is not None and state.page.revision >= MOST_REVISIONS and not is_taken_back:
-        return SPENT
+        return SPENT if state.news else LEAVE
     return MAKE if asked else _when(state, settings, now)
 
 

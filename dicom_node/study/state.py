@@ -22,6 +22,8 @@ _ENDED: Final = frozenset({JobState.DELIVERING, JobState.DELIVERED, JobState.UND
 _AWAITED: Final = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.HELD})
 PARTS: Final = "parts"
 """Key of a page's figures: the runs that it was made of, by their jobs."""
+AWAITED: Final = "awaited"
+"""Key of a page's figures: the pipelines whose answers it says are awaited."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,15 @@ class Page:
         The runs that it was made of, by their jobs.
     at : float
         When it was made, where its job is gone.
+    awaited : tuple of str
+        Pipelines whose answers it says are awaited.
     """
 
     job: JobRow | None
     revision: int
     parts: Mapping[str, int]
     at: float = 0.0
+    awaited: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,13 @@ class StudyState:
     def parts(self) -> dict[str, int]:
         """The runs that a page made now would be of, by their jobs."""
         return {answer.job.id: answer.run for answer in self.answers}
+
+    @property
+    def promises_in_vain(self) -> bool:
+        """True when the last page awaits an answer that will not come, as where a search ended without a prior."""
+        answered = {answer.job.pipeline for answer in self.answers}
+        promised = self.page.awaited if self.page is not None else ()
+        return any(pipeline not in self.awaited and pipeline not in answered for pipeline in promised)
 
     @property
     def news(self) -> tuple[Answer, ...]:
@@ -207,7 +219,14 @@ def _last_page(store: Store, spool: Spool, study_uid: str) -> Page | None:
     for revision in range(MOST_REVISIONS, -1, -1):
         job = store.job(summary_id(study_uid, revision))
         if job is not None:
-            return Page(job, revision, _parts_of(spool, job))
+            figures = _figures_of(spool, job)
+            awaited = figures.get(AWAITED)
+            return Page(
+                job,
+                revision,
+                _parts_of(job, figures),
+                awaited=tuple(map(str, awaited)) if isinstance(awaited, list) else (),
+            )
     for revision in range(MOST_REVISIONS, -1, -1):
         traces = list(spool.results.glob(f"{summary_id(study_uid, revision)}.was*"))
         if traces:
@@ -215,11 +234,16 @@ def _last_page(store: Store, spool: Spool, study_uid: str) -> Page | None:
     return None
 
 
-def _parts_of(spool: Spool, job: JobRow) -> Mapping[str, int]:
-    """Return what a page was made of; of one that is still to be made, what it was asked for."""
+def _figures_of(spool: Spool, job: JobRow) -> Mapping[str, object]:
+    """Return the figures of a page; none where it is still to be made."""
     try:
-        made = Manifest.read(spool.results / job.id).figures.get(PARTS)
+        return Manifest.read(spool.results / job.id).figures
     except ResultError:
-        made = None
+        return {}
+
+
+def _parts_of(job: JobRow, figures: Mapping[str, object]) -> Mapping[str, int]:
+    """Return what a page was made of; of one that is still to be made, what it was asked for."""
+    made = figures.get(PARTS)
     parts = made if isinstance(made, dict) else job.settings.get(PARTS, {})
     return {str(name): int(run) for name, run in parts.items()}

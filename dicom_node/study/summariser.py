@@ -32,7 +32,7 @@ from dicom_node.spool.prior_searches import read_search
 from dicom_node.spool.run_folder import LOST, STAGE, STARTED, RunFolder, last_run, note_death
 from dicom_node.spool.spool import Spool
 from dicom_node.study.due import LOOK_AGAIN_S, verdict
-from dicom_node.study.state import PARTS, Answer, StudyState, state_of
+from dicom_node.study.state import AWAITED, PARTS, Answer, StudyState, state_of
 from dicom_node.worklog.writer import Worklog
 from pipelines.types import Status
 
@@ -301,7 +301,11 @@ class Summariser:
             created_at=context.created_at.isoformat(),
             objects=tuple(objects),
             timings_s={"page": seconds},
-            figures={PARTS: state.parts, "revision": job.settings.get("revision", 0)},
+            figures={
+                PARTS: state.parts,
+                "revision": job.settings.get("revision", 0),
+                AWAITED: list(state.awaited),
+            },
         )
 
     def _tell_spent(self, state: StudyState) -> None:

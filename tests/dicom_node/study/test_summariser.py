@@ -401,6 +401,37 @@ def test_late_comparison_revises_the_page_once(bench: Bench):
     assert [page.figures["parts"] for page in bench.pages] == [{flair: 1}, {flair: 1, change: 1}]
 
 
+@pytest.mark.parametrize("step", ["", "claim", "event", "publish"])
+def test_page_that_promised_a_comparison_is_revised_once_when_the_search_ends_without_a_prior(
+    bench: Bench, step: str, monkeypatch: pytest.MonkeyPatch
+):
+    bench.compares = True
+    bench.summariser = bench.another()
+    flair = bench.part("1.5")
+    bench.answer(flair)
+    search(bench, flair, state="waiting")
+    bench.turn(1801)
+    bench.turn(5000)
+    assert [order["awaited"] for order in bench.orders] == [["change"]]
+    search(bench, flair)
+    if step:
+        with monkeypatch.context() as patch:
+
+            def kill(*_: Any, **__: Any) -> None:
+                raise Killed
+
+            patch.setattr(module.RunFolder, step, kill)
+            bench.summariser.notice(STUDY)
+            with pytest.raises(Killed):
+                bench.summariser.step()
+        bench.restart()
+    bench.turn(5)
+    bench.turn(5000)
+    assert [page.figures["revision"] for page in bench.pages] == [0, 1]
+    assert bench.orders[-1]["awaited"] == []
+    assert bench.orders[-1]["no_prior"] == "no earlier study has a series that fits"
+
+
 def test_search_without_a_prior_is_waited_for_and_told(bench: Bench):
     bench.compares = True
     bench.summariser = bench.another()
