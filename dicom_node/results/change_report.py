@@ -25,7 +25,7 @@ from dicom_node.results.change_items import (
 from dicom_node.results.change_segmentation import ChangeSegment
 from dicom_node.results.comparison_record import ComparisonRecord
 from dicom_node.results.context import ResultContext
-from dicom_node.results.finding_marks import Mark, mask_mark, point_mark
+from dicom_node.results.finding_marks import Mark, free_mark, mask_mark, point_mark
 from dicom_node.results.provenance import DISCLAIMER, MANUFACTURER, finish, state_coding_scheme
 from dicom_node.results.quantities import number_item
 from dicom_node.results.report_items import (
@@ -53,6 +53,10 @@ ROLE: Final = "change-sr"
 ENHANCED_ROLE: Final = "change-sr-enhanced"
 MOST_LISTED: Final = 50
 """Changes that have a group of their own, the certain ones first; and unchanged lesions, the largest first."""
+TIME_POINT_ITEMS: Final = frozenset(
+    {("C2348792", "UMLS"), ("126070", "DCM"), ("126073", "DCM"), ("128740", "DCM")}
+)
+"""Of TID 1502: time point, subject time point identifier, order, days since the prior study."""
 CONTAINS: Final = sr.RelationshipTypeValues.CONTAINS
 
 
@@ -132,7 +136,20 @@ def _groups(given: ChangeInput) -> list[Group]:
     frames = {} if given.given.segmentation is None else frames_by_place(given.given.segmentation)
     changes = [_change_group(given, change, frames) for change in given.record.changes[:MOST_LISTED]]
     unchanged = [_unchanged_group(given, lesion) for lesion in given.record.unchanged[:MOST_LISTED]]
-    return [*filter(None, changes), *filter(None, unchanged), *_segment_groups(given)]
+    groups = [*filter(None, changes), *filter(None, unchanged), *_segment_groups(given)]
+    return [_time_point_last(group) for group in groups]
+
+
+def _time_point_last(group: Group) -> Group:
+    """Put the items of a group's time point behind all others: viewers write its first numbers beside the mark, and no more."""
+    items = list(group[0].ContentSequence)
+    group[0].ContentSequence = sr.ContentSequence(sorted(items, key=_is_of_time_point))
+    return group
+
+
+def _is_of_time_point(item: Dataset) -> bool:
+    name = item.ConceptNameCodeSequence[0]
+    return (name.CodeValue, name.CodingSchemeDesignator) in TIME_POINT_ITEMS
 
 
 def _change_group(
@@ -266,6 +283,7 @@ def _segment_references(
 def _segment_groups(given: ChangeInput) -> Sequence[Group]:
     """Return TID 1411 for each segment of the SEG: how many changes it holds, and the volume of its voxels."""
     base, groups = given.given, []
+    marks = [mark for change in given.record.changes[:MOST_LISTED] if (mark := _mark(given, change))]
     if base.segmentation is None or base.series.volume is None:
         return []
     for number, segment in enumerate(given.segments, start=1):
@@ -285,6 +303,7 @@ def _segment_groups(given: ChangeInput) -> Sequence[Group]:
                 number_item(codes.LESION_COUNT, len(segment.changes), "{lesions}"),
             ],
         )
-        mark = mask_mark(segment.mask)
+        mark = free_mark(segment.mask, marks)
+        marks += [] if mark is None else [mark]
         groups.append(group if mark is None else with_mark(group, base, mark))
     return groups

@@ -21,7 +21,7 @@ RESAMPLED: Final = (
     "The prior is shown resampled onto the current image, each with grey levels of its own; "
     "corners mark the same place in both."
 )
-TRACKED: Final = "Numbers that begin with L stay with a lesion from study to study."
+TRACKED: Final = "L numbers stay with a lesion from study to study; the number that it is outlined as is of this study alone."
 
 
 def no_prior_sentence(reason: str) -> str:
@@ -195,6 +195,11 @@ def size_text(change: LesionChange) -> str:
     return f"{then:.0f} to {now:.0f} mm3{percent}"
 
 
+def outlined_text(lesion: int | None) -> str:
+    """Return the number that the outlines and the report of the current series give a lesion; nothing where they have none."""
+    return "" if lesion is None else f"outlined as {lesion}"
+
+
 def change_line(record: ComparisonRecord, change: LesionChange) -> str:
     """Return one change in one line: number, kind, place, image, size, and what became part of the lesion."""
     lesion = record.lesions[change.number]
@@ -203,7 +208,7 @@ def change_line(record: ComparisonRecord, change: LesionChange) -> str:
         place_text(change),
         f"image {image}" if image is not None else "",
         size_text(change),
-        f"lesion {change.lesion} of the report" if change.lesion is not None else "",
+        outlined_text(change.lesion),
         lesion.comment,
     ]
     return f"{lesion.identifier} {kind_text(change)}: {', '.join(filter(None, parts))}"
@@ -215,7 +220,7 @@ def unchanged_line(tracked: TrackedLesion, lesion: UnchangedLesion) -> str:
     parts = [
         place_text(lesion),
         f"{then:.0f} and {now:.0f} mm3",
-        f"lesion {lesion.lesion} of the report",
+        outlined_text(lesion.lesion),
         tracked.comment,
     ]
     return f"{tracked.identifier} unchanged: {', '.join(filter(None, parts))}"

@@ -49,17 +49,26 @@ def limits_line(content: StudyContent) -> str:
 
 
 def count_cells(record: ComparisonRecord) -> list[str]:
-    """Return the number of changes of each kind, in short: ``new 2 (1 possible)``."""
+    """Return the number of changes of each kind and of unchanged lesions, in short: ``new 2 (1 possible)``."""
     cells = []
     for kind in CHANGES:
         possible = record.count(kind, possible=True)
         cells.append(f"{kind} {record.count(kind)}{f' ({possible} possible)' if possible else ''}")
+    if record.counts_unchanged:
+        cells.append(f"unchanged {len(record.unchanged)}")
     return cells
 
 
 def legend(record: ComparisonRecord) -> str:
-    """Return what is meant by a possible change; nothing where there is none."""
-    return change_wording.POSSIBLE if any(one.possible for one in record.changes) else ""
+    """Return what is meant by a possible change and by the numbers of lesions, as far as either is shown."""
+    return " ".join(
+        text
+        for text, is_shown in (
+            (change_wording.POSSIBLE, any(one.possible for one in record.changes)),
+            (change_wording.TRACKED, bool(record.changes)),
+        )
+        if is_shown
+    )
 
 
 def quality_lines(content: StudyContent) -> list[str]:

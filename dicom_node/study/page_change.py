@@ -43,7 +43,7 @@ def draw_change(canvas: Canvas, content: StudyContent, left: int, right: int, to
     canvas.text_right(right, top + 3, "  ·  ".join(change.count_cells(record)), REMARK)
     at = _pairs(canvas, part, record, left, right, at + 4)
     remark = f"{change_wording.reasons_sentence(record)} {change.legend(record)}"
-    return canvas.text(left, at, remark, REMARK, right - left, most_lines=2)
+    return canvas.text(left, at, remark, REMARK, right - left, most_lines=3)
 
 
 def draw_acquisitions(canvas: Canvas, content: StudyContent, left: int, right: int, top: int) -> int:
@@ -124,8 +124,9 @@ def _caption(
     at = canvas.text(left, top - 4, record.lesions[told.number].identifier, CAPTION)
     style = POSSIBLE if told.possible else CAPTION
     at = canvas.text(left, at, change_wording.kind_text(told), style, width) + 4
-    for text in (change_wording.place_text(told), change_wording.size_text(told)):
+    size, _, percent = change_wording.size_text(told).partition(" (")
+    for text in (change_wording.place_text(told), size, percent.rstrip(")")):
         if text:
             at = canvas.text(left, at, text, REMARK, width, most_lines=3)
-    lesion = f", lesion {told.lesion}" if told.lesion is not None else ""
-    canvas.text(left, at, f"image {picture.image_number}{lesion}", REMARK, width)
+    at = canvas.text(left, at, f"image {picture.image_number}", REMARK, width)
+    canvas.text(left, at, change_wording.outlined_text(told.lesion), REMARK, width)

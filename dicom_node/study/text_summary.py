@@ -75,7 +75,9 @@ def _findings(content: StudyContent) -> Iterator[str]:
         for one in record.changes[:MOST_CHANGES]:
             yield f"{change_wording.change_line(record, one)}."
         if len(record.changes) > MOST_CHANGES:
-            yield f"{len(record.changes) - MOST_CHANGES} further changes stand in the report of the comparison."
+            left = len(record.changes) - MOST_CHANGES
+            told = "further change stands" if left == 1 else "further changes stand"
+            yield f"{left} {told} in the report of the comparison."
         if sentences.lesions_line(content) not in sentences.result_lines(content):
             yield sentences.lesions_line(content)
     if content.flair is not None and content.flair.was_analysed:

@@ -193,7 +193,7 @@ def test_groups_tell_change_volumes_and_identity(pair: Pair) -> None:
     }
     unchanged = numbers(groups["L06"])
     assert (unchanged["118565006"], unchanged["prior-volume"]) == (84.0, 80.0) and "125314" not in unchanged
-    told = "L06 unchanged: juxtacortical or cortical, right, 80 and 84 mm3, lesion 6 of the report"
+    told = "L06 unchanged: juxtacortical or cortical, right, 80 and 84 mm3, outlined as 6"
     assert told in texts(groups["L06"])
     assert coded(groups["L08"])["change-certainty"] == "possible"
     assert "change-certainty" not in coded(groups["L07"])

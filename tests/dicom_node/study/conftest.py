@@ -20,16 +20,19 @@ if _NAME not in sys.modules:
     sys.modules[_NAME] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules[_NAME])
 
-from factories import mr_series  # noqa: E402
+from factories import comparison, mr_series  # noqa: E402
 from result_factories import CONTEXT, SYNTHETIC, findings_on  # noqa: E402
 
 from dicom_node.results.build import build_results  # noqa: E402
+from dicom_node.results.change_objects import build_comparison  # noqa: E402
+from dicom_node.results.comparison_record import ComparisonRecord  # noqa: E402
 from dicom_node.results.context import ResultContext  # noqa: E402
 from dicom_node.results.finding_pictures import write_finding_pictures  # noqa: E402
 from dicom_node.results.findings_record import FindingsRecord  # noqa: E402
 from dicom_node.results.source import sources_of  # noqa: E402
-from dicom_node.series.volume import load_series  # noqa: E402
-from dicom_node.study.content import Part, StudyContent  # noqa: E402
+from dicom_node.results.tracking import TrackedLesion  # noqa: E402
+from dicom_node.series.volume import load_series, load_sources  # noqa: E402
+from dicom_node.study.content import CHANGE, Part, StudyContent  # noqa: E402
 from pipelines.types import (  # noqa: E402
     Anatomy,
     Findings,
@@ -59,6 +62,8 @@ SUMMARY = ResultContext(
     title="study summary",
     created_at=datetime(2026, 11, 30, 9, 0, 0, tzinfo=UTC),
 )
+TRACKING = {n: TrackedLesion(f"1.2.3.{n}", f"L{n:02d}") for n in range(1, 7)}
+"""Of the lesions of a comparison."""
 LOADS = (
     RegionLoad("periventricular", 1, 0, 349.92, 8.1),
     RegionLoad("juxtacortical", 1, 1, 14.58, 3.2),
@@ -118,6 +123,31 @@ def make_part(
         out,
         record.pictures,
         tuple(objects),
+    )
+
+
+def change_part(flair: Part, folder: Path, grade: str = "B", **changes) -> Part:
+    """Write the comparison of a series with one of an earlier study, and its objects; it is a part of the later study."""
+    files = sorted((flair.folder.parent / "source").rglob("*.dcm"))
+    tags = {key: str(flair.source.get(key)) for key in PATIENT}
+    prior_files = mr_series(
+        folder / "prior", seed="prior", StudyInstanceUID="1.2.826.9", StudyDate="20250301", **tags
+    )
+    current, prior = load_series(files), load_sources(prior_files)
+    (out := folder / "out").mkdir()
+    context = replace(CONTEXT, pipeline=CHANGE, job_id="c0ffee00" * 4, title="change since a prior")
+    found = comparison(current.volume, grade, **changes)
+    objects = build_comparison(found, current, prior, context, TRACKING, out)
+    return Part(
+        CHANGE,
+        context.title,
+        context.job_id,
+        Findings("findings"),
+        flair.source,
+        len(files),
+        out,
+        objects=tuple(objects),
+        comparison=ComparisonRecord.read(out),
     )
 
 

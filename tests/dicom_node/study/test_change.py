@@ -11,28 +11,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from factories import comparison, mr_series
 from forbidden_words import forbidden_in
 from pydicom import dcmread
-from result_factories import CONTEXT, coded, measurement_groups, numbers, sentences, texts, tool
+from result_factories import coded, measurement_groups, numbers, sentences, texts, tool
 
 from dicom_node.results import change_wording
-from dicom_node.results.change_objects import build_comparison
 from dicom_node.results.comparison_record import ComparisonRecord
 from dicom_node.results.tracking import TrackedLesion
-from dicom_node.series.volume import load_series, load_sources
 from dicom_node.study import page as drawing
 from dicom_node.study.canvas import Canvas
 from dicom_node.study.change import told_change
-from dicom_node.study.content import CHANGE, Part, StudyContent
+from dicom_node.study.content import CHANGE, StudyContent
 from dicom_node.study.objects import build_summary
 from dicom_node.study.sentences import headline, limits_lines, quality_lines
 from pipelines.comparison import Change, Comparability, LesionChange, SelfGrade
 from pipelines.types import Findings
+from tests.dicom_node.study.conftest import change_part
 
 FALSE_FINDING = "Error - Missing attribute for Type 2C Conditional - Element=<Laterality>"
 """Of dciodvfy, on every Secondary Capture."""
-TRACKING = {n: TrackedLesion(f"1.2.3.{n}", f"L{n:02d}") for n in range(1, 6)}
 
 
 def lesion(number: int, change: Change, possible: bool = False, **told: Any) -> LesionChange:
@@ -117,36 +114,9 @@ def with_change(study: StudyContent, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("change")
     flair = study.flair
     assert flair is not None
-    source = flair.source
-    tags = {
-        key: str(source.get(key)) for key in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
-    }
-    files = sorted((flair.folder.parent / "source").rglob("*.dcm"))
-    current = load_series(files)
-    prior = load_sources(
-        mr_series(folder / "prior", seed="prior", StudyInstanceUID="1.2.826.9", StudyDate="20250301", **tags)
-    )
-    assert current.volume is not None
-    found = current.volume
 
     def make(grade: str = "B", **changes: Any) -> StudyContent:
-        out = folder / f"{grade}-{len(list(folder.iterdir()))}"
-        out.mkdir()
-        context = replace(CONTEXT, pipeline=CHANGE, job_id="c0ffee00" * 4, title="change since a prior")
-        objects = build_comparison(
-            comparison(found, grade, **changes), current, prior, context, TRACKING, out
-        )
-        part = Part(
-            CHANGE,
-            context.title,
-            context.job_id,
-            Findings("findings"),
-            source,
-            len(files),
-            out,
-            objects=tuple(objects),
-            comparison=ComparisonRecord.read(out),
-        )
+        part = change_part(flair, folder / f"{grade}-{len(list(folder.iterdir()))}", grade, **changes)
         return StudyContent((*study.parts, part), study.context)
 
     return make
