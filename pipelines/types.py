@@ -121,11 +121,12 @@ class Lesion:
     Parameters
     ----------
     probability : float
-        Mean over its voxels.
+        That an expert would draw it, where that is calibrated; else the mean over its voxels.
     region : Region or None
         Where it lies; None where the regions are not available.
     probability_interval : Interval or None
-        The lowest and highest that single predictions give it, None where there is but one.
+        How far the probability moves with the patients that it was calibrated on, or the lowest and highest mean that single
+        predictions give; None where there is but one prediction.
     laterality : "left", "right" or None
         The patient's side; None for a lesion on the midline, and where the regions are not available.
     long_axis_mm : float or None

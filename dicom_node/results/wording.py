@@ -31,12 +31,12 @@ LESIONS_LISTED = 50
 LINE_MM3 = 100.0
 """A lesion has a line of its own in the text report from this volume on."""
 UNCERTAIN_BELOW = 0.5
-"""A lesion is uncertain where a single prediction gives it less than this."""
+"""A lesion is uncertain where the interval of its probability reaches below this."""
 INTERVALS = (
-    "An interval tells how far a result moves when the analysis is varied, or where the truth lay in cases with known "
-    "lesions; it is no confidence interval."
+    "An interval tells how far a result moves when the analysis or the cases behind it are varied, or where the truth lay in "
+    "cases with known lesions; it is no confidence interval."
 )
-UNCERTAIN = "uncertain: single predictions reach below 0.5"
+UNCERTAIN = "uncertain: the interval of its probability reaches below 0.5"
 BORDERLINE = "borderline: near enough to another region to belong to it"
 """What the words of the lesion table mean."""
 MODELS_UNKNOWN = "Models and training data (clinical accuracy unknown):"
@@ -125,7 +125,7 @@ def _volume_interval(findings: Findings) -> str:
 
 
 def is_uncertain(lesion: Lesion) -> bool:
-    """Tell whether single predictions of a lesion reach below one half."""
+    """Tell whether the interval of a lesion's probability reaches below one half."""
     interval = lesion.probability_interval
     return interval is not None and rounded_probability(interval.low) < UNCERTAIN_BELOW
 

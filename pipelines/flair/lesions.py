@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import cc3d
 import numpy as np
@@ -11,6 +11,8 @@ import numpy.typing as npt
 from pipelines.brain.grid import Grid
 from pipelines.flair.lesion_rule import (
     LONG_AXIS_MM,
+    SECOND_OPINION,
+    is_confirmed,
     is_large_enough,
     is_lesion,
     least_probability,
@@ -19,6 +21,8 @@ from pipelines.flair.lesion_rule import (
 from pipelines.types import BoolArray, Counting, FloatArray, Lesion
 
 LabelArray = npt.NDArray[np.int32]
+Opinion = Callable[[npt.NDArray[np.intp]], FloatArray]
+"""Lesion probabilities, shape (m,), by another network at voxels (k, j, i), shape (m, 3)."""
 
 THRESHOLD = 0.5
 KEY_SLICES = 8
@@ -27,7 +31,11 @@ KEY_SLICE_DISTANCE_MM = 6.0
 
 
 def find_lesions(
-    probability: FloatArray, grid: Grid, segment: str, threshold: float = THRESHOLD
+    probability: FloatArray,
+    grid: Grid,
+    segment: str,
+    threshold: float = THRESHOLD,
+    second: Opinion | None = None,
 ) -> tuple[LabelArray, tuple[Lesion, ...], Counting]:
     """Return the lesions of a probability map, where they lie, and what was left out.
 
@@ -42,6 +50,8 @@ def find_lesions(
         Name of the segment that they belong to.
     threshold : float
         A voxel belongs to a lesion when its probability is at least this.
+    second : callable, optional
+        Asked about large regions.
 
     Returns
     -------
@@ -64,6 +74,7 @@ def find_lesions(
         n
         for n in range(1, count + 1)
         if is_lesion(labels[boxes[n]] == n, sums[n] / voxels[n], grid.spacing_mm, threshold)
+        and _is_confirmed(labels[boxes[n]] == n, boxes[n], float(volumes[n]), second)
     ]
     kept.sort(key=lambda n: (-volumes[n], tuple(statistics["centroids"][n])))
     centres = grid.positions_lps(statistics["centroids"])
@@ -85,6 +96,16 @@ def find_lesions(
     numbers[kept] = np.arange(1, len(kept) + 1)
     left_out = volumes[sorted({*range(1, count + 1)} - {*kept})]
     return numbers[labels], tuple(lesions), _counting(grid, threshold, left_out)
+
+
+def _is_confirmed(
+    region: BoolArray, box: tuple[slice, slice, slice], volume_mm3: float, second: Opinion | None
+) -> bool:
+    """Tell whether a region, in a box of the grid, needs no second opinion or has it."""
+    if second is None or volume_mm3 <= SECOND_OPINION[-1][0]:
+        return True
+    voxels = np.argwhere(region) + np.array([part.start for part in box], dtype=np.intp)
+    return is_confirmed(volume_mm3, float(second(voxels).mean()))
 
 
 def _counting(grid: Grid, threshold: float, left_out_mm3: npt.ArrayLike) -> Counting:

@@ -24,9 +24,10 @@ from pipelines.flair.five_slices.model import FiveSliceModel
 from pipelines.flair.five_slices.slices import slices_from_brain
 from pipelines.flair.heat import five_slice_heatmaps, joint_heatmap, probability_heatmap
 from pipelines.flair.joint.network import JointNetwork
-from pipelines.flair.lesions import LabelArray, find_lesions
+from pipelines.flair.lesion_calibration import LesionCalibration
+from pipelines.flair.lesions import LabelArray, Opinion, find_lesions
 from pipelines.flair.matthews import fluid_in_mni, matthews_rule
-from pipelines.flair.native_voxels import Samples, lesion_probability, predictions
+from pipelines.flair.native_voxels import Samples, at_voxels, lesion_probability, predictions
 from pipelines.flair.pattern.features import pattern_features
 from pipelines.flair.pattern.model import PatternModel
 from pipelines.flair.plausibility import Scene, signs_of
@@ -101,6 +102,8 @@ class Models:
     volume_calibrations : tuple of VolumeCalibration
         Of the ensemble, one for each set of networks that it may ask; without one that applies the interval of the volume
         is the range of the predictions.
+    lesion_calibrations : tuple of LesionCalibration
+        Likewise; without one that applies a lesion has its mean probability and the range of the predictions.
     regions : RegionsModel, optional
         Tells the structures that the regions of lesions rest on.
     """
@@ -112,6 +115,7 @@ class Models:
     pattern: PatternModel | None = None
     pattern_calibration: Calibration = UNCALIBRATED
     volume_calibrations: tuple[VolumeCalibration, ...] = ()
+    lesion_calibrations: tuple[LesionCalibration, ...] = ()
     regions: RegionsModel | None = None
 
 
@@ -231,7 +235,7 @@ class FlairPipeline:
 
     def _find(self, cube: Cube, brain: Brain, settings: Settings, structures: BrainMap | None) -> _Found:
         """Draw the mask and measure its lesions, with their intervals and regions."""
-        joint = None
+        joint, second = None, None
         samples: Samples
         if self.models.mask is not None:
             answer = self.models.mask(
@@ -241,37 +245,47 @@ class FlairPipeline:
                 flips=settings.flips,
             )
             samples, mean, cards = answer.samples, answer.probability, answer.cards
+            if answer.second is not None:
+                second = _opinion(answer.second, cube, brain)
         else:
             joint = self.models.joint(cube)
             samples, mean, cards = joint.lesion[None], joint.lesion, (self.models.joint.card,)
         drawn_by = cards
         probability = lesion_probability(mean, cube, brain, settings.threshold)
-        labels, lesions, counting = find_lesions(probability, brain.whole, SEGMENT_NAME, settings.threshold)
+        labels, lesions, counting = find_lesions(
+            probability, brain.whole, SEGMENT_NAME, settings.threshold, second
+        )
         anatomy = None
         if structures is not None:
             by_region = sort_lesions(labels, lesions, brain.whole, structures)
             labels, lesions = by_region.labels, by_region.lesions
             counting = by_region.counting(counting)
             anatomy = by_region.anatomy(not_covered(structures, brain.whole))
-        if lesions and joint is None:
-            # Asked for the differential anyway, and trained apart from the ensemble.
-            joint = self.models.joint(cube)
-            samples = np.concatenate([samples, joint.lesion[None].astype(samples.dtype)])
-            cards += (self.models.joint.card,)
         total_mm3 = sum(lesion.volume_mm3 for lesion in lesions)
-        said = predictions(samples, cube, brain, settings.threshold)
         voxel_mm3 = brain.whole.voxel_volume_mm3
-        interval = None
+        interval, calibrated = None, None
         digests = {card.name: card.digest for card in drawn_by}
         for calibration in self.models.volume_calibrations:
             if calibration.applies(digests, settings.threshold, flips=settings.flips):
                 interval = calibration.interval(total_mm3, probability, voxel_mm3)
-        if interval is None:
-            interval = volume_interval(total_mm3, probability, said, voxel_mm3, settings.threshold)
+        for known in self.models.lesion_calibrations:
+            if known.applies(digests, settings.threshold, flips=settings.flips):
+                calibrated = tuple(map(known.told, lesions))
+        if interval is None or calibrated is None:
+            if lesions and joint is None:
+                # Asked for the differential anyway, and trained apart from the ensemble.
+                joint = self.models.joint(cube)
+                samples = np.concatenate([samples, joint.lesion[None].astype(samples.dtype)])
+                cards += (self.models.joint.card,)
+            said = predictions(samples, cube, brain, settings.threshold)
+            interval = interval or volume_interval(
+                total_mm3, probability, said, voxel_mm3, settings.threshold
+            )
+            calibrated = calibrated or lesions_with_intervals(lesions, labels, said)
         return _Found(
             labels=labels,
             probability=probability,
-            lesions=lesions_with_intervals(lesions, labels, said),
+            lesions=calibrated,
             counting=counting,
             anatomy=anatomy,
             volume=Measurement("volume", total_mm3, "mm3", derivation="total", interval=interval),
@@ -317,6 +331,11 @@ class FlairPipeline:
             said += hypotheses(logits, self.models.pattern_calibration, third.card.name)
             cards += (third.card,)
         return _Differential(said, "", rules, heatmaps, cards)
+
+
+def _opinion(probability: FloatArray, cube: Cube, brain: Brain) -> Opinion:
+    """Return what tells a network's probability, given on the cube, at native voxels."""
+    return lambda voxels: at_voxels(probability[None], voxels, cube, brain)[0]
 
 
 def _structures(
@@ -413,6 +432,7 @@ def load_flair(device: str = "auto", folder: Path = FOLDER) -> FlairPipeline:
         if pattern
         else UNCALIBRATED,
         volume_calibrations=VolumeCalibration.all_of(card_details(drawing[0], folder)) if drawing else (),
+        lesion_calibrations=LesionCalibration.all_of(card_details(drawing[0], folder)) if drawing else (),
         regions=RegionsModel(device, folder) if regions else None,
     )
     return FlairPipeline(models, device)

@@ -16,7 +16,7 @@ from pipelines.errors import PipelineError, WeightsError
 from pipelines.flair.intensity import BACKGROUND
 from pipelines.flair.networks import NNUNET, nnunet
 from pipelines.flair.settings import MASK_WEIGHTS
-from pipelines.flair.weighing import Weighing, kind_of
+from pipelines.flair.weighing import KINDS, Weighing, kind_of
 from pipelines.types import FloatArray, ModelCard
 from pipelines.weights import FOLDER, card_details, load_weights
 
@@ -111,11 +111,14 @@ class MaskAnswer:
         One for each network that was asked and flip, calibrated alike.
     cards : tuple of ModelCard
         Of the networks that were asked, that of the largest share first.
+    second : float32 array, shape (160, 160, 160), or None
+        Of the network alone whose opinion a large region needs as well; None where there is none or it was not asked.
     """
 
     probability: FloatArray
     samples: npt.NDArray[np.float16]
     cards: tuple[ModelCard, ...]
+    second: FloatArray | None = None
 
 
 class MaskModel:
@@ -145,7 +148,7 @@ class MaskModel:
         self._networks = {described.name: network for network, described in loaded}
         self.cards: tuple[ModelCard, ...] = tuple(described for _, described in loaded)
         first = card_details(self.cards[0].name, folder)
-        self._weighing = {kind: Weighing.of(first, kind) for kind in ("thin", "thick")}
+        self._weighing = {kind: Weighing.of(first, kind) for kind in KINDS}
 
     def __call__(
         self, cube: FloatArray, *, slices_mm: float = 1.0, members: int | None = None, flips: bool = False
@@ -165,16 +168,17 @@ class MaskModel:
         weighing = self._weighing[kind_of(slices_mm)]
         asked = weighing.asked(list(self._networks), members)
         samples: list[npt.NDArray[np.float16]] = []
-        said: list[FloatArray] = []
+        said: dict[str, FloatArray] = {}
         for name in asked:
             maps = probability_maps(
                 self._networks[name], cube, device=self.device, flips=flips and weighing.flips
             )
             samples += [weighing.calibrated(one).astype(np.float16) for one in maps]
-            said.append(np.asarray(np.mean(maps, axis=0), dtype=np.float32))
+            said[name] = np.asarray(np.mean(maps, axis=0), dtype=np.float32)
         by_name = {card.name: card for card in self.cards}
-        probability = weighing.combined(said, list(asked.values()))
-        return MaskAnswer(probability, np.stack(samples), tuple(by_name[name] for name in asked))
+        probability = weighing.combined(list(said.values()), list(asked.values()))
+        drawn_by = tuple(by_name[name] for name in asked)
+        return MaskAnswer(probability, np.stack(samples), drawn_by, said.get(weighing.second))
 
 
 def _load(name: str, device: str, folder: Path) -> tuple[nn.Module, ModelCard]:

@@ -19,7 +19,15 @@ JOINT_WEIGHTS = "joint"
 FIVE_SLICES_WEIGHTS = "five-slices"
 PATTERN_WEIGHTS = "lesion-pattern"
 REGIONS_WEIGHTS = "regions"
-DECISIVE = ("network", "temperature", "calibrated", "volume_interval", "undecided", "weighing")
+DECISIVE = (
+    "network",
+    "temperature",
+    "calibrated",
+    "volume_interval",
+    "lesion_probability",
+    "undecided",
+    "weighing",
+)
 """What a model card says beside the weights' digest that changes results."""
 
 

@@ -3,8 +3,9 @@
 The probability that is reported is the mean over the ensemble's predictions (each member, on the image and on its mirror
 image); the mask is that mean cut at the threshold. The intervals say what single predictions would have reported: these, and
 that of the joint network, which was trained apart from them.
-[ours] No source paper gives a rule; ranges are said plainly. They hold the truth less often than one would think: where it is
-fitted, the interval of the volume comes from `pipelines.flair.volume_calibration`.
+[ours] No source paper gives a rule; ranges are said plainly. They hold the truth less often than one would think: where they
+are fitted, the interval of the volume comes from `pipelines.flair.volume_calibration` and that of each lesion's probability
+from `pipelines.flair.lesion_calibration`.
 """
 
 from __future__ import annotations

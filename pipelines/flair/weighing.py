@@ -1,9 +1,10 @@
 """Shares of the ensemble's networks in the mask, by the distance of the slices that they are shown.
 
 [ours] A network is at home on slices like those that it learnt from. Its say is a share in the mean of the logits, one set of
-shares for thin and one for thick slices; the mean is then calibrated, so that a probability of 0.5 is worth what it says
-(Platt 1999: sigmoid(slope * logit + offset)). Shares and calibration are chosen by folds over patients, and stand on the model
-card of the first network.
+shares for thin, one for medium and one for thick slices; the mean is then calibrated, so that a probability of 0.5 is worth
+what it says (Platt 1999: sigmoid(slope * logit + offset)). Shares and calibration stand on the model card of the first network.
+
+A network may also be asked for a second opinion: without it no large region counts (`pipelines.flair.lesion_rule`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,19 +21,22 @@ from scipy.special import expit, logit
 from pipelines.errors import PipelineError
 from pipelines.types import FloatArray
 
-THICK_MM = 5.5
-"""Distance of neighbouring slices from which they are thick."""
+MEDIUM_MM, THICK_MM = 4.0, 5.5
+"""Distances of neighbouring slices from which they are medium, and thick."""
 CARD_KEY = "weighing"
 """Where a model card has it: that of the first network of the ensemble."""
 LEAST = 1e-3
 """Probabilities are kept so far from 0 and 1 in the mean: no network outvotes the others by being sure."""
 
-Kind = Literal["thin", "thick"]
+Kind = Literal["thin", "medium", "thick"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def kind_of(slices_mm: float) -> Kind:
     """Return the kind of slices so far apart, in mm from centre to centre."""
-    return "thick" if slices_mm >= THICK_MM else "thin"
+    if slices_mm >= THICK_MM:
+        return "thick"
+    return "medium" if slices_mm >= MEDIUM_MM else "thin"
 
 
 @dataclass(frozen=True)
@@ -47,16 +51,19 @@ class Weighing:
         Whether the mirrored brain is worth its time.
     slope, offset : float
         Of the calibration.
+    second : str
+        Network whose opinion a large region needs as well; "": none.
     """
 
     shares: Mapping[str, float] = field(default_factory=dict)
     flips: bool = True
     slope: float = 1.0
     offset: float = 0.0
+    second: str = ""
 
     @classmethod
     def of(cls, details: Mapping[str, Any], kind: Kind) -> Weighing:
-        """Read a model card; equal shares where it states none.
+        """Read a model card; equal shares where it states none, those of thin slices where it states none for medium ones.
 
         Raises
         ------
@@ -67,7 +74,8 @@ class Weighing:
         if stated is None:
             return cls()
         try:
-            found = cls(**stated[kind])
+            known = stated["thin"] if kind == "medium" and kind not in stated else stated[kind]
+            found = cls(**known)
             shares = [float(share) for share in found.shares.values()]
             numbers = (*shares, float(found.slope), float(found.offset))
             is_whole = (
@@ -76,6 +84,7 @@ class Weighing:
                 and min(shares) > 0
                 and found.slope > 0
                 and isinstance(found.flips, bool)
+                and isinstance(found.second, str)
             )
         except (TypeError, ValueError, LookupError, AttributeError):
             is_whole = False

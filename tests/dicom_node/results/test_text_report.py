@@ -187,7 +187,7 @@ def test_report_reads_as_written_here() -> None:
         "Lesion 2: right infratentorial, image 6, 0.23 mL, uncertain",
     ]
     assert [line for line in lines if " smaller, " in line] == ["and 8 smaller, 0.37 mL in all"]
-    assert "uncertain: single predictions reach below 0.5" in lines
+    assert "uncertain: the interval of its probability reaches below 0.5" in lines
     assert lines[-7:] == [
         "Models and training data (clinical accuracy unknown):",
         "nnunet 0.5.1: mask (ensemble); real and synthetic",

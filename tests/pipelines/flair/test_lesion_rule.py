@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.brain.long_axis import long_axis_mm
-from pipelines.flair.lesion_rule import is_lesion, least_probability, least_volume_mm3
+from pipelines.flair.lesion_rule import is_confirmed, is_lesion, least_probability, least_volume_mm3
 
 CUBIC = (1.0, 1.0, 1.0)
 THICK = (6.0, 0.9, 0.9)
@@ -62,3 +62,10 @@ def test_long_axis_runs_from_edge_to_edge_in_the_slice_where_it_is_longest() -> 
     both[0, 2, 2:4], both[1, 0, 0], both[1, 3, 4] = True, True, True
     assert long_axis_mm(both, CUBIC) == 6.0
     assert long_axis_mm(np.zeros((2, 3, 3), dtype=bool), CUBIC) == 0.0
+
+
+def test_the_larger_a_region_the_more_a_second_opinion_must_say() -> None:
+    least = {150.0: 0.0, 200.0: 0.0, 201.0: 0.3, 1000.0: 0.3, 1001.0: 0.65}
+    for volume_mm3, asked in least.items():
+        assert is_confirmed(volume_mm3, asked)
+        assert asked == 0.0 or not is_confirmed(volume_mm3, asked - 0.01)

@@ -76,6 +76,20 @@ def test_threshold_decides_what_is_lesion() -> None:
     assert len(find_lesions(array, GRID, "Lesion", 0.3)[1]) == 1
 
 
+def test_large_region_without_a_second_opinion_is_left_out() -> None:
+    small, large = (slice(2, 5), slice(2, 5), slice(2, 5)), (slice(10, 16), slice(10, 16), slice(10, 16))
+    asked = []
+
+    def second(voxels: np.ndarray) -> np.ndarray:
+        asked.append({tuple(voxel) for voxel in voxels})
+        return np.full(len(voxels), 0.29, np.float32)
+
+    _, lesions, counting = find_lesions(probability(small, large), GRID, "Lesion", second=second)
+    assert [lesion.volume_mm3 for lesion in lesions] == [27.0]
+    assert (counting.left_out, counting.left_out_mm3) == (1, 216.0)
+    assert asked == [{tuple(voxel) for voxel in np.argwhere(probability(large) > 0)}]
+
+
 def test_nothing_found_is_an_empty_mask() -> None:
     labels, lesions, counting = find_lesions(probability(), GRID, "Lesion")
     assert counting.left_out == 0

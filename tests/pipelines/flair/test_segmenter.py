@@ -108,7 +108,7 @@ def test_ensemble_is_the_mean_of_the_logits_of_its_members(folder: Path, cube: F
 def test_networks_are_asked_by_the_distance_of_the_slices(folder: Path, cube: FloatArray) -> None:
     fine, coarse = segmenter.MEMBERS
     weighing = {
-        "thin": Weighing({fine: 0.7, coarse: 0.3}, flips=False).as_card(),
+        "thin": Weighing({fine: 0.7, coarse: 0.3}, flips=False, second=coarse).as_card(),
         "thick": Weighing({coarse: 1.0}, slope=0.5, offset=-1.0).as_card(),
     }
     path = folder / f"{fine}.json"
@@ -119,6 +119,10 @@ def test_networks_are_asked_by_the_distance_of_the_slices(folder: Path, cube: Fl
     assert [card.name for card in thick.cards] == [coarse]
     assert (len(thin.samples), len(thick.samples)) == (2, 2)  # the mirrored brain only where it pays
     plain = model(cube, slices_mm=3.0).samples[1].astype(np.float32)
+    assert thin.second is not None
+    np.testing.assert_allclose(thin.second, plain, atol=1e-3)
+    assert thick.second is None
+    assert model(cube, slices_mm=3.0, members=1).second is None
     inside = plain > 0
     expected = 1 / (1 + np.exp(1.0) * np.sqrt(1 / plain[inside] - 1))
     np.testing.assert_allclose(thick.samples[0].astype(np.float32)[inside], expected, atol=2e-3)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipelines.errors import PipelineError
 from pipelines.flair.settings import MASK_WEIGHTS
-from pipelines.flair.weighing import CARD_KEY, THICK_MM, Weighing, kind_of
+from pipelines.flair.weighing import CARD_KEY, MEDIUM_MM, THICK_MM, Weighing, kind_of
 from pipelines.weights import card_details
 
 TWO = Weighing({"fine": 0.75, "coarse": 0.25}, flips=False)
@@ -17,8 +17,9 @@ def spot(*values: float) -> np.ndarray:
     return np.array(values, np.float32)
 
 
-def test_slices_are_thick_from_the_limit_on() -> None:
-    assert [kind_of(mm) for mm in (1.0, 5.0, THICK_MM, 8.1)] == ["thin", "thin", "thick", "thick"]
+def test_slices_are_medium_and_thick_from_the_limits_on() -> None:
+    kinds = [kind_of(mm) for mm in (1.0, 3.9, MEDIUM_MM, 5.4, THICK_MM, 8.1)]
+    assert kinds == ["thin", "thin", "medium", "medium", "thick", "thick"]
 
 
 def test_mean_of_the_logits_by_hand() -> None:
@@ -53,11 +54,20 @@ def test_largest_share_is_asked_first_and_shares_add_up() -> None:
 def test_model_card_gives_back_what_was_written() -> None:
     written = json.loads(json.dumps({CARD_KEY: {"thin": TWO.as_card()}}))
     assert Weighing.of(written, "thin") == TWO
+    assert Weighing.of(written, "medium") == TWO
     assert Weighing.of({}, "thick") == Weighing()
 
 
 @pytest.mark.parametrize(
-    "change", [{"shares": {}}, {"shares": {"a": -1.0}}, {"slope": 0.0}, {"flips": "yes"}, {"colour": "red"}]
+    "change",
+    [
+        {"shares": {}},
+        {"shares": {"a": -1.0}},
+        {"slope": 0.0},
+        {"flips": "yes"},
+        {"second": 1},
+        {"colour": "red"},
+    ],
 )
 def test_card_that_states_something_else_is_named(change: dict[str, object]) -> None:
     details = {"name": "nnunet", CARD_KEY: {"thin": TWO.as_card() | change}}
@@ -69,3 +79,4 @@ def test_thick_slices_are_left_to_the_network_that_learnt_from_them() -> None:
     details = card_details(MASK_WEIGHTS[0])
     assert set(Weighing.of(details, "thin").shares) == set(MASK_WEIGHTS)
     assert set(Weighing.of(details, "thick").shares) == {MASK_WEIGHTS[1]}
+    assert Weighing.of(details, "thin").second == MASK_WEIGHTS[1]
