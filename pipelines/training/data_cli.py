@@ -24,12 +24,17 @@ def phantom(
             help="flair: a data set of real scans with lesion masks; paint MS and NMOSD into them instead."
         ),
     ] = None,
+    lesion_free: Annotated[
+        bool, typer.Option("--lesion-free", help="flair: heads without lesions, to see what is drawn there.")
+    ] = False,
 ) -> None:
     """Write synthetic FLAIR or FAT-SAT cases with known lesions as a data set in NIfTI."""
     if kind not in ("flair", FATSAT):
         raise DataSetError(f"--kind is flair or {FATSAT}, not {kind!r}")
     if on is not None and (kind == FATSAT or data is not None):
         raise DataSetError("--on paints into the FLAIR scans that it names; leave out --kind and --data")
+    if lesion_free and (kind == FATSAT or on is not None):
+        raise DataSetError("--lesion-free is for synthetic FLAIR heads; leave out --on and --kind")
     if kind == FATSAT:
         from pipelines.training.fatsat.phantoms import phantom_cases as orbit_cases
 
@@ -40,7 +45,7 @@ def phantom(
     if on is not None:
         painted_phantoms(folder, count, seed, on, print_line)
         return
-    phantom_cases(folder, count, seed, data, print_line)
+    phantom_cases(folder, count, seed, data, print_line, lesion_free=lesion_free)
 
 
 def import_nifti(

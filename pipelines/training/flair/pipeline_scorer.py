@@ -17,7 +17,7 @@ from pipelines.training.cards import seen_patients
 from pipelines.training.data_sets.cases import PSEUDO_LABELLED, Entry, nifti_values, read_nifti, read_on_grid
 from pipelines.training.data_sets.cube import lps_affine
 from pipelines.training.scoring.case_results import CaseResult
-from pipelines.training.scoring.metrics import NOT_DEFINED, score_mask
+from pipelines.training.scoring.metrics import NOT_DEFINED, SMALLEST_MM3, score_mask
 from pipelines.types import BoolArray, Findings, FloatArray, Volume
 from pipelines.weights import FOLDER
 
@@ -160,14 +160,26 @@ def _mask(findings: Findings, volume: Volume) -> BoolArray:
 
 
 def _scored(findings: Findings, volume: Volume, truth: BoolArray) -> dict[str, float]:
-    """Return the scores of the mask, the ends of the volume's interval, and 1 where it holds the true volume, else 0."""
+    """Return scores of the mask, of the volume's interval (its ends, 1 where it holds the truth, else 0) and of the lesions."""
     scores = score_mask(_mask(findings, volume), truth, volume.spacing_mm).as_dict()
     stated = [item.interval for item in findings.measurements if item.code == "volume" and item.interval]
     low_ml = high_ml = within = NOT_DEFINED
     for interval in stated:
         low_ml, high_ml = round(interval.low / 1000, 4), round(interval.high / 1000, 4)
         within = float(low_ml <= scores["truth_ml"] <= high_ml)
-    return scores | {"interval_low_ml": low_ml, "interval_high_ml": high_ml, "interval_holds_truth": within}
+    stated_ml = {"interval_low_ml": low_ml, "interval_high_ml": high_ml, "interval_holds_truth": within}
+    return scores | stated_ml | _lesion_scores(findings, truth)
+
+
+def _lesion_scores(findings: Findings, truth: BoolArray) -> dict[str, float]:
+    """Return how many lesions are listed, of 10 mm3 and more, true by their probabilities, and true by a shared voxel."""
+    touched = set() if findings.labels is None else set(np.unique(findings.labels[truth]))
+    return {
+        "lesions": float(len(findings.lesions)),
+        "lesions_sized": float(sum(lesion.volume_mm3 >= SMALLEST_MM3 for lesion in findings.lesions)),
+        "lesions_said": round(sum(lesion.probability for lesion in findings.lesions), 4),
+        "lesions_true": float(sum(lesion.id in touched for lesion in findings.lesions)),
+    }
 
 
 def _opinions(findings: Findings) -> dict[str, float]:

@@ -26,7 +26,13 @@ Report = Callable[[str], None]
 
 
 def phantom_cases(
-    out: Path, count: int, seed: int = 0, data: Path | None = None, progress: Report | None = None
+    out: Path,
+    count: int,
+    seed: int = 0,
+    data: Path | None = None,
+    progress: Report | None = None,
+    *,
+    lesion_free: bool = False,
 ) -> list[Path]:
     """Write synthetic FLAIR cases with their lesions and labels as a data set (see `pipelines.training.data_sets.cases`).
 
@@ -42,6 +48,8 @@ def phantom_cases(
         Folder with ``head_labels/`` (FreeSurfer-numbered label maps); without it the MNI152 template alone is used.
     progress : callable, optional
         Takes a line for each case.
+    lesion_free : bool
+        All of them without lesions, to see what is drawn there.
 
     Returns
     -------
@@ -61,7 +69,7 @@ def phantom_cases(
 
     def made() -> Iterator[_Phantom]:
         for number in range(count):
-            label = "none" if number % 8 == 7 else ("MS", "NMOSD")[number % 2]
+            label = "none" if lesion_free or number % 8 == 7 else ("MS", "NMOSD")[number % 2]
             case = generator.case(np.random.default_rng((seed, number)), label)  # type: ignore[arg-type]
             arrays = {"flair": case.image, "brain": case.brain, "lesions": case.lesions}
             yield _Phantom(f"phantom{number:04d}", "", label, f"head {case.anatomy}", arrays)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from pipelines.training.scoring.case_results import CaseResult, grouped
@@ -64,3 +66,18 @@ def test_table_stands_under_its_heading_on_the_screen() -> None:
 def test_cases_without_known_lesions_have_no_table() -> None:
     unknown = CaseResult("a", "a", "MS", "real", False, None, None, 1.0)
     assert case_table(grouped([unknown])["real cases"]) == []
+
+
+def test_intervals_and_lesions_of_a_pipeline_are_summed_up() -> None:
+    told = {"interval_low_ml": 1.0, "interval_high_ml": 3.0, "interval_holds_truth": 1.0}
+    told |= {"lesions": 4.0, "lesions_sized": 3.0, "lesions_said": 2.5, "lesions_true": 3.0}
+    case = result("a", slice(2, 12), slice(2, 7), slice(2, 7))
+    assert case.scores is not None
+    scores = {**case.scores, **told}
+    thick = {5.0: {**case.degraded[5.0], **told, "lesions_sized": 2.0}}
+    lines = case_table(grouped([replace(case, scores=scores, degraded=thick)])["real cases"])
+    assert lines[-3:] == [
+        "  interval of the volume: held the truth in 1 of 1, the upper end 3.00 times the lower one (median)",
+        "  listed lesions: 4, by their probabilities 2.5 of them true, 3 share a voxel with one",
+        "  lesions of 10 mm3 and more in a: 3, 2 at 5 mm",
+    ]
