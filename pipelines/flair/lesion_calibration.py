@@ -68,7 +68,7 @@ def covariance(
     for _ in range(RESAMPLES):
         chosen = np.concatenate([rows[n] for n in rng.integers(len(names), size=len(names))])
         found.append(fit(x[chosen], is_lesion[chosen]))
-    return np.cov(np.array(found).T)
+    return np.asarray(np.cov(np.array(found).T), dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,9 @@ def _scored(findings: Findings, volume: Volume, truth: BoolArray) -> dict[str, f
 
 def _lesion_scores(findings: Findings, truth: BoolArray) -> dict[str, float]:
     """Return how many lesions are listed, of 10 mm3 and more, true by their probabilities, and true by a shared voxel."""
-    touched = set() if findings.labels is None else set(np.unique(findings.labels[truth]))
+    touched: set[int] = set()
+    if findings.labels is not None:
+        touched.update(np.unique(findings.labels[truth]).tolist())
     return {
         "lesions": float(len(findings.lesions)),
         "lesions_sized": float(sum(lesion.volume_mm3 >= SMALLEST_MM3 for lesion in findings.lesions)),
