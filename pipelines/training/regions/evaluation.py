@@ -60,13 +60,19 @@ class SyntheticScores:
         For each structure that is there.
     regions : list of (true, found)
         Of each lesion; None for a normal rim.
+    clear : list of bool
+        Of each lesion, whether it is found in a region and not called borderline.
     same_sites : list of bool
-        Whether as many sites of the criteria have lesions as in truth.
+        Whether as many sites of the criteria have lesions as in truth, borderline ones included.
+    same_sure_sites : list of bool
+        The same without borderline ones, as a report counts sites.
     """
 
     dice: list[dict[Structure, float]] = field(default_factory=list)
     regions: list[tuple[Region | None, Region | None]] = field(default_factory=list)
+    clear: list[bool] = field(default_factory=list)
     same_sites: list[bool] = field(default_factory=list)
+    same_sure_sites: list[bool] = field(default_factory=list)
 
     def mean_dice(self, structure: Structure) -> float:
         """Return the mean over the brains that have it."""
@@ -75,6 +81,11 @@ class SyntheticScores:
     def agreement(self) -> float:
         """Return the share of lesions whose region is the true one."""
         return fmean(true == found for true, found in self.regions)
+
+    def clear_agreement(self) -> float:
+        """Return the same of the lesions that are not called borderline; nan without any."""
+        same = [true == found for (true, found), clear in zip(self.regions, self.clear, strict=True) if clear]
+        return fmean(same) if same else float("nan")
 
     def recall(self, region: Region) -> float:
         """Return the share of a region's lesions that are found there; nan without any."""
@@ -137,18 +148,26 @@ def score(case: Known, found: StructureArray, scores: SyntheticScores) -> None:
         sort_lesions(labels, lesions, grid, BrainMap(structures, grid, midline))
         for structures in (case.structures, found)
     )
-    scores.regions += zip(*(_regions(of, labels, len(lesions)) for of in (true, said)), strict=True)
-    sites = [sum(load.region in SITES and load.lesions > 0 for load in of.loads) for of in (true, said)]
-    scores.same_sites.append(sites[0] == sites[1])
+    was, found = (_as_sorted(of, labels, len(lesions)) for of in (true, said))
+    scores.regions += [
+        (one and one.region, other and other.region) for one, other in zip(was, found, strict=True)
+    ]
+    scores.clear += [lesion is not None and not lesion.borderline for lesion in found]
+    scores.same_sites.append(_sites(true) == _sites(said))
+    scores.same_sure_sites.append(_sites(true, sure=True) == _sites(said, sure=True))
 
 
-def _regions(of: Sorted, labels: npt.NDArray[np.int32], count: int) -> list[Region | None]:
-    """Return the region of each lesion by the IDs that it had; None for a normal rim."""
-    found: list[Region | None] = [None] * count
-    for before, after in {
-        (int(a), int(b)) for a, b in zip(labels[labels > 0], of.labels[labels > 0], strict=True)
-    }:
-        found[before - 1] = of.lesions[after - 1].region if after else None
+def _sites(of: Sorted, *, sure: bool = False) -> int:
+    """Return how many sites of the criteria have lesions, or with ``sure`` lesions that are not borderline."""
+    return sum(load.region in SITES and load.lesions > sure * load.borderline for load in of.loads)
+
+
+def _as_sorted(of: Sorted, labels: npt.NDArray[np.int32], count: int) -> list[Lesion | None]:
+    """Return each lesion, by the IDs that they had, as it was sorted; None for a normal rim."""
+    found: list[Lesion | None] = [None] * count
+    inside = labels > 0
+    for before, after in np.unique(np.column_stack([labels[inside], of.labels[inside]]), axis=0):
+        found[before - 1] = of.lesions[after - 1] if after else None
     return found
 
 
@@ -262,14 +281,29 @@ def targets_of(scores: SyntheticScores, real: Sequence[RealScore]) -> list[Targe
     ]
     lesions = f"{len(scores.regions)} lesions"
     targets.append(target(lesions, "agreement of the region", scores.agreement(), AGREEMENT))
+    if any(scores.clear):
+        targets.append(
+            target(
+                f"{sum(scores.clear)} lesions not called borderline",
+                "agreement of the region",
+                scores.clear_agreement(),
+                AGREEMENT,
+            )
+        )
     targets += [
         target(lesions, f"recall of {region}", scores.recall(region), least)
         for region, least in RECALL.items()
         if any(true == region for true, _ in scores.regions)
     ]
-    targets.append(
-        target(brains, "share with the same number of sites", fmean(scores.same_sites), SAME_SITES)
-    )
+    targets += [
+        target(brains, "share with the same number of sites", fmean(scores.same_sites), SAME_SITES),
+        target(
+            brains,
+            "share with the same number of sites by lesions that are not borderline",
+            fmean(scores.same_sure_sites),
+            SAME_SITES,
+        ),
+    ]
     if real:
         mean = fmean(of.ventricles for of in real)
         targets.append(

@@ -58,6 +58,17 @@ def test_scores_are_those_of_the_true_structures_where_all_is_found() -> None:
     assert scores.mean_dice(Structure.CEREBELLUM) < 1
 
 
+def test_site_of_a_borderline_lesion_alone_is_no_difference_in_the_sites_of_a_report() -> None:
+    case, scores = made(48), SyntheticScores()
+    found = case.structures.copy()
+    found[24:44, 24:44, 4:44] = Structure.CORTEX  # meets the lesion at an edge, by 1.1 mm
+    score(case, found, scores)
+    assert scores.regions == [("deep_white_matter", "juxtacortical")]
+    assert (scores.clear, scores.same_sites, scores.same_sure_sites) == ([False], [False], [True])
+    score(case, case.structures, scores)
+    assert (scores.clear[1:], scores.clear_agreement()) == ([True], 1)
+
+
 def test_map_of_the_cube_is_averaged_over_a_thick_slice() -> None:
     cube = grid()
     half = np.zeros(cube.shape_kji, np.float32)
