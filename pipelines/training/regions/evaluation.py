@@ -19,6 +19,7 @@ from pipelines.flair.intensity import BACKGROUND
 from pipelines.flair.preprocess import Brain, Cube, find_brain, to_cube, without_bias
 from pipelines.regions.brain_map import BrainMap, Midline, StructureArray
 from pipelines.regions.model import RegionsModel
+from pipelines.regions.rules import CALLED_DEEP_GREY, MOST_OF
 from pipelines.regions.sanity import doubt, figures_of
 from pipelines.regions.sorting import Sorted, sort_lesions
 from pipelines.regions.structures import VENTRICLES, Structure
@@ -145,14 +146,13 @@ def score(case: Known, found: StructureArray, scores: SyntheticScores) -> None:
     labels, lesions = lesions_of(case.lesions, grid)
     midline = true_midline(case.structures, grid)
     true, said = (
-        sort_lesions(labels, lesions, grid, BrainMap(structures, grid, midline))
-        for structures in (case.structures, found)
+        sort_lesions(labels, lesions, grid, BrainMap(structures, grid, midline), deep_grey=share)
+        for structures, share in ((case.structures, MOST_OF), (found, CALLED_DEEP_GREY))
     )
-    was, found = (_as_sorted(of, labels, len(lesions)) for of in (true, said))
-    scores.regions += [
-        (one and one.region, other and other.region) for one, other in zip(was, found, strict=True)
-    ]
-    scores.clear += [lesion is not None and not lesion.borderline for lesion in found]
+    were, called = (_as_sorted(of, labels, len(lesions)) for of in (true, said))
+    regions = [[None if lesion is None else lesion.region for lesion in of] for of in (were, called)]
+    scores.regions += zip(*regions, strict=True)
+    scores.clear += [lesion is not None and not lesion.borderline for lesion in called]
     scores.same_sites.append(_sites(true) == _sites(said))
     scores.same_sure_sites.append(_sites(true, sure=True) == _sites(said, sure=True))
 
