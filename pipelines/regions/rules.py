@@ -3,8 +3,7 @@
 In this order, by the voxels of the lesion on the native grid:
 
 1. more than half in cerebellum or brainstem, or within 2 mm of the fourth ventricle: infratentorial;
-2. more than half in deep grey, more than two thirds in what a network calls so: deep grey matter, which is no site of the
-   McDonald criteria;
+2. more than half in deep grey: deep grey matter, which is no site of the McDonald criteria;
 3. touches a lateral ventricle (not the third or fourth one), or more than half in the callosal slab, the white matter up to
    9 mm above the lateral ventricles and 12 mm from the midline: periventricular;
 4. touches the cortex, or a fifth or more lies in it: juxtacortical or cortical;
@@ -47,10 +46,6 @@ FOURTH_VENTRICLE_MM = 2.0
 CALLOSAL_WIDTH_MM, CALLOSAL_HEIGHT_MM = 12.0, 9.0
 MOST_OF, IN_CORTEX = 0.5, 0.2
 """Shares of a lesion."""
-CALLED_DEEP_GREY = 2 / 3
-"""Share of a lesion that the network calls deep grey where it lies there [ours]: it calls bright lesions in the white matter
-beside deep grey so too. Fitted on the heads that it learns from: with two states of the network 9 of 836 and 6 of 509 lesions
-come into the right region and 2 and 1 out of it; shares fitted with one head after the other left out gain as much."""
 RIM_SHARE, RIM_MM, RIM_THICKNESS_MM = 0.8, 2.0, 3.0
 PART_MM = 1.5
 """Voxels are divided until their parts are no longer than this, so that a thick slice is in all that it passes through."""
@@ -95,33 +90,23 @@ class Contact:
     cortical: float
     rim: bool = False
 
-    def regions(
-        self, factor: float = 1.0, deep_grey: float = CALLED_DEEP_GREY
-    ) -> tuple[Region, tuple[Region, ...]]:
-        """Return the region at a multiple of the tolerance, and the regions that are reached beside it.
-
-        Parameters
-        ----------
-        factor : float
-        deep_grey : float
-            Share from which on a lesion is one of deep grey; `MOST_OF` where the structures are known for certain.
-        """
+    def regions(self, factor: float = 1.0) -> tuple[Region, tuple[Region, ...]]:
+        """Return the region at a multiple of the tolerance, and the regions that are reached beside it."""
         cortical = self.cortex <= factor or self.cortical >= IN_CORTEX
         if self.infratentorial > MOST_OF:
             return "infratentorial", ()
-        if self.deep_grey > deep_grey:
+        if self.deep_grey > MOST_OF:
             return "deep_grey_matter", ()
         if self.ventricle <= factor or self.callosal > MOST_OF:
             return "periventricular", ("juxtacortical",) if cortical else ()
         return ("juxtacortical" if cortical else "deep_white_matter"), ()
 
-    def place(self, deep_grey: float = CALLED_DEEP_GREY) -> Place:
-        """Return what the rules say; see `regions`."""
+    def place(self) -> Place:
+        """Return what the rules say."""
         if self.rim:
             return Place(None)
-        region, also = self.regions(deep_grey=deep_grey)
-        borderline = any(self.regions(factor, deep_grey)[0] != region for factor in BORDERLINE)
-        return Place(region, also, borderline)
+        region, also = self.regions()
+        return Place(region, also, any(self.regions(factor)[0] != region for factor in BORDERLINE))
 
 
 def tolerance_mm(spacing_mm: tuple[float, float, float]) -> tuple[float, float]:

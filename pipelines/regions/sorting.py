@@ -15,7 +15,7 @@ from pipelines.brain.long_axis import long_axis_mm
 from pipelines.regions.brain_map import BrainMap
 from pipelines.regions.cleaning import cleaned, on_map
 from pipelines.regions.parts import parts_of
-from pipelines.regions.rules import CALLED_DEEP_GREY, Place, Surroundings
+from pipelines.regions.rules import Place, Surroundings
 from pipelines.types import (
     Anatomy,
     BoolArray,
@@ -92,14 +92,7 @@ class Sorted:
         )
 
 
-def sort_lesions(
-    labels: IDs,
-    lesions: Sequence[Lesion],
-    grid: Grid,
-    brain: BrainMap,
-    *,
-    deep_grey: float = CALLED_DEEP_GREY,
-) -> Sorted:
+def sort_lesions(labels: IDs, lesions: Sequence[Lesion], grid: Grid, brain: BrainMap) -> Sorted:
     """Return lesions with region, side, long axis, what else they reach, and whether they are borderline.
 
     Normal rims and caps of the ventricles are taken out.
@@ -112,8 +105,6 @@ def sort_lesions(
     grid : Grid
         Of the labels.
     brain : BrainMap
-    deep_grey : float
-        See `pipelines.regions.rules.Contact.regions`.
     """
     inside = on_map(labels > 0, grid, brain.grid)
     brain = replace(brain, structures=cleaned(brain.structures, inside, brain.grid.voxel_volume_mm3))
@@ -124,7 +115,7 @@ def sort_lesions(
         box = boxes[lesion.id - 1]
         mask = labels[box] == lesion.id
         first = (box[0].start, box[1].start, box[2].start)
-        parts = _parts(mask, first, grid, surroundings, deep_grey)
+        parts = _parts(mask, first, grid, surroundings)
         if not parts:
             rims.append(lesion)
             continue
@@ -145,11 +136,7 @@ def sort_lesions(
 
 
 def _parts(
-    mask: BoolArray,
-    first: tuple[int, int, int],
-    grid: Grid,
-    surroundings: Surroundings,
-    deep_grey: float,
+    mask: BoolArray, first: tuple[int, int, int], grid: Grid, surroundings: Surroundings
 ) -> list[_Part]:
     """Return the parts of a lesion; none where all of it is a normal rim."""
     numbers = parts_of(mask, grid.spacing_mm)
@@ -157,7 +144,7 @@ def _parts(
     for number, box in enumerate(ndimage.find_objects(numbers), start=1):
         part = numbers[box] == number
         start = (first[0] + box[0].start, first[1] + box[1].start, first[2] + box[2].start)
-        place = surroundings.contact(part, start).place(deep_grey)
+        place = surroundings.contact(part, start).place()
         volume_mm3 = float(np.count_nonzero(part)) * grid.voxel_volume_mm3
         found.append(_Part(place, volume_mm3, long_axis_mm(part, grid.spacing_mm)))
     if all(part.place.region is None for part in found):

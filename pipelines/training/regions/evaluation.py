@@ -19,7 +19,6 @@ from pipelines.flair.intensity import BACKGROUND
 from pipelines.flair.preprocess import Brain, Cube, find_brain, to_cube, without_bias
 from pipelines.regions.brain_map import BrainMap, Midline, StructureArray
 from pipelines.regions.model import RegionsModel
-from pipelines.regions.rules import CALLED_DEEP_GREY, MOST_OF
 from pipelines.regions.sanity import doubt, figures_of
 from pipelines.regions.sorting import Sorted, sort_lesions
 from pipelines.regions.structures import VENTRICLES, Structure
@@ -146,8 +145,8 @@ def score(case: Known, found: StructureArray, scores: SyntheticScores) -> None:
     labels, lesions = lesions_of(case.lesions, grid)
     midline = true_midline(case.structures, grid)
     true, said = (
-        sort_lesions(labels, lesions, grid, BrainMap(structures, grid, midline), deep_grey=share)
-        for structures, share in ((case.structures, MOST_OF), (found, CALLED_DEEP_GREY))
+        sort_lesions(labels, lesions, grid, BrainMap(structures, grid, midline))
+        for structures in (case.structures, found)
     )
     were, called = (_as_sorted(of, labels, len(lesions)) for of in (true, said))
     regions = [[None if lesion is None else lesion.region for lesion in of] for of in (were, called)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.brain.grid import Grid
-from pipelines.regions.rules import MOST_OF, Contact, Place, Surroundings, tolerance_mm
+from pipelines.regions.rules import Contact, Place, Surroundings, tolerance_mm
 from pipelines.types import BoolArray
 from tests.pipelines.regions.brains import ball, brain, grid
 
@@ -69,12 +69,6 @@ def test_smooth_thin_rim_of_a_ventricle_is_no_lesion() -> None:
 
 def test_infratentorial_and_deep_grey_come_before_contacts() -> None:
     assert Contact(0, 0, 0.6, 0.3, 0, 0).regions() == ("infratentorial", ())
-    assert Contact(0, 0, 0.3, 0.7, 0, 0).regions() == ("deep_grey_matter", ())
+    assert Contact(0, 0, 0.4, 0.6, 0, 0).regions() == ("deep_grey_matter", ())
     assert FAR.place() == Place("deep_white_matter")
     assert Contact(9, 9, 0, 0, 0, 0.2).regions() == ("juxtacortical", ())
-
-
-def test_two_thirds_must_be_called_deep_grey_where_half_must_be_so() -> None:
-    contact = Contact(0, 9, 0, 0.6, 0, 0)
-    assert contact.place() == Place("periventricular")
-    assert contact.place(MOST_OF) == Place("deep_grey_matter")
