@@ -11,6 +11,7 @@ import numpy as np
 from pipelines.brain.mni_space import Alignment, align_to_mni
 from pipelines.device import limit_threads, resolve_device
 from pipelines.errors import PipelineError
+from pipelines.flair.coarse_brain import Scene
 from pipelines.flair.differential import (
     UNCALIBRATED,
     Calibration,
@@ -30,7 +31,7 @@ from pipelines.flair.matthews import fluid_in_mni, matthews_rule
 from pipelines.flair.native_voxels import Samples, at_voxels, lesion_probability, predictions
 from pipelines.flair.pattern.features import pattern_features
 from pipelines.flair.pattern.model import PatternModel
-from pipelines.flair.plausibility import Scene, signs_of
+from pipelines.flair.plausibility import signs_of
 from pipelines.flair.preprocess import Brain, Cube, find_brain, to_cube, to_native, without_bias
 from pipelines.flair.segmenter import MaskModel
 from pipelines.flair.settings import (

@@ -23,6 +23,9 @@ SETTING_HEADS: Final = 8
 MS: Final = "MS"
 SPOTS_SHARE: Final = 0.5
 """Share of heads with another lesion that have a few lesions of MS as well."""
+CONTRASTS: Final = (0.6, 1.4)
+"""Every second round of the kinds has so many times the contrast that the kind is painted with, so that signals also are
+other than those that the limits were set on."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,11 @@ def kind_of(number: int) -> str:
     return MS if number % 2 else KINDS[number // 2 % len(KINDS)]
 
 
+def has_other_contrast(number: int) -> bool:
+    """Tell whether a case by its number is painted with another contrast than its kind's own."""
+    return number // 2 // len(KINDS) % 2 == 1
+
+
 def known_cases(files: list[Path], count: int, seed: int) -> Iterator[Known]:
     """Yield cases, MS and the other kinds in turn; the same files and seed give the same ones."""
     generator = Generator([from_label_map(path) for path in files], flair_order_share=1.0)
@@ -88,7 +96,10 @@ def known_case(generator: Generator, number: int, seed: int) -> Known:
 
     def plant(head: Head, draw: np.random.Generator) -> tuple[Head, Planted]:
         planes.append(_midline(head))
-        return (head, _Nothing(head.brain)) if kind == MS else draw_other(head, _other(kind), draw)
+        if kind == MS:
+            return head, _Nothing(head.brain)
+        head, lesion = draw_other(head, _other(kind), draw)
+        return head, lesion.with_contrast(draw.uniform(*CONTRASTS)) if has_other_contrast(number) else lesion
 
     has_spots = kind == MS or rng.random() < SPOTS_SHARE
     case = generator.case(rng, "MS" if has_spots else "none", plant)

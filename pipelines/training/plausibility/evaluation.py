@@ -14,7 +14,8 @@ from typing import Final, Protocol
 import numpy as np
 
 from pipelines.brain.mni_space import align_to_mni
-from pipelines.flair.plausibility import Scene, signs_of
+from pipelines.flair.coarse_brain import Scene
+from pipelines.flair.plausibility import signs_of
 from pipelines.flair.preprocess import find_brain, to_cube, without_bias
 from pipelines.flair.segmenter import MaskModel
 from pipelines.flair.settings import Settings

@@ -34,6 +34,7 @@ TERRITORIES: Final[Mapping[str, tuple[Place, tuple[float, float]]]] = {
 """Centre in MNI152, mm, L (of either side) P S, and radii, mm, of the regions that arteries supply, roughly."""
 SURFACE_MM = 8.0
 """Below the surface of the brain mass effect grows to its full extent over so much: the skull does not move."""
+DARKEST = 0.05
 _WHITE = (Tissue.WHITE, Tissue.BRIGHT_TRACT, Tissue.CAP)
 _SOLID = tuple(tissue for tissue in Tissue if Tissue.VENTRICLE < tissue < Tissue.SOFT)
 _HINDBRAIN = (Tissue.CEREBELLAR_CORTEX, Tissue.CEREBELLAR_WHITE, Tissue.BRAINSTEM)
@@ -75,6 +76,11 @@ class OtherLesion:
     def inside(self) -> BoolArray:
         """All of it."""
         return np.asarray(np.any([layer.inside for layer in self.layers], axis=0))
+
+    def with_contrast(self, factor: float) -> OtherLesion:
+        """Return it with so many times the contrast to white matter; nothing becomes darker than fluid."""
+        layers = (replace(of, value=max(1 + factor * (of.value - 1), DARKEST)) for of in self.layers)
+        return replace(self, layers=tuple(layers))
 
     def painted(self, image: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Return an image, white matter 1, with the lesion; its edges blurred, its signal uneven."""

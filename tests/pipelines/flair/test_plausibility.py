@@ -9,8 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from pipelines.brain.grid import Grid
+from pipelines.flair.coarse_brain import Scene
 from pipelines.flair.intensity import BACKGROUND
-from pipelines.flair.plausibility import Scene, signs_of
+from pipelines.flair.plausibility import signs_of
 from pipelines.regions.brain_map import Midline
 from pipelines.regions.structures import Structure
 from pipelines.types import BoolArray
