@@ -84,7 +84,7 @@ def dissemination_sentences(
         counts_sentence(flair),
         sites_sentence(flair),
         nerves_sentence(flair, fatsat),
-        CORD,
+        cord_sentence(flair),
         age_sentence(flair, age_years),
     ]
     return [text for text in sentences if text]
@@ -96,8 +96,8 @@ def has_regions(flair: Findings | None) -> bool:
 
 
 def counts_sentence(flair: Findings | None) -> str:
-    """Return the number of lesions in each region, or that it is not known; nothing where no FLAIR was analysed."""
-    if flair is None or flair.status not in ("findings", "none"):
+    """Return the number of lesions in each region, or that it is not known; nothing without a FLAIR of demyelination."""
+    if flair is None or flair.status not in ("findings", "none") or flair.not_typical:
         return ""
     anatomy = _anatomy(flair)
     if anatomy is None:
@@ -186,15 +186,20 @@ def rating_basis(model: ModelCard | None) -> str:
     return ""
 
 
+def cord_sentence(flair: Findings | None) -> str:
+    """Return that the cord was not examined, and what the criteria are for; nothing where they are not spoken of at all."""
+    return "" if flair is not None and flair.not_typical else CORD
+
+
 def age_sentence(flair: Findings | None, age_years: float | None) -> str:
-    """Return what age means for lesions of the white matter; nothing for the young, or where no FLAIR was analysed."""
-    if flair is None or flair.status not in ("findings", "none"):
+    """Return what age means for lesions of the white matter; nothing for the young, or without a FLAIR of demyelination."""
+    if flair is None or flair.status not in ("findings", "none") or flair.not_typical:
         return ""
     return AGE if age_years is None or age_years >= SPECIAL_AGE else ""
 
 
 def _anatomy(flair: Findings | None) -> Anatomy | None:
-    if flair is None or flair.status not in ("findings", "none"):
+    if flair is None or flair.status not in ("findings", "none") or flair.not_typical:
         return None
     anatomy = flair.anatomy
     return anatomy if anatomy is not None and not anatomy.not_available else None

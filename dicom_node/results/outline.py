@@ -37,6 +37,7 @@ from dicom_node.results.margin import (
 from dicom_node.results.number_labels import Named, NumberLabel, place_numbers
 from dicom_node.results.outline_slices import chosen_slices, grid_and_step, most_pictures
 from dicom_node.results.picture_grid import PictureGrid, thin_outline
+from dicom_node.results.plausibility import noun_of
 from dicom_node.results.provenance import DISCLAIMER, segmenting_model, training_origin
 from dicom_node.results.secondary_capture import CaptureSeries, Picture
 from dicom_node.results.segmentation import segments_shown, tracking_id
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 ROLE = "outline"
 NUMBER_SIZE: Final = 13
-NUMBERS: Final = "Numbers: lesions of the report"
+NUMBERS: Final = "Numbers: {}s of the report"
 
 
 @dataclass(frozen=True)
@@ -255,14 +256,15 @@ def _margin(
         Remark(f"{context.title}, image {image_number}"),
         *([Remark(origin, AMBER)] if origin else ()),
         *(Remark(part.name, patch=part.colour, starts_line=not index) for index, part in enumerate(parts)),
-        *([Remark(NUMBERS)] if findings.lesions else ()),
+        *([Remark(NUMBERS.format(noun_of(findings).lower()))] if findings.lesions else ()),
     ]
     return Margin(tuple(remarks), sides, least_lines=least_lines)
 
 
 def _comments(findings: Findings, step: int) -> str:
-    shown = "every slice" if step == 1 else f"one slice in {step}, and one of each lesion that these miss"
-    numbered = " Numbers are those of the lesions in the report." if findings.lesions else ""
+    noun = noun_of(findings).lower()
+    shown = "every slice" if step == 1 else f"one slice in {step}, and one of each {noun} that these miss"
+    numbered = f" Numbers are those of the {noun}s in the report." if findings.lesions else ""
     return f"RESEARCH. Outlines of the segmentation of the same job, on {shown}.{numbered} {DISCLAIMER}"
 
 

@@ -10,6 +10,11 @@ from pipelines.types import Findings, NotTypical
 NOT_TYPICAL: Final = "Not typical of demyelination. Not assessed here: tumour, infarct, haemorrhage, surgery."
 
 
+def noun_of(findings: Findings) -> str:
+    """Return what an outlined part is called: what is not like demyelination is no lesion of it."""
+    return "Component" if findings.not_typical else "Lesion"
+
+
 def outlined_sentence(findings: Findings) -> str:
     """Return how much was outlined in findings that are not typical; nothing for others."""
     if not findings.not_typical:

@@ -46,10 +46,11 @@ def total_items(given: ReportInput) -> list[Dataset]:
     brain = [sr.FindingSite(codes.BRAIN)] if given.context.pipeline == "flair" else None
     count, volume_mm3 = lesion_count(findings), total_volume_mm3(findings)
     numbers: list[sr.Measurement] = []
-    if count is not None:
+    if count is not None and not findings.not_typical:
         numbers.append(number_item(codes.LESION_COUNT, count, "{lesions}", finding_sites=brain))
     if volume_mm3 is not None:
-        interval = total_volume_interval(findings)
+        # An interval tells how far off the mask is in demyelination.
+        interval = None if findings.not_typical else total_volume_interval(findings)
         numbers.append(
             number_item(
                 codes.VOLUME,

@@ -11,6 +11,7 @@ from pydicom.sr.coding import Code
 
 from dicom_node.results import wording
 from dicom_node.results.finding_marks import Mark
+from dicom_node.results.plausibility import noun_of
 from dicom_node.results.provenance import MANUFACTURER, MODEL_NAME, mask_models
 from dicom_node.results.quantities import number_item
 from dicom_node.results.report_items import (
@@ -115,7 +116,7 @@ def _segment_groups(given: ReportInput) -> list[Group]:
         derivation = None if segment.laterality else codes.TOTAL
         volume_mm3 = int(segment.mask.sum()) * voxel_mm3
         measurements = [number_item(codes.VOLUME, volume_mm3, "mm3", derivation=derivation)]
-        if own:
+        if own and not given.findings.not_typical:
             measurements.append(number_item(codes.LESION_COUNT, len(own), "{lesions}"))
         group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
             tracking_identifier=sr.TrackingIdentifier(
@@ -160,7 +161,7 @@ def _lesion_group(given: ReportInput, lesion: Lesion) -> Group:
     in_nerve = segment is not None and segment.laterality is not None
     mark = given.marks.lesions[lesion.id]
     group = sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=tracking(given, f"Lesion {lesion.id}", "lesion", lesion.id),
+        tracking_identifier=tracking(given, f"{noun_of(given.findings)} {lesion.id}", "lesion", lesion.id),
         finding_type=codes.finding_code(segment.code) if segment else codes.LESION,
         finding_category=codes.ABNORMAL_STRUCTURE,
         algorithm_id=algorithm(mask_models(given.findings)),

@@ -10,6 +10,7 @@ from dicom_node.results import wording
 from dicom_node.results.context import ResultContext
 from dicom_node.results.differential import differential_line
 from dicom_node.results.finding_marks import Marks
+from dicom_node.results.plausibility import noun_of
 from dicom_node.results.provenance import MODEL_NAME, RESEARCH_ONLY, finish, models_behind, time_of
 from dicom_node.results.source import age_years, slice_of
 from dicom_node.results.structured_report import add_predecessors
@@ -94,7 +95,9 @@ def lesion_table(findings: Findings, series: LoadedSeries, sources: list[Dataset
         if wording.has_line(lesion):
             mark = marks.lesions.get(lesion.id)
             k = mark.k if mark else sum(lesion.slices_k) // 2
-            lines.append(wording.lesion_line(lesion, slice_of(series, sources, k).image_number))
+            lines.append(
+                wording.lesion_line(lesion, slice_of(series, sources, k).image_number, noun_of(findings))
+            )
     return LINE_END.join(
         filter(None, [*lines, wording.smaller_line(findings), *wording.legend_lines(findings)])
     )

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from dicom_node.results.context import ResultContext
 from dicom_node.results.dissemination import (
-    CORD,
     NERVES_NOT_EXAMINED,
     REGION_NAMES,
     age_sentence,
+    cord_sentence,
     counts_sentence,
     nerves_rated,
     rating_basis,
@@ -17,7 +17,7 @@ from dicom_node.results.dissemination import (
 )
 from dicom_node.results.manifest import lesion_count, site_name, total_volume_interval, total_volume_mm3
 from dicom_node.results.percentile import percentile_sentence
-from dicom_node.results.plausibility import NOT_TYPICAL, outlined_sentence, signs_sentence
+from dicom_node.results.plausibility import NOT_TYPICAL, noun_of, outlined_sentence, signs_sentence
 from dicom_node.results.provenance import (
     is_synthetic,
     mask_models,
@@ -144,7 +144,7 @@ def finding_sentences(findings: Findings, age_years: float | None) -> list[str]:
             counts_sentence(findings),
             sites_sentence(findings),
             f"{NERVES_NOT_EXAMINED.removesuffix('.')} in this series.",
-            CORD,
+            cord_sentence(findings),
             age_sentence(findings, age_years),
         ]
     if findings.reason:
@@ -216,7 +216,7 @@ def has_line(lesion: Lesion) -> bool:
     return rounded_mm3(lesion.volume_mm3) >= LINE_MM3
 
 
-def lesion_line(lesion: Lesion, image_number: int) -> str:
+def lesion_line(lesion: Lesion, image_number: int, noun: str = "Lesion") -> str:
     """Return one line of the lesion table; the image, as viewers number it, is the one on which it is largest."""
     parts = [
         place_text(lesion),
@@ -225,7 +225,7 @@ def lesion_line(lesion: Lesion, image_number: int) -> str:
         lesion.change or "",
         "uncertain" if is_uncertain(lesion) else "",
     ]
-    return f"Lesion {lesion.id}: {', '.join(filter(None, parts))}"
+    return f"{noun} {lesion.id}: {', '.join(filter(None, parts))}"
 
 
 def place_text(lesion: Lesion) -> str:
@@ -241,9 +241,10 @@ def smaller_line(findings: Findings) -> str:
     if not small:
         return ""
     volume = volume_text(sum(lesion.volume_mm3 for lesion in small))
+    noun = noun_of(findings).lower()
     if len(small) < len(findings.lesions):
         return f"and {len(small)} smaller, {volume} in all"
-    each = "1 lesion" if len(small) == 1 else f"{len(small)} lesions, each"
+    each = f"1 {noun}" if len(small) == 1 else f"{len(small)} {noun}s, each"
     return f"{each} smaller than {LINE_MM3 / 1000:.1f} mL"
 
 
@@ -262,7 +263,8 @@ def not_listed_sentence(findings: Findings) -> str:
     more = len(findings.lesions) - LESIONS_LISTED
     if more <= 0:
         return ""
-    return f"The {LESIONS_LISTED} largest lesions are listed; {more} smaller ones are counted and in the mask only."
+    nouns = f"{noun_of(findings).lower()}s"
+    return f"The {LESIONS_LISTED} largest {nouns} are listed; {more} smaller ones are counted and in the mask only."
 
 
 def counting_sentence(findings: Findings) -> str:

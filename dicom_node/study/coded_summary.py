@@ -127,6 +127,8 @@ def _overall(content: StudyContent) -> Group:
 
 
 def _total(findings: Findings) -> list[sr.Measurement]:
+    if findings.not_typical:
+        return [number_item(codes.VOLUME, total_volume_mm3(findings) or 0.0, "mm3", derivation=codes.TOTAL)]
     return [
         number_item(codes.LESION_COUNT, lesion_count(findings) or 0, "{lesions}"),
         number_item(

@@ -16,6 +16,7 @@ from dicom_node.results.differential import QUESTION
 from dicom_node.results.dissemination import REGION_NAMES, has_regions
 from dicom_node.results.findings_record import FindingPicture
 from dicom_node.results.percentile import percentile_sentence
+from dicom_node.results.plausibility import noun_of
 from dicom_node.results.provenance import DISCLAIMER
 from dicom_node.results.wording import counting_sentence, probability_text, volume_text
 from dicom_node.study import change, sentences
@@ -132,7 +133,7 @@ def _pictures(canvas: Canvas, content: StudyContent, top: int) -> int:
         left = LEFT + number * (PICTURE_PX + GAP)
         _picture(canvas, part, item, left, top, PICTURE_PX)
         lesion = lesions.get(item.lesion or 0)
-        at = canvas.text(left, top + PICTURE_PX + 8, f"Lesion {item.lesion}", CAPTION)
+        at = canvas.text(left, top + PICTURE_PX + 8, f"{noun_of(part.findings)} {item.lesion}", CAPTION)
         if lesion is not None:
             if place := _place(lesion):
                 at = canvas.text(left, at, place, REMARK, PICTURE_PX, most_lines=2)
@@ -141,7 +142,9 @@ def _pictures(canvas: Canvas, content: StudyContent, top: int) -> int:
                 f"{lesion.long_axis_mm:.0f} mm" if lesion.long_axis_mm else "",
             ]
             at = canvas.text(left, at, ", ".join(filter(None, size)), REMARK, PICTURE_PX)
-            said = f"image {item.image_number}, probability {probability_text(lesion.probability)}"
+            # The probability is that of a lesion of demyelination.
+            sure = f", probability {probability_text(lesion.probability)}"
+            said = f"image {item.image_number}{'' if part.findings.not_typical else sure}"
             at = canvas.text(left, at, said, REMARK, PICTURE_PX, most_lines=1)
         bottom = max(bottom, at)
     return bottom
@@ -176,12 +179,12 @@ def _columns(canvas: Canvas, content: StudyContent, top: int) -> int:
 def _regions(canvas: Canvas, content: StudyContent, part: Part, top: int) -> int:
     right = SPLIT - 60
     known = has_regions(part.findings)
-    top = _heading(canvas, LEFT, top, right, "Lesions by region" if known else "Lesions")
+    top = _heading(canvas, LEFT, top, right, "Lesions by region" if known else f"{noun_of(part.findings)}s")
     new = change.new_by_region(content, part.findings)
     rows = sentences.region_rows(part.findings)
     columns = [
         Column("Region" if known else "", LEFT, 206 if new else 240),
-        Column("Lesions", LEFT + 206, 128 if new else 160, right=True),
+        Column("" if part.findings.not_typical else "Lesions", LEFT + 206, 128 if new else 160, right=True),
         Column("Volume", LEFT + 396, 92 if new else 60, right=True),
         Column("Longest", LEFT + 456, right - LEFT - 456, right=True),
     ]

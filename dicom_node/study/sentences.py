@@ -9,10 +9,10 @@ from pydicom.dataset import Dataset
 from dicom_node.results.change_wording import change_sentence
 from dicom_node.results.differential import differential_line
 from dicom_node.results.dissemination import (
-    CORD,
     NERVES_NOT_EXAMINED,
     REGION_NAMES,
     age_sentence,
+    cord_sentence,
     has_regions,
     nerves_rated,
     rating_basis,
@@ -103,9 +103,9 @@ def not_analysed_line(part: Part) -> str:
 
 
 def volume_line(findings: Findings) -> str:
-    """Return the total volume with the interval that belongs to it; nothing where it has none."""
+    """Return the total volume with the interval that belongs to it; nothing where it has none, or is not of demyelination."""
     volume_mm3, interval = total_volume_mm3(findings), total_volume_interval(findings)
-    if interval is None:
+    if interval is None or findings.not_typical:
         return ""
     said = f"Total lesion volume {volume_text(volume_mm3 or 0.0)}"
     low = volume_text(interval.low).removesuffix(" mL")
@@ -223,7 +223,8 @@ def protocol_line(part: Part) -> str:
 def limits_lines(content: StudyContent) -> list[str]:
     """Return what was not examined, and how what was found is to be taken."""
     age = age_sentence(content.flair_findings, content.age_years)
-    return [CORD, change.limits_line(content), *([age] if age else [])]
+    limits = (cord_sentence(content.flair_findings), change.limits_line(content), age)
+    return [text for text in limits if text]
 
 
 def provenance_lines(content: StudyContent) -> list[str]:
