@@ -160,5 +160,15 @@ def shares_by_kind(found: Sequence[Judged]) -> Mapping[str, tuple[int, int]]:
     }
 
 
+def counts_by_sign(found: Sequence[Judged]) -> Mapping[str, tuple[int, int]]:
+    """Return how often each sign stands in other lesions, with the mask in either state, and how often falsely."""
+    names = dict.fromkeys(sign.name for item in found for sign in item.signs)
+
+    def count(name: str, *, drawn: bool) -> int:
+        return sum(bool(of.drawn) == drawn and name in [sign.name for sign in of.signs] for of in found)
+
+    return {name: (count(name, drawn=True), count(name, drawn=False)) for name in names}
+
+
 def _share(items: Sequence[Judged]) -> float:
     return sum(bool(item.signs) for item in items) / len(items)

@@ -34,7 +34,9 @@ class Plausibility(Trainable):
 
     def train(self, asked: TrainOptions, report: Report, watch: Watch) -> Path:
         """Refuse: it has limits, no weights."""
-        raise WeightsError(f"{self.name} has no weights; its limits stand in pipelines/flair/plausibility.py")
+        raise WeightsError(
+            f"{self.name} has no weights; its limits stand in pipelines/flair/signs_in_mask.py and signs_in_image.py"
+        )
 
     def evaluate(self, asked: EvaluateOptions, report: Report, watch: Watch) -> Sequence[str]:
         """Judge it on synthetic heads that its limits were not set on, and on real scans of MS and of the healthy."""
@@ -44,6 +46,7 @@ class Plausibility(Trainable):
         from pipelines.regions.model import RegionsModel
         from pipelines.training.plausibility.evaluation import (
             CASES,
+            counts_by_sign,
             judged_heads,
             judged_scan,
             real_files,
@@ -71,6 +74,7 @@ class Plausibility(Trainable):
             )
         return [
             *(target.text() for target in targets),
+            *(f"{name}: {true} true, {false} false" for name, (true, false) in counts_by_sign(found).items()),
             *(f"{kind}: {signs} of {count}" for kind, (signs, count) in shares_by_kind(found).items()),
             *(of.text() for of in found),
         ]

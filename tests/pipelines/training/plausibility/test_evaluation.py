@@ -10,11 +10,18 @@ import pytest
 from pipelines.errors import DataSetError
 from pipelines.regions.brain_map import Midline
 from pipelines.training.networks import network_of
-from pipelines.training.plausibility.cases import SETTING_HEADS, Known, head_files, kind_of
+from pipelines.training.plausibility.cases import (
+    SETTING_HEADS,
+    Known,
+    has_other_contrast,
+    head_files,
+    kind_of,
+)
 from pipelines.training.plausibility.evaluation import (
     ALL,
     NOTHING,
     Judged,
+    counts_by_sign,
     judged,
     shares_by_kind,
     targets_of,
@@ -42,6 +49,8 @@ def test_half_of_the_cases_have_ms_and_every_other_kind_comes_in_turn() -> None:
     kinds = [kind_of(number) for number in range(2 * len(KINDS))]
     assert kinds[1::2] == ["MS"] * len(KINDS)
     assert tuple(kinds[::2]) == KINDS
+    rounds = [has_other_contrast(number) for number in range(4 * len(KINDS))]
+    assert rounds == [False] * 2 * len(KINDS) + [True] * 2 * len(KINDS)
 
 
 def test_another_lesion_is_judged_with_and_without_a_mask_of_it() -> None:
@@ -64,6 +73,7 @@ def test_targets_count_heads_with_a_sign() -> None:
         Judged("d", "real", "", ()),
     ]
     assert [target.met for target in targets_of(found)] == [False, True, True, True]
+    assert counts_by_sign(found) == {"midline shift": (3, 0)}
     assert shares_by_kind(found)[f"bleed, {NOTHING}"] == (0, 1)
     assert found[0].text() == "a, none of it drawn: midline shift 7.0 mm"
 
