@@ -17,6 +17,8 @@ NOT_LOOKED_AT: Final = (
 )
 AWAITED: Final = "The comparison with an earlier study is still awaited; a revision of this page follows it."
 NOT_ENHANCED: Final = "Enhancement and central veins were not examined either."
+NOT_TYPICAL_LIMITS: Final = "Enhancement and central veins were not examined."
+"""Stands alone: of what is not like demyelination neither the cord nor an earlier study is spoken of."""
 MOST_ACQUISITION_ROWS: Final = 5
 
 
@@ -39,6 +41,8 @@ def compared(content: StudyContent) -> ComparisonRecord | None:
 
 def limits_line(content: StudyContent) -> str:
     """Return what was not looked at, with the reason why there is no prior where one was searched."""
+    if content.flair_findings is not None and content.flair_findings.not_typical:
+        return NOT_TYPICAL_LIMITS
     if told_change(content) is not None:
         return NOT_ENHANCED
     if CHANGE in content.awaited:
