@@ -33,7 +33,7 @@ Grade = Literal["A", "B", "C", "D"]
 CHANGES: tuple[Change, ...] = get_args(Change)
 """In the order of reports."""
 WITHIN_ERROR = 0.15
-"""Relative change of the total volume below which it is said to be within measurement error."""
+"""Change of the total volume, over the mean of both, up to which it is said to be within measurement error."""
 
 
 @dataclass(frozen=True)
@@ -235,4 +235,6 @@ class Comparison:
     @property
     def is_within_error(self) -> bool:
         """True when the total volume changed by less than two scans of an unchanged brain may differ."""
-        return abs(self.volume_mm3 - self.prior_volume_mm3) <= WITHIN_ERROR * self.prior_volume_mm3
+        # Of the mean of both, so that swapping the studies changes nothing.
+        mean = (self.volume_mm3 + self.prior_volume_mm3) / 2
+        return abs(self.volume_mm3 - self.prior_volume_mm3) <= WITHIN_ERROR * mean

@@ -14,9 +14,10 @@ import numpy as np
 from pipelines.brain.grid import resample
 from pipelines.change.alignment import register
 from pipelines.change.difference import Difference, difference
+from pipelines.change.evidence import Scan
 from pipelines.change.halfway import Halfway, OnCommonGrid, halfway, native_grid, on_common_grid
 from pipelines.change.residual import refusal
-from pipelines.change.rule import LIMITS, Limits, Scan, grown
+from pipelines.change.rule import LIMITS, Limits, grown
 from pipelines.change.tracing import changes_of, matches_of
 from pipelines.change.unchanged import unchanged_of
 from pipelines.comparability import acquisition_of, compare_acquisitions
@@ -112,10 +113,10 @@ def judged(
         for of, image in ((pair.first, pair.difference.first), (pair.second, pair.difference.second))
     ]
     then, now = scans if current_is_second else scans[::-1]
-    values = pair.difference.values if current_is_second else -pair.difference.values
+    smooth = pair.difference.smooth if current_is_second else -pair.difference.smooth
     grid, noise = pair.common.grid, pair.difference.noise
-    growth = grown(now, then, values, noise, grid.spacing_mm, limits)
-    shrinkage = grown(then, now, -values, noise, grid.spacing_mm, limits)
+    growth = grown(now, then, smooth, noise, grid.spacing_mm, limits)
+    shrinkage = grown(then, now, -smooth, noise, grid.spacing_mm, limits)
     to_current, to_prior = pair.common.to_first, pair.common.to_second
     current_to_prior = pair.first_to_second
     if current_is_second:

@@ -24,6 +24,14 @@ COARSE_MM = 4.0
 IN_PLANE_SIGMA = 0.7
 """In pixels: noise goes, a lesion stays."""
 LEAST_WEIGHT = 0.02
+SMOOTHING_MM = 1.2
+"""Sigma of the smoothed difference, along all axes: about as thick as the rim by which a lesion grows."""
+LESION = 0.5
+"""Both probabilities from which a voxel is lesion in both scans."""
+LEAST_LESION_MM3 = 300.0
+"""With less lesion in both, the contrast of lesions can't be told from their changes."""
+MOST_CONTRAST = 0.4
+"""Greatest logarithm of both scans' ratio of lesion contrast that is taken out."""
 MAD_TO_SD = 1.4826
 
 
@@ -35,17 +43,21 @@ class Difference:
     ----------
     first, second : float32 array, shape (k, j, i)
         Intensities over those of normal white matter, without what shading they do not share.
+        What lesions of both are brighter than white matter is the same in both: echo time and sequence change it.
     values : float32 array, shape (k, j, i)
         Second less first, 0 outside what both show of the brain.
+    smooth : float32 array, shape (k, j, i)
+        The same, smoothed.
     brain : bool array, shape (k, j, i)
         What both show of it.
     noise : float
-        SD of the values in normal tissue, by their median absolute deviation.
+        SD of the smoothed ones in normal tissue, by their median absolute deviation.
     """
 
     first: FloatArray
     second: FloatArray
     values: FloatArray
+    smooth: FloatArray
     brain: BoolArray
     noise: float
 
@@ -87,6 +99,23 @@ def _white(normal: FloatArray) -> np.float32:
     return np.float32(max(brain_mode(normal[normal > FLUID * np.median(normal)]), 1e-6))
 
 
+def _alike_in_contrast(
+    first: FloatArray, second: FloatArray, both: BoolArray, voxel_mm3: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return both images with the contrast of what is lesion in both brought half way.
+
+    Without it every lesion of a scan of stronger contrast seems to have grown brighter.
+    """
+    bright = both & (first > 1) & (second > 1)
+    if np.count_nonzero(bright) * voxel_mm3 < LEAST_LESION_MM3:
+        return first, second
+    one, other = (float(np.log(np.median(of[bright] - 1))) for of in (first, second))
+    half = np.float32(np.exp(np.clip(other - one, -MOST_CONTRAST, MOST_CONTRAST) / 2))
+    one_image = np.where(first > 1, 1 + (first - 1) * half, first)
+    other_image = np.where(second > 1, 1 + (second - 1) / half, second)
+    return one_image, other_image
+
+
 def difference(first: OnCommonGrid, second: OnCommonGrid, grid: Grid) -> Difference:
     """Return the difference of two scans, 0 everywhere when both are the same."""
     brain = first.brain & second.brain
@@ -99,9 +128,12 @@ def difference(first: OnCommonGrid, second: OnCommonGrid, grid: Grid) -> Differe
         one, other = one * half, other / half
     sigma = (0.0, IN_PLANE_SIGMA, IN_PLANE_SIGMA)
     one, other = (ndimage.gaussian_filter(of, sigma, truncate=3.0) for of in (one, other))
+    lesion = brain & (first.probability >= LESION) & (second.probability >= LESION)
+    one, other = _alike_in_contrast(one, other, lesion, grid.voxel_volume_mm3)
     values = np.where(brain, other - one, np.float32(0)).astype(np.float32)
+    smooth = ndimage.gaussian_filter(values, [SMOOTHING_MM / mm for mm in grid.spacing_mm], truncate=3.0)
     noise = 0.0
     if normal.any():
-        inside = values[normal]
+        inside = smooth[normal]
         noise = MAD_TO_SD * float(np.median(np.abs(inside - np.median(inside))))
-    return Difference(one, other, values, brain, noise)
+    return Difference(one, other, values, smooth, brain, noise)

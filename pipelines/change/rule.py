@@ -1,8 +1,8 @@
 """Rule by which a place that has become brighter counts as a new or an enlarging lesion.
 
-A core is a connected place where both the images and the networks say so: the difference of the images passes its noise and a
-least contrast, one of both probabilities is that of a candidate, and the later one is not that of normal tissue. Seen from
-the earlier scan the same rule tells what is smaller or resolved.
+A core is a connected place where the images are brighter and the networks see at least a candidate. Its limits are low, so that
+it holds the rim of a lesion that has grown; whether it is growth is decided from the evidence on it as a whole
+(`pipelines.change.evidence`). Seen from the earlier scan the same rule tells what is smaller or resolved.
 """
 
 from __future__ import annotations
@@ -15,96 +15,98 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from pipelines.brain.long_axis import long_axis_mm
+from pipelines.change.evidence import (
+    MASK,
+    REACH_MM,
+    Box,
+    Evidence,
+    Scan,
+    SpacingMm,
+    evidence_of,
+    likelihood,
+    with_margin,
+)
 from pipelines.types import BoolArray, FloatArray
 
 LabelArray = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Least values that one kind of change is asked for.
+
+    Parameters
+    ----------
+    sure, possible : float
+        Likelihood by the evidence.
+    signal : float
+        Smoothed difference in its noise, of what is sure.
+    volume_mm3 : float
+        Of the core of what is sure.
+    share, excess : float
+        Share of its brightness that the core has gained, and difference to the brightest within a voxel of it before. A bright
+        place that the networks took for a lesion only once is no change, whatever they say: the regressions saw too few of
+        these.
+    """
+
+    sure: float
+    possible: float
+    signal: float
+    volume_mm3: float
+    share: float
+    excess: float
+
+
+@dataclass(frozen=True)
 class Limits:
-    """Limits of the rule.
+    """Limits of the rule; all were fixed on the pairs that the evidence was fitted on, the likelihoods by cross-validation.
 
     Parameters
     ----------
     candidate, later : float
         Least of both probabilities' larger one, and least later probability, in a core.
-    earlier : float
-        A new lesion's core has a lower probability than this in the earlier scan.
-    mask : float
-        Probability from which a voxel belongs to a lesion.
-    contrast, faint_contrast : float
-        Least difference over normal white matter in a core; what passes the second one alone is possible.
+    difference : float
+        Least smoothed difference over normal white matter in a core: below it, images of one brain differ by shading.
     noise : float
-        A difference counts when it is as many times the noise.
-    gained, growth_gained : float
-        Least share of what the core is brighter than white matter now that it was not before, for a new and for an enlarging
-        lesion.
-    new_share : float
-        Least share of a new lesion that is core: the whole of it was not bright before.
-    new_excess, growth_excess : float
-        Least difference of a core to the brightest that was within a voxel of it, for a new and for an enlarging lesion.
-    volume_mm3, faint_mm3 : float
-        Least volume of a core; what passes the second one alone is possible.
-    voxels : int
-        Least number of voxels of a core: thick slices have large ones.
-    long_axis_mm : float
-        Least long axis of a new lesion.
+        It counts when it is as many times its noise, too. Low, for the evidence asks how far the whole core stands out.
+    contrast, faint_contrast : float
+        Least of a core's greatest smoothed difference; what passes the second one alone is possible.
+    faint_mm3, voxels : float, int
+        Least volume and number of voxels of a core: thick slices have large ones.
     sure_voxels : int
-        As many of them pass the full contrast, or the change is possible.
-    growth_mm3 : float
-        Least volume of the core of an enlarging lesion.
-    small_growth, growth : float
-        Relative growth, near the core, of a lesion below and from `small_mm3` on.
-    near_mm : float
-        So far from the core growth is measured: a confluent lesion grows at one end.
-    small_mm3 : float
+        Least number of voxels of what is sure.
+    strong : float
+        Share of its greatest smoothed difference from which a voxel belongs to the strong part of a core. Where that leaves the
+        earlier mask and a voxel around it free, the lesion is one of its own.
+    earlier : float
+        A new lesion has a lower probability than this in the earlier scan.
+    new, growth : Asked
+        New lesions are asked for more than enlarging ones: a false one costs more.
+    long_axis_mm : float
+        Least long axis of a new lesion, as the criteria of McDonald ask.
     different_mm3 : float
         Least volume of a new lesion between acquisitions of different kinds.
     """
 
     candidate: float = 0.3
     later: float = 0.2
-    earlier: float = 0.3
-    mask: float = 0.5
-    contrast: float = 0.15
-    faint_contrast: float = 0.10
-    noise: float = 4.0
-    gained: float = 0.5
-    growth_gained: float = 0.5
-    new_share: float = 0.25
-    new_excess: float = 0.0
-    growth_excess: float = -0.05
-    volume_mm3: float = 20.0
+    difference: float = 0.03
+    noise: float = 1.5
+    contrast: float = 0.08
+    faint_contrast: float = 0.06
     faint_mm3: float = 10.0
     voxels: int = 4
     sure_voxels: int = 8
+    strong: float = 0.5
+    earlier: float = 0.3
+    new: Asked = Asked(sure=0.6, possible=0.35, signal=4.0, volume_mm3=20.0, share=0.35, excess=-0.02)
+    growth: Asked = Asked(sure=0.4, possible=0.25, signal=3.0, volume_mm3=30.0, share=0.2, excess=-0.15)
     long_axis_mm: float = 3.0
-    growth_mm3: float = 30.0
-    small_growth: float = 0.5
-    growth: float = 0.25
-    small_mm3: float = 200.0
-    near_mm: float = 4.0
     different_mm3: float = 100.0
 
 
 LIMITS = Limits()
 _NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One scan on the common grid, shape (k, j, i).
-
-    Parameters
-    ----------
-    probability : float32 array
-        Of a lesion.
-    image : float32 array
-        Over normal white matter.
-    """
-
-    probability: FloatArray
-    image: FloatArray
 
 
 @dataclass(frozen=True)
@@ -135,12 +137,54 @@ class Grown:
     growths: tuple[Growth, ...]
 
 
+@dataclass(frozen=True)
+class Core:
+    """Connected place that has become brighter, in its box, the evidence on it, and whether it lies apart from old lesions."""
+
+    inside: BoolArray
+    box: Box
+    is_apart: bool
+    evidence: Evidence
+
+
+def cores_of(
+    later: Scan,
+    earlier: Scan,
+    smooth: FloatArray,
+    noise: float,
+    spacing_mm: SpacingMm,
+    limits: Limits = LIMITS,
+) -> tuple[Core, ...]:
+    """Return the places that have become brighter from the earlier to the later scan; see `grown`."""
+    now, then = later.probability, earlier.probability
+    seen = (np.maximum(now, then) > limits.candidate) & (now > limits.later)
+    brighter = seen & (smooth > max(limits.noise * noise, limits.difference))
+    if not brighter.any():
+        return ()
+    labels, count = cc3d.connected_components(brighter, connectivity=18, return_N=True)
+    boxes = cc3d.statistics(labels)["bounding_boxes"]
+    near_earlier = np.asarray(ndimage.binary_dilation(then >= MASK, _NEIGHBOURS))
+    voxel_mm3 = float(np.prod(spacing_mm))
+    cores = []
+    for number in range(1, count + 1):
+        box = boxes[number]
+        inside = labels[box] == number
+        voxels = int(np.count_nonzero(inside))
+        if voxels < limits.voxels or voxels * voxel_mm3 < limits.faint_mm3:
+            continue
+        evidence = evidence_of(inside, box, later, earlier, smooth, noise, near_earlier, spacing_mm)
+        strong = inside & (smooth[box] > limits.strong * float(smooth[box][inside].max()))
+        is_apart = not near_earlier[box][strong].any() and bool((then[box][strong] < limits.earlier).all())
+        cores.append(Core(inside, box, is_apart, evidence))
+    return tuple(cores)
+
+
 def grown(
     later: Scan,
     earlier: Scan,
-    difference: FloatArray,
+    smooth: FloatArray,
     noise: float,
-    spacing_mm: tuple[float, float, float],
+    spacing_mm: SpacingMm,
     limits: Limits = LIMITS,
 ) -> Grown:
     """Return what has grown from the earlier to the later scan.
@@ -149,158 +193,84 @@ def grown(
     ----------
     later, earlier : Scan
         On the common grid.
-    difference : float32 array, shape (k, j, i)
-        Later less earlier image, over normal white matter; 0 outside the brain.
+    smooth : float32 array, shape (k, j, i)
+        Smoothed difference of the later less the earlier image, over normal white matter; 0 outside the brain.
     noise : float
         Its SD in normal tissue.
     spacing_mm : three floats
         Along k, j and i.
     """
-    voxel_mm3 = float(np.prod(spacing_mm))
-    floor = limits.noise * noise
-    now, then = later.probability, earlier.probability
-    seen = (np.maximum(now, then) > limits.candidate) & (now > limits.later)
-    faint = seen & (difference > max(floor, limits.faint_contrast))
-    labels = np.zeros(now.shape, dtype=np.int32)
-    if not faint.any():
+    labels = np.zeros(later.probability.shape, dtype=np.int32)
+    cores = cores_of(later, earlier, smooth, noise, spacing_mm, limits)
+    if not cores:
         return Grown(labels, ())
-    strong = faint & (difference > max(floor, limits.contrast))
-    cores, count = cc3d.connected_components(faint, connectivity=18, return_N=True)
-    boxes = cc3d.statistics(cores)["bounding_boxes"]
-    masks = _Masks(then >= limits.mask, now >= limits.mask, voxel_mm3)
+    lesions = _Lesions(later.probability >= MASK, earlier.probability >= MASK, spacing_mm)
     growths: list[Growth] = []
-    for number in range(1, count + 1):
-        box = boxes[number]
-        inside = cores[box] == number
-        voxels = int(np.count_nonzero(inside))
-        if voxels < limits.voxels or voxels * voxel_mm3 < limits.faint_mm3:
-            continue
-        core = _Core(inside, box, int(np.count_nonzero(inside & strong[box])), later, earlier, spacing_mm)
-        is_new = not masks.near_earlier[box][inside].any()
-        growth = (_new if is_new else _enlarging)(core, masks, limits)
+    for core in cores:
+        growth = _judged(core, lesions, spacing_mm, limits)
         if growth is not None:
             growths.append(growth)
-            labels[box][inside] = len(growths)
+            labels[core.box][core.inside] = len(growths)
     return Grown(labels, tuple(growths))
 
 
-@dataclass(frozen=True)
-class _Core:
-    """Core in its box, how many of its voxels pass the full contrast, and both scans."""
-
-    inside: BoolArray
-    box: tuple[slice, ...]
-    strong: int
-    later: Scan
-    earlier: Scan
-    spacing_mm: tuple[float, float, float]
-
-    @property
-    def voxel_mm3(self) -> float:
-        return float(np.prod(self.spacing_mm))
-
-    @property
-    def volume_mm3(self) -> float:
-        return float(np.count_nonzero(self.inside)) * self.voxel_mm3
-
-    def was_dark(self, gained: float, excess: float) -> bool:
-        """Tell whether a share of what is brighter than white matter was not so before, there and within a voxel of it.
-
-        Parameters
-        ----------
-        gained : float
-            The share.
-        excess : float
-            Least difference to the brightest that was within a voxel: alignment may err by as much.
-        """
-        now, then = (float(np.median(of.image[self.box][self.inside])) for of in (self.later, self.earlier))
-        if now - then < gained * (now - 1):
-            return False
-        wide, inner = _margin(self.box, self.later.image.shape)
-        brightest = ndimage.maximum_filter(self.earlier.image[wide], size=3)[inner]
-        return float(np.median((self.later.image[self.box] - brightest)[self.inside])) >= excess
-
-    def is_certain(self, volume_mm3: float, limits: Limits) -> bool:
-        return self.strong >= limits.sure_voxels and self.strong * self.voxel_mm3 >= volume_mm3
-
-
-def _new(core: _Core, masks: _Masks, limits: Limits) -> Growth | None:
-    """Return a new lesion, None where the core is none: it was bright before, or is a part of what was there."""
-    if float(core.earlier.probability[core.box][core.inside].max()) >= limits.earlier:
+def _judged(core: Core, lesions: _Lesions, spacing_mm: SpacingMm, limits: Limits) -> Growth | None:
+    """Return what a core is, None where it is no growth."""
+    evidence, is_new = core.evidence, core.is_apart
+    asked = limits.new if is_new else limits.growth
+    likely = likelihood(evidence)
+    if likely < asked.possible or evidence.share < asked.share or evidence.excess < asked.excess:
         return None
-    volume = max(core.volume_mm3, masks.later_mm3(core.box, core.inside))
-    if core.volume_mm3 < limits.new_share * volume or not core.was_dark(limits.gained, limits.new_excess):
+    if evidence.difference < limits.faint_contrast:
         return None
-    if long_axis_mm(core.inside, core.spacing_mm) < limits.long_axis_mm:
+    if is_new and long_axis_mm(core.inside, spacing_mm) < limits.long_axis_mm:
         return None
-    return Growth(True, core.is_certain(limits.volume_mm3, limits), volume, 0.0)
+    certain = (
+        likely >= asked.sure
+        and evidence.signal >= asked.signal
+        and evidence.difference >= limits.contrast
+        and evidence.volume_mm3 >= asked.volume_mm3
+        and int(np.count_nonzero(core.inside)) >= limits.sure_voxels
+    )
+    volume, earlier_mm3 = lesions.around(core)
+    if is_new:
+        if earlier_mm3:
+            # It has merged with an old lesion: what it added is what is new.
+            volume = lesions.added_near(core)
+        return Growth(True, certain, max(volume, evidence.volume_mm3), 0.0)
+    return Growth(False, certain, volume, earlier_mm3)
 
 
-def _enlarging(core: _Core, masks: _Masks, limits: Limits) -> Growth | None:
-    """Return a lesion that grows at the core, None where it does not grow enough."""
-    before = core.earlier.probability[core.box][core.inside]
-    if core.volume_mm3 < limits.growth_mm3 or float(np.median(before)) >= limits.earlier:
-        return None
-    if not core.was_dark(limits.growth_gained, limits.growth_excess):
-        return None
-    volume, earlier_mm3 = masks.around(core.box, core.inside)
-    least = limits.small_growth if earlier_mm3 < limits.small_mm3 else limits.growth
-    near_mm3, earlier_near_mm3 = masks.near(core.box, core.inside, core.spacing_mm, limits.near_mm)
-    if near_mm3 < (1 + least) * earlier_near_mm3:
-        return None
-    return Growth(False, core.is_certain(limits.growth_mm3, limits), volume, earlier_mm3)
-
-
-def _margin(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return a box with a voxel around it, and where the box lies in it."""
-    wide = tuple(slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(box, shape, strict=True))
-    inner = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, wide, strict=True))
-    return wide, inner
-
-
-class _Masks:
+class _Lesions:
     """Lesions of both scans, and their volumes around a core."""
 
-    def __init__(self, before: BoolArray, after: BoolArray, voxel_mm3: float) -> None:
-        self.near_earlier = np.asarray(ndimage.binary_dilation(before, _NEIGHBOURS))
-        self._before, self._before_mm3 = _labelled(before, voxel_mm3)
-        self._after, self._after_mm3 = _labelled(after, voxel_mm3)
+    def __init__(self, after: BoolArray, before: BoolArray, spacing_mm: SpacingMm) -> None:
+        self._spacing_mm = spacing_mm
+        self._voxel_mm3 = float(np.prod(spacing_mm))
+        self._after, self._after_mm3 = _labelled(after, self._voxel_mm3)
+        self._before, self._before_mm3 = _labelled(before, self._voxel_mm3)
 
-    def near(
-        self, box: tuple[slice, ...], core: BoolArray, spacing_mm: tuple[float, float, float], reach_mm: float
-    ) -> tuple[float, float]:
-        """Return the volumes, later and earlier, of what is lesion within a reach of a core."""
-        margins = [int(np.ceil(reach_mm / mm)) for mm in spacing_mm]
-        wide = tuple(
-            slice(max(0, s.start - margin), min(n, s.stop + margin))
-            for s, n, margin in zip(box, self._before.shape, margins, strict=True)
-        )
-        outside = np.ones([w.stop - w.start for w in wide], dtype=bool)
-        outside[
-            tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, wide, strict=True))
-        ] = ~core
-        reached = ndimage.distance_transform_edt(outside, sampling=spacing_mm) <= reach_mm
-        voxel_mm3 = float(np.prod(spacing_mm))
-        later, earlier = (
-            float(np.count_nonzero((of[wide] > 0) & reached)) * voxel_mm3
-            for of in (self._after, self._before)
-        )
-        return later, earlier
+    def _core_in(self, core: Core, margin_mm: float) -> tuple[Box, BoolArray]:
+        wide, at = with_margin(core.box, self._after.shape, self._spacing_mm, margin_mm)
+        inside = np.zeros([s.stop - s.start for s in wide], dtype=bool)
+        inside[at] = core.inside
+        return wide, inside
 
-    def later_mm3(self, box: tuple[slice, ...], core: BoolArray) -> float:
-        """Return the volume of the later lesions that a core lies in."""
-        return _sum(self._after_mm3, self._after[box][core])
-
-    def around(self, box: tuple[slice, ...], core: BoolArray) -> tuple[float, float]:
+    def around(self, core: Core) -> tuple[float, float]:
         """Return the volumes, later and earlier, of the lesions that a core lies in or touches."""
-        wide, inner = _margin(box, self._before.shape)
-        touched = np.zeros([w.stop - w.start for w in wide], dtype=bool)
-        touched[inner] = core
-        touched = ndimage.binary_dilation(touched, _NEIGHBOURS)
+        wide, inside = self._core_in(core, 0.0)
+        touched = ndimage.binary_dilation(inside, _NEIGHBOURS)
         return (
             _sum(self._after_mm3, self._after[wide][touched]),
             _sum(self._before_mm3, self._before[wide][touched]),
         )
+
+    def added_near(self, core: Core) -> float:
+        """Return how much more lesion there is near a core."""
+        wide, inside = self._core_in(core, REACH_MM)
+        reached = ndimage.distance_transform_edt(~inside, sampling=self._spacing_mm) <= REACH_MM
+        later, earlier = (np.count_nonzero((of[wide] > 0) & reached) for of in (self._after, self._before))
+        return float(max(0, later - earlier)) * self._voxel_mm3
 
 
 def _labelled(mask: BoolArray, voxel_mm3: float) -> tuple[LabelArray, npt.NDArray[np.float64]]:

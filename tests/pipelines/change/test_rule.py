@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.change.rule import Growth, Scan, grown
+from pipelines.change.evidence import Scan
+from pipelines.change.rule import Growth, grown
 from pipelines.types import BoolArray
 
 SHAPE, SPACING = (9, 30, 30), (3.0, 1.0, 1.0)
@@ -49,8 +50,7 @@ def test_lesion_that_is_longer_at_one_end_is_enlarging() -> None:
         (scan((SMALL, 0.9, 1.6)), scan((SMALL, 0.1, 1.4)), 0.02),  # was bright before
         (scan((SMALL, 0.1, 1.4)), scan(), 0.02),  # no lesion for the networks
         (scan((SMALL, 0.9, 1.05)), scan(), 0.02),  # no difference in the images
-        (scan((SMALL, 0.9, 1.4)), scan(), 0.12),  # within the noise
-        (scan((SMALL, 0.9, 1.4)), scan((SMALL, 0.4, 1.0)), 0.02),  # a lesion may have been there
+        (scan((SMALL, 0.9, 1.4)), scan(), 0.3),  # within the noise
         (
             scan((SMALL, 0.9, 1.2)),
             scan((box((4, 10), (9, 10)), 0.0, 1.3), (box((4, 10), (6, 7)), 0.0, 1.3)),
@@ -64,8 +64,18 @@ def test_what_is_no_change(later: Scan, earlier: Scan, noise: float) -> None:
 
 
 def test_faint_place_is_possible() -> None:
-    (one,) = growths(scan((SMALL, 0.9, 1.13)), scan())
+    (one,) = growths(scan((SMALL, 0.9, 1.07)), scan())
     assert (one.is_new, one.certain) == (True, False)
+
+
+def test_place_barely_above_the_noise_is_possible() -> None:
+    (one,) = growths(scan((SMALL, 0.9, 1.4)), scan(), noise=0.12)
+    assert (one.is_new, one.certain) == (True, False)
+
+
+def test_place_where_a_lesion_may_have_been_is_not_new() -> None:
+    (one,) = growths(scan((SMALL, 0.9, 1.4)), scan((SMALL, 0.4, 1.0)))
+    assert not one.is_new
 
 
 def test_each_place_has_its_own_number() -> None:
