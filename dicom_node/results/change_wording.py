@@ -156,7 +156,7 @@ def _judged(record: ComparisonRecord) -> str:
         return "; not compared, since the images are of different kinds"
     if fraction is None:
         return ""
-    limit = f"{100 * WITHIN_ERROR:.0f} %"
+    limit = f"{100 * WITHIN_ERROR:.0f} % of the mean of both"
     error = (
         f"within measurement error (below {limit})"
         if record.is_within_error

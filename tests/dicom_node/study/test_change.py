@@ -94,9 +94,9 @@ def test_self_grade_and_missing_prior_word_for_word() -> None:
 @pytest.mark.parametrize(
     ("now", "then", "within", "told"),
     [
-        (3200.0, 2860.0, True, "+12 %, within measurement error (below 15 %)."),
-        (4000.0, 2860.0, False, "+40 %, beyond measurement error (15 %)."),
-        (2000.0, 2860.0, False, "-30 %, beyond measurement error (15 %)."),
+        (3200.0, 2860.0, True, "+12 %, within measurement error (below 15 % of the mean of both)."),
+        (4000.0, 2860.0, False, "+40 %, beyond measurement error (15 % of the mean of both)."),
+        (2000.0, 2860.0, False, "-30 %, beyond measurement error (15 % of the mean of both)."),
         (90.0, 60.0, False, "0.06 mL on 2025-03-01, 0.09 mL now."),
     ],
 )
@@ -198,7 +198,7 @@ def test_objects_of_the_study_tell_the_change_in_the_order_of_the_page(
         "639 days before: comparability B, the slice thickness differs.",
         "L01 new: periventricular, left",
         "2 lesions in the brain",
-        "On 2025-03-01 2.90 mL: +7 %, within measurement error (below 15 %).",
+        "On 2025-03-01 2.90 mL: +7 %, within measurement error (below 15 % of the mean of both).",
         "Right optic nerve: suspicious",
         "Acquisition then and now: slice thickness 4 mm and 3 mm",
         "Of 12 lesions painted into this prior 9 were found, 0 false.",
