@@ -273,7 +273,8 @@ def test_text_says_what_has_changed_first(pair: Pair) -> None:
     assert said[3] == "Prior of 2025-03-01, 639 days before: comparability B, the slice thickness differs."
     assert "L02 enlarging: deep white matter, left, image 6, 160 to 97 mm3" in said[5]
     assert (
-        "Total lesion volume 2.90 mL on 2025-03-01, 3.10 mL now: +7 %, within measurement error (below 15 % of the mean of both)."
+        "Total lesion volume 2.90 mL on 2025-03-01, 3.10 mL now: +7 %, within measurement error"
+        " (below 15 % of the mean of both)."
         in said
     )
     assert (
