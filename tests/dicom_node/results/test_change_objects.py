@@ -274,8 +274,7 @@ def test_text_says_what_has_changed_first(pair: Pair) -> None:
     assert "L02 enlarging: deep white matter, left, image 6, 160 to 97 mm3" in said[5]
     assert (
         "Total lesion volume 2.90 mL on 2025-03-01, 3.10 mL now: +7 %, within measurement error"
-        " (below 15 % of the mean of both)."
-        in said
+        " (below 15 % of the mean of both)." in said
     )
     assert (
         "Lesions since 2025-03-01: new 1 (1 possible), enlarging 1, smaller 1, resolved 1, unchanged 1."
