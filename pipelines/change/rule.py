@@ -270,7 +270,7 @@ class _Lesions:
         wide, inside = self._core_in(core, REACH_MM)
         reached = ndimage.distance_transform_edt(~inside, sampling=self._spacing_mm) <= REACH_MM
         later, earlier = (np.count_nonzero((of[wide] > 0) & reached) for of in (self._after, self._before))
-        return float(max(0, later - earlier)) * self._voxel_mm3
+        return max(0.0, float(later) - float(earlier)) * self._voxel_mm3
 
 
 def _labelled(mask: BoolArray, voxel_mm3: float) -> tuple[LabelArray, npt.NDArray[np.float64]]:
