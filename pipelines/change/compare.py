@@ -23,7 +23,7 @@ from pipelines.change.unchanged import unchanged_of
 from pipelines.comparability import acquisition_of, compare_acquisitions
 from pipelines.comparison import Comparability, Comparison, Examined
 from pipelines.stages import Run
-from pipelines.types import Affine, ModelCard, Progress
+from pipelines.types import Affine, FloatArray, ModelCard, Progress
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,19 @@ def compare(current: Examined, prior: Examined, progress: Progress) -> Compariso
     comparability = compare_acquisitions(acquisition_of(current.volume), acquisition_of(prior.volume))
     if not (current.brain.any() and prior.brain.any()):
         return _refused(comparability, "one of the images shows no brain", run)
-    swapped = _key(prior) < _key(current)
-    first, second = (prior, current) if swapped else (current, prior)
-    pair = paired(first, second, run, scaled=_scanner_differs(comparability))
+    pair, current_is_second = pair_of(current, prior, comparability, run)
     if pair.refused:
         return _refused(comparability, pair.refused, run)
     with run.stage("changes"):
-        result = judged(current, prior, pair, comparability, current_is_second=swapped)
+        result = judged(current, prior, pair, comparability, current_is_second=current_is_second)
     return replace(result, timings_s=run.timings_s)
+
+
+def pair_of(current: Examined, prior: Examined, comparability: Comparability, run: Run) -> tuple[Pair, bool]:
+    """Return two examinations as a pair, and whether the current one is its second."""
+    swapped = _key(prior) < _key(current)
+    first, second = (prior, current) if swapped else (current, prior)
+    return paired(first, second, run, scaled=_scanner_differs(comparability)), swapped
 
 
 def paired(first: Examined, second: Examined, run: Run, *, scaled: bool) -> Pair:
@@ -98,6 +103,17 @@ def paired(first: Examined, second: Examined, run: Run, *, scaled: bool) -> Pair
         )
 
 
+def seen_from(pair: Pair, *, current_is_second: bool) -> tuple[Scan, Scan, FloatArray]:
+    """Return the current and the prior scan of a pair, and the smoothed difference, current less prior."""
+    one, other = (
+        Scan(of.probability, image)
+        for of, image in ((pair.first, pair.difference.first), (pair.second, pair.difference.second))
+    )
+    if current_is_second:
+        return other, one, pair.difference.smooth
+    return one, other, -pair.difference.smooth
+
+
 def judged(
     current: Examined,
     prior: Examined,
@@ -108,12 +124,7 @@ def judged(
     limits: Limits = LIMITS,
 ) -> Comparison:
     """Ask the rule in both directions and describe what it finds on the current image."""
-    scans = [
-        Scan(of.probability, image)
-        for of, image in ((pair.first, pair.difference.first), (pair.second, pair.difference.second))
-    ]
-    then, now = scans if current_is_second else scans[::-1]
-    smooth = pair.difference.smooth if current_is_second else -pair.difference.smooth
+    now, then, smooth = seen_from(pair, current_is_second=current_is_second)
     grid, noise = pair.common.grid, pair.difference.noise
     growth = grown(now, then, smooth, noise, grid.spacing_mm, limits)
     shrinkage = grown(then, now, -smooth, noise, grid.spacing_mm, limits)

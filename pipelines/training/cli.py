@@ -95,7 +95,7 @@ def evaluate(ctx: typer.Context, asked: EvaluateOptions) -> None:
 @models.command()
 @takes(CalibrateOptions)
 def calibrate(ctx: typer.Context, asked: CalibrateOptions) -> None:
-    """Fit how sure MS versus NMOSD may be, or how far volumes may err, on cases not learnt from; for the model card."""
+    """Fit how sure MS versus NMOSD may be, how far volumes may err, or the weights of change, on cases not learnt from."""
     from pipelines.training.networks import network_of
 
     print_line(network_of(asked.name).calibrate(asked, print_line))

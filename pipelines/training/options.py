@@ -195,10 +195,16 @@ class CalibrateOptions:
     name: Annotated[
         str,
         typer.Argument(
-            help=f"joint, five-slices, lesion-pattern, or another that tells classes; {PIPELINE}: the volume's interval."
+            help=f"joint, five-slices, lesion-pattern, or another that tells classes; {PIPELINE}: the volume's interval;"
+            " change: the weights of its evidence."
         ),
     ]
-    data: IndexOption
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", help="A data set with index.csv; change: a folder with head_labels/ and FLAIR scans."
+        ),
+    ]
     weights: WeightsOption = None
     device: DeviceOption = "auto"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.errors import DataSetError, WeightsError
+from pipelines.errors import WeightsError
 from pipelines.training.options import (
     FATSAT_ONLY,
     CalibrateOptions,
@@ -19,7 +19,7 @@ NAME = "change"
 
 
 class ChangeRule(Trainable):
-    """The rule that tells what has changed between two scans; it has limits, and learns nothing."""
+    """The rule that tells what has changed between two scans; its evidence has fitted weights, and it needs no training."""
 
     name = NAME
     kind = "change between two scans"
@@ -32,7 +32,7 @@ class ChangeRule(Trainable):
     def train(self, asked: TrainOptions, report: Report, watch: Watch) -> Path:
         """Refuse: it is a rule."""
         raise WeightsError(
-            f"{self.name} is a rule and is not trained; score it with models evaluate {self.name}"
+            f"{self.name} is a rule and is not trained; fit its weights with models calibrate {self.name}"
         )
 
     def evaluate(self, asked: EvaluateOptions, report: Report, watch: Watch) -> Sequence[str]:
@@ -87,5 +87,11 @@ class ChangeRule(Trainable):
         return ""
 
     def calibrate(self, asked: CalibrateOptions, report: Report) -> str:
-        """Refuse: it tells no classes of patients."""
-        raise DataSetError(f"{self.name} has nothing to calibrate; score it with models evaluate")
+        """Fit the weights of its evidence, on synthetic pairs and on the real FLAIR scans of the folder."""
+        from pipelines.device import resolve_device
+        from pipelines.training.change.evaluation import examiner_for
+        from pipelines.training.change.fitting import fit_lines, fitted
+        from pipelines.weights import FOLDER
+
+        examiner = examiner_for(asked.weights or FOLDER, resolve_device(asked.device), None)
+        return "\n".join(fit_lines(fitted(asked.data, examiner, report)))
