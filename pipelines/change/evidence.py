@@ -5,8 +5,8 @@ No single limit tells growth from what noise, partial volume and a shaky mask do
 stands out of its noise, how much lesion the networks see more than before, and whether the place was bright already. Two
 logistic regressions (L2, C = 1, standardised) weigh them, one for places where the earlier mask has nothing near and one for
 places at an old lesion. They were fitted on 1,112 cores of 8 mm3 and more of 23 synthetic pairs of eight heads and of eleven
-real scans against moved copies of themselves, 82 of them true changes, and on no real pair. `dicom-node models calibrate change`
-fits them anew.
+real scans against moved copies of themselves, 82 of them true changes, and on no real pair. `dicom-node models calibrate
+change` fits them anew.
 """
 
 from __future__ import annotations
