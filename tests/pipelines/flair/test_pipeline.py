@@ -314,6 +314,8 @@ class Structures:
 def test_lesions_are_sorted_into_regions_where_the_structures_are_believed(
     volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # the balls that stand for lesions are rounder and thicker than any of demyelination
+    monkeypatch.setattr(module, "signs_of", lambda _: ())
     given = models(Spot(), mask=Ensemble(), regions=Structures())
     doubted, stages = analyse(given, volume)
     assert stages == ["mask", "N4", "MNI", "regions", "lesions", "plausibility", "differential"]
