@@ -40,7 +40,7 @@ class Choice:
 
     @property
     def unlike(self) -> tuple[str, ...]:
-        """Why its likest series is of another kind than the examination's, where all of them are."""
+        """Reasons for which its likest series is of another kind than the examination's, where all of them are."""
         return self.series[0].unlike if self.series and all(one.unlike for one in self.series) else ()
 
 

@@ -47,7 +47,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the images and the networks say of one core.
+    """Findings on one core, of the images and of the networks.
 
     Parameters
     ----------

@@ -143,24 +143,24 @@ class CoarseBrain:
 
     @functools.cached_property
     def ventricle(self) -> BoolArray:
-        """Where there is a ventricle; nowhere without structures."""
+        """Voxels of the ventricles; none without structures."""
         if self.structures is None:
             return np.zeros_like(self.brain)
         return np.asarray(sum(self.structures[of] for of in VENTRICLES) >= 0.5)
 
     @functools.cached_property
     def near_drawn(self) -> BoolArray:
-        """What the mask of lesions holds, and one voxel around it."""
+        """Voxels of the mask of lesions, and those beside them."""
         return np.asarray(ndimage.binary_dilation(self.drawn > _DRAWN))
 
     @functools.cached_property
     def has_mirror(self) -> BoolArray:
-        """Where the other side is in the image at all."""
+        """Voxels whose mirror image lies in the image at all."""
         return self.mirrored(self.whole) > 0.5
 
     @functools.cached_property
     def ventricle_mm(self) -> FloatArray:
-        """How far from the ventricles; infinite without one."""
+        """Distance to the ventricles, in mm; infinite without one."""
         if not self.ventricle.any():
             return np.full(self.brain.shape, np.inf, np.float32)
         return np.asarray(ndimage.distance_transform_edt(~self.ventricle) * self.edge_mm, np.float32)
