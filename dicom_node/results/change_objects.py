@@ -22,6 +22,7 @@ from dicom_node.results.manifest import ResultObject, Role
 from dicom_node.results.report_items import ReportInput
 from dicom_node.results.source import sources_of
 from dicom_node.results.stored_object import store
+from dicom_node.results.structured_report import as_enhanced
 from dicom_node.results.tracking import TrackedLesion
 from dicom_node.series.identity import identity_of, mixture
 from dicom_node.series.reading import tolerant
@@ -98,11 +99,10 @@ def _build(
         segmentation = build_change_segmentation(segments, comparison.models, current, sources, context)
         store(segmentation, "change-seg", "change-seg.dcm")
     told = Findings("findings" if changes else "none", models=comparison.models)
-    forms: tuple[tuple[Role, bool], ...] = (("change-sr", True), ("change-sr-enhanced", False))
-    for role, points in forms:
-        base = ReportInput(told, current, sources, segmentation, context, Marks(), points=points, frames={})
-        given = ChangeInput(base, record, segments, comparison.labels, priors)
-        store(build_change_report(given), role, f"{role}.dcm")
+    base = ReportInput(told, current, sources, segmentation, context, Marks(), frames={})
+    report = build_change_report(ChangeInput(base, record, segments, comparison.labels, priors))
+    store(report, "change-sr", "change-sr.dcm")
+    store(as_enhanced(report, context, "change-sr-enhanced"), "change-sr-enhanced", "change-sr-enhanced.dcm")
     store(build_change_text(record, sources, priors, segmentation, context), "change-text", "change-text.dcm")
     for name, picture in build_change_pictures(pairs, record, comparison.models, context):
         store(picture, "change-picture", name)

@@ -1,4 +1,4 @@
-"""The comparison in codes: TID 1500 (PS3.16) as Comprehensive 3D SR, and the same tree without 3D points as Enhanced SR.
+"""The comparison in codes: TID 1500 (PS3.16) as Comprehensive 3D SR.
 
 Each group is of the current time point and has a point in a current image; the prior's images are evidence alone.
 """
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 from highdicom import sr
 from pydicom.dataset import Dataset
 
@@ -35,6 +34,7 @@ from dicom_node.results.report_items import (
     evaluation,
     finding_site,
     finding_sites,
+    with_centre,
     with_comments,
     with_mark,
 )
@@ -47,10 +47,8 @@ from dicom_node.results.tracking import TrackedLesion
 from dicom_node.results.wording import rounded_mm3
 from dicom_node.standard import codes
 from pipelines.comparison import LabelArray, LesionChange, UnchangedLesion
-from pipelines.types import Point
 
 ROLE: Final = "change-sr"
-ENHANCED_ROLE: Final = "change-sr-enhanced"
 MOST_LISTED: Final = 50
 """Changes that have a group of their own, the certain ones first; and unchanged lesions, the largest first."""
 TIME_POINT_ITEMS: Final = frozenset(
@@ -85,12 +83,10 @@ class ChangeInput:
 
 
 def build_change_report(given: ChangeInput) -> Dataset:
-    """Return the TID 1500 report; without points it is an Enhanced SR. Its study is that of the current images."""
-    points, context, sources = given.given.points, given.given.context, given.given.sources
-    role = ROLE if points else ENHANCED_ROLE
+    """Return the TID 1500 report as Comprehensive 3D SR. Its study is that of the current images."""
+    context, sources = given.given.context, given.given.sources
     segmentation = [] if given.given.segmentation is None else [given.given.segmentation]
-    kind = sr.Comprehensive3DSR if points else sr.EnhancedSR
-    ds: Dataset = kind(
+    ds: Dataset = sr.Comprehensive3DSR(
         # highdicom takes patient and study from the first one: the current study, never the prior's
         evidence=[*without_name(sources), *segmentation, *given.prior],
         content=report_root(
@@ -98,7 +94,7 @@ def build_change_report(given: ChangeInput) -> Dataset:
         ),
         series_instance_uid=context.derive_uid(ROLE, "series"),
         series_number=listed_series(context, ROLE).number,
-        sop_instance_uid=context.derive_uid(role, "instance"),
+        sop_instance_uid=context.derive_uid(ROLE, "instance"),
         instance_number=1,
         manufacturer=MANUFACTURER,
         is_complete=True,
@@ -106,8 +102,7 @@ def build_change_report(given: ChangeInput) -> Dataset:
         is_verified=False,
         record_evidence=True,
     )
-    finish(ds, source=sources[0], context=context, models=given.record.models, role=role)
-    ds.SeriesInstanceUID = context.derive_uid(ROLE, "series")
+    finish(ds, source=sources[0], context=context, models=given.record.models, role=ROLE)
     state_coding_scheme(ds)
     add_predecessors(ds, context)
     name_temporal_predecessors(ds, str(sources[0].StudyInstanceUID))
@@ -166,8 +161,9 @@ def _change_group(
         given, given.record.lesions[change.number], mark, change, _measurements(change), evaluations
     )
     group[0].ContentSequence.extend(_segment_references(given, change, frames))
-    _add_centre(group, given.given, change.centre_lps)
-    return with_comments(group, [change_wording.change_line(given.record, change)])
+    return with_comments(
+        with_centre(group, given.given, change.centre_lps), [change_wording.change_line(given.record, change)]
+    )
 
 
 def _unchanged_group(given: ChangeInput, lesion: UnchangedLesion) -> Group | None:
@@ -179,8 +175,9 @@ def _unchanged_group(given: ChangeInput, lesion: UnchangedLesion) -> Group | Non
     tracked = given.record.unchanged_lesions[lesion.lesion]
     evaluations = [evaluation(codes.CHANGE, codes.change_code("unchanged"))]
     group = _group(given, tracked, mark, lesion, _volumes(lesion), evaluations)
-    _add_centre(group, given.given, lesion.centre_lps)
-    return with_comments(group, [change_wording.unchanged_line(tracked, lesion)])
+    return with_comments(
+        with_centre(group, given.given, lesion.centre_lps), [change_wording.unchanged_line(tracked, lesion)]
+    )
 
 
 def _group(
@@ -212,19 +209,6 @@ def _group(
         ],
     )
     return with_mark(group, base, mark, codes.IMAGE_REGION)
-
-
-def _add_centre(group: Group, base: ReportInput, centre_lps: Point) -> None:
-    """Add a lesion's centre to its group as SCOORD3D, where the report has such points."""
-    if base.points:
-        point = sr.Scoord3DContentItem(
-            name=codes.CENTRE,
-            graphic_type=sr.GraphicTypeValues3D.POINT,
-            graphic_data=np.array([centre_lps], dtype=np.float64),
-            frame_of_reference_uid=base.sources[0].FrameOfReferenceUID,
-            relationship_type=CONTAINS,
-        )
-        group[0].ContentSequence.append(point)
 
 
 def _measurements(change: LesionChange) -> list[sr.Measurement]:

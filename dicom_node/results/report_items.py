@@ -16,7 +16,7 @@ from dicom_node.results.finding_marks import Mark, Marks
 from dicom_node.results.provenance import MANUFACTURER, ensemble_name, software_versions
 from dicom_node.results.source import slice_of
 from dicom_node.standard import codes
-from pipelines.types import Findings, ModelCard
+from pipelines.types import Findings, ModelCard, Point
 
 if TYPE_CHECKING:
     from dicom_node.series.volume import LoadedSeries
@@ -29,7 +29,7 @@ Group = Any
 class ReportInput:
     """Everything that the tree is made from.
 
-    ``points``: state the lesions' centres as SCOORD3D. ``frames``: those of the SEG, by segment number and position.
+    ``frames``: those of the SEG, by segment number and position.
     """
 
     findings: Findings
@@ -38,7 +38,6 @@ class ReportInput:
     segmentation: Dataset | None
     context: ResultContext
     marks: Marks
-    points: bool
     frames: Mapping[tuple[int, tuple[float, ...]], int]
 
 
@@ -48,6 +47,19 @@ def with_comments(group: Group, comments: Sequence[str]) -> Group:
         group[0].ContentSequence.append(
             sr.TextContentItem(codes.COMMENT, text, relationship_type=sr.RelationshipTypeValues.CONTAINS)
         )
+    return group
+
+
+def with_centre(group: Group, given: ReportInput, centre_lps: Point) -> Group:
+    """Add a lesion's centre to its group, a point in SCOORD3D, and return it."""
+    point = sr.Scoord3DContentItem(
+        name=codes.CENTRE,
+        graphic_type=sr.GraphicTypeValues3D.POINT,
+        graphic_data=np.array([centre_lps], dtype=np.float64),
+        frame_of_reference_uid=given.sources[0].FrameOfReferenceUID,
+        relationship_type=sr.RelationshipTypeValues.CONTAINS,
+    )
+    group[0].ContentSequence.append(point)
     return group
 
 

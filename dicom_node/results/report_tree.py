@@ -1,10 +1,9 @@
-"""The content tree of the structured report (PS3.16 TID 1500), for Comprehensive 3D and, without points, Enhanced SR."""
+"""The content tree of the structured report (PS3.16 TID 1500), with a 3D point for each lesion."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from highdicom import sr
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
@@ -21,6 +20,7 @@ from dicom_node.results.report_items import (
     evaluation,
     finding_sites,
     tracking,
+    with_centre,
     with_comments,
     with_mark,
 )
@@ -172,16 +172,7 @@ def _lesion_group(given: ReportInput, lesion: Lesion) -> Group:
     )
     with_mark(group, given, mark, codes.IMAGE_REGION)
     group[0].ContentSequence.extend(_frames_of(given, lesion))
-    if given.points:
-        point = sr.Scoord3DContentItem(
-            name=codes.CENTRE,
-            graphic_type=sr.GraphicTypeValues3D.POINT,
-            graphic_data=np.array([lesion.centre_lps], dtype=np.float64),
-            frame_of_reference_uid=given.sources[0].FrameOfReferenceUID,
-            relationship_type=sr.RelationshipTypeValues.CONTAINS,
-        )
-        group[0].ContentSequence.append(point)
-    return group
+    return with_centre(group, given, lesion.centre_lps)
 
 
 def _evaluations(lesion: Lesion) -> list[sr.QualitativeEvaluation]:

@@ -37,7 +37,7 @@ def build_structured_report(
 ) -> Dataset:
     """Return the TID 1500 report as Comprehensive 3D SR."""
     frames = {} if segmentation is None else frames_by_place(segmentation)
-    given = ReportInput(findings, series, sources, segmentation, context, marks, points=True, frames=frames)
+    given = ReportInput(findings, series, sources, segmentation, context, marks, frames)
     ds: Dataset = sr.Comprehensive3DSR(
         evidence=[*without_name(sources), *([segmentation] if segmentation is not None else [])],
         content=measurement_report(given),
@@ -57,14 +57,14 @@ def build_structured_report(
     return ds
 
 
-def as_enhanced(report: Dataset, context: ResultContext) -> Dataset:
+def as_enhanced(report: Dataset, context: ResultContext, role: str = ENHANCED_ROLE) -> Dataset:
     """Return the same report without its 3D points, as Enhanced SR, for a PACS that refuses Comprehensive 3D SR.
 
     Both belong to one series and are never meant to lie in one PACS. What is the same in both is shared, not copied.
     """
     ds = _without_points(report)
     ds.SOPClassUID = EnhancedSRStorage
-    ds.SOPInstanceUID = context.derive_uid(ENHANCED_ROLE, "instance")
+    ds.SOPInstanceUID = context.derive_uid(role, "instance")
     ds.file_meta = copy(report.file_meta)
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
