@@ -8,13 +8,14 @@ kind is not asked for while another may do. So no more studies are asked for tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from dicom_node.priors.catalogue import Choice
 from dicom_node.priors.examination import Examination
 from dicom_node.priors.gate import DAYS_A_YEAR
 from dicom_node.priors.prior import Prior
 
+Study = TypeVar("Study", bound=Prior | Choice)
 GOOD_GRADES: Final = frozenset({"A", "B"})
 GOOD_WITHIN_YEARS: Final = 3
 RULE: Final = f"the newest of grade A or B within {GOOD_WITHIN_YEARS} years"
@@ -32,7 +33,7 @@ def may_be_good(option: Prior | Choice, examination: Examination) -> bool:
     return _is_recent(examination.days_since(option.day)) and any(not one.unlike for one in option.series)
 
 
-def newest_first(options: Iterable[Prior | Choice]) -> list[Prior | Choice]:
+def newest_first(options: Iterable[Study]) -> list[Study]:
     """Return studies in the order in which they are looked at."""
     return sorted(options, key=lambda one: (one.day, one.study_uid), reverse=True)
 
@@ -92,7 +93,7 @@ def choice_in_words(prior: Prior, others: Iterable[Prior]) -> str:
     found = prior.comparability
     reasons = f" ({', '.join(found.reasons)})" if found.reasons else ""
     why = RULE if is_good(prior) else f"the newest: none within {GOOD_WITHIN_YEARS} years is of grade A or B"
-    there = ", ".join(prior_in_words(one) for one in newest_priors(others))
+    there = ", ".join(prior_in_words(one) for one in newest_first(others))
     return f"chosen: the study of {prior.day}, grade {found.grade}{reasons}: {why}" + (
         f"; also here: {there}" if there else ""
     )
@@ -101,11 +102,6 @@ def choice_in_words(prior: Prior, others: Iterable[Prior]) -> str:
 def prior_in_words(prior: Prior) -> str:
     """Return a prior by its day and grade: ``2025-03-01 (C)``."""
     return f"{prior.day} ({prior.comparability.grade})"
-
-
-def newest_priors(priors: Iterable[Prior]) -> list[Prior]:
-    """Return priors, the newest first."""
-    return sorted(priors, key=lambda one: (one.day, one.study_uid), reverse=True)
 
 
 def _is_recent(days: int) -> bool:

@@ -21,7 +21,7 @@ from dicom_node.priors.arrival import Takes
 from dicom_node.priors.catalogue import Choice, catalogue_of
 from dicom_node.priors.examination import Examination, examination_of, patient_key
 from dicom_node.priors.find import SeriesFound
-from dicom_node.priors.preference import choice_in_words, choose_prior, newest_priors, prior_in_words
+from dicom_node.priors.preference import choice_in_words, choose_prior, newest_first, prior_in_words
 from dicom_node.priors.prior import Prior, own_priors, prior_in
 from dicom_node.priors.retrieve import retrieve
 from dicom_node.priors.window import opens_in_s
@@ -264,7 +264,7 @@ class Searcher:
         if chosen is None:
             search.priors, search.choice, search.others = [], "", []
             return
-        others = [one for one in newest_priors(found) if one.series_uid != chosen.series_uid]
+        others = [one for one in newest_first(found) if one.series_uid != chosen.series_uid]
         kept = [chosen, *others][: self._section.max_studies]
         search.choice = choice_in_words(chosen, others)
         search.others = [prior_in_words(one) for one in others]

@@ -44,19 +44,16 @@ class Difference:
     first, second : float32 array, shape (k, j, i)
         Intensities over those of normal white matter, without what shading they do not share.
         What lesions of both are brighter than white matter is the same in both: echo time and sequence change it.
-    values : float32 array, shape (k, j, i)
-        Second less first, 0 outside what both show of the brain.
     smooth : float32 array, shape (k, j, i)
-        The same, smoothed.
+        Second less first, 0 outside what both show of the brain, smoothed.
     brain : bool array, shape (k, j, i)
         What both show of it.
     noise : float
-        SD of the smoothed ones in normal tissue, by their median absolute deviation.
+        SD of it in normal tissue, by their median absolute deviation.
     """
 
     first: FloatArray
     second: FloatArray
-    values: FloatArray
     smooth: FloatArray
     brain: BoolArray
     noise: float
@@ -136,4 +133,4 @@ def difference(first: OnCommonGrid, second: OnCommonGrid, grid: Grid) -> Differe
     if normal.any():
         inside = smooth[normal]
         noise = MAD_TO_SD * float(np.median(np.abs(inside - np.median(inside))))
-    return Difference(one, other, values, smooth, brain, noise)
+    return Difference(one, other, smooth, brain, noise)
