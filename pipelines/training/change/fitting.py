@@ -26,7 +26,7 @@ from pipelines.comparison import Examined
 from pipelines.errors import DataSetError
 from pipelines.stages import Run
 from pipelines.training.change.evaluation import read_scan, real_scans, synthetic_sessions
-from pipelines.training.change.pairs import Sessions, TrueChange
+from pipelines.training.change.pairs import Sessions, TrueChange, label_maps
 from pipelines.training.change.rescan import moved_copy
 from pipelines.types import Volume
 
@@ -217,12 +217,24 @@ def cases_of_copy(path: Path, data: Path, examine: Examine) -> Iterator[Case]:
 
 
 def fitted(data: Path, examine: Examine, report: Callable[[str], None]) -> dict[str, Fit]:
-    """Return both regressions, fitted on the label maps and the real FLAIR scans of a folder."""
+    """Return both regressions, fitted on the label maps and the real FLAIR scans of a folder.
+
+    Raises
+    ------
+    DataSetError
+        It has no label maps or no scans, which is known before anything is computed; or what `fit` raises.
+    """
+    scans = list(real_scans(data))
+    if not label_maps(data) or not scans:
+        raise DataSetError(
+            f"{data} has no {'FLAIR scans' if label_maps(data) else 'label maps in head_labels/'}, and the fit needs both;"
+            " give a --data with head_labels/ and *flair*.nii.gz of several patients"
+        )
     cases: list[Case] = []
     for number, sessions in enumerate(synthetic_sessions(data, series=HEADS, seed=0), start=1):
         report(f"head {number} of {HEADS}, grade {sessions.grade}")
         cases += cases_of_head(sessions, examine, f"head {number}")
-    for path in real_scans(data):
+    for path in scans:
         report(f"scan {path.name}")
         cases += cases_of_copy(path, data, examine)
     return {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from pipelines.change.evidence import Evidence, Regression
 from pipelines.errors import DataSetError
-from pipelines.training.change.fitting import USED, Case, cases_of_pair, fit
+from pipelines.training.change.fitting import USED, Case, cases_of_pair, fit, fitted
 from pipelines.training.change.pairs import TrueChange
 from tests.pipelines.change.heads import examination
 
@@ -39,6 +41,15 @@ def test_fit_of_one_head_is_refused() -> None:
     cases = [Case("head 1", case.evidence, True, case.is_true) for case in made_up(40)]
     with pytest.raises(DataSetError, match="several patients"):
         fit(cases, USED["APART"])
+
+
+def test_folder_that_lacks_what_the_fit_needs_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    with pytest.raises(DataSetError, match="no label maps in head_labels/"):
+        fitted(tmp_path, pytest.fail, pytest.fail)
+    (tmp_path / "head_labels").mkdir()
+    (tmp_path / "head_labels" / "head01.nii.gz").touch()
+    with pytest.raises(DataSetError, match="no FLAIR scans"):
+        fitted(tmp_path, pytest.fail, pytest.fail)
 
 
 def test_core_at_a_lesion_that_has_come_is_true_and_any_other_is_not() -> None:
