@@ -438,7 +438,7 @@ def test_earlier_study_is_looked_for_after_the_answer_and_gets_no_job(tmp_path: 
         assert (prior["id"], prior["days"], prior["images"]) == (job.id[:8], 334, 6)
         assert [line["pipeline"] for line in rig.events("queued")] in (["flair"], ["flair", "change"])
         lines = list(preview(rig.settings, job.id))
-        assert f"here: series {prior['series']} of 2025-04-01, 334 days earlier, 6 images" in lines
+        assert f"here: series {prior['series']} of 2025-04-01, 334 days earlier, 6 images, grade A" in lines
         assert "searched before: 1 prior" in lines
         ask(rig.data, "retry", prior["series"])
         assert len({line["id"] for line in (rig.wait_for("queued", number) for number in (1, 2, 3))}) == 3
