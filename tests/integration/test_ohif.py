@@ -15,7 +15,7 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.series.volume import LoadedSeries
-from dicom_node.study.content import Part, StudyContent
+from dicom_node.study.content import CHANGE, Part, StudyContent
 from dicom_node.study.objects import build_summary
 from pipelines.types import Anatomy, Findings, RegionLoad, Segment
 from tests.dicom_node.results.result_factories import (
@@ -29,6 +29,7 @@ from tests.dicom_node.study.conftest import (
     LOADS,
     STUDY,
     SUMMARY,
+    change_part,
     fatsat_findings,
     flair_findings,
     make_part,
@@ -41,7 +42,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "ohif"
 NEGATIVE = {**STUDY, "StudyInstanceUID": f"{STUDY['StudyInstanceUID']}.1", "AccessionNumber": "A18"}
 SEGMENTS = {"periventricular": "Periventricular", "juxtacortical": "Juxtacortical or cortical"}
-FALLBACKS = ("sr-enhanced", "summary-sr-enhanced")
+CHANGES = ["New lesions", "Enlarging lesions", "Smaller lesions", "Resolved lesions", "Possible change"]
+FALLBACKS = ("sr-enhanced", "summary-sr-enhanced", "change-sr-enhanced")
 """Objects that only a PACS gets which refuses the others."""
 
 IMAGES = 12
@@ -72,11 +74,17 @@ SHOWN = """
 """Parts of the image's canvas that are not black, and that are in colour."""
 
 
-SITES = {
+LABELS = {
     "flair": ["Periventricular", "Juxtacortical or cortical"] * 2,
     "fatsat": ["Optic nerve"] * 2,
+    "change": [
+        *("Long axis: 7.20 mm", "Fractional Change: -0.39", "Long axis: 7.20 mm", "Fractional Change: -0.68"),
+        *("Volume in the prior study: 14.60 mm3", "Juxtacortical or cortical"),
+        *["Brain"] * 5,
+    ],
 }
-"""Of each measurement, in the order of the report: lesions first, then segments."""
+"""Words beside each measurement, of which the viewer writes five lines, numbers first; in the order of the report: changed
+lesions, others, segments."""
 
 
 def regional(series: LoadedSeries) -> Findings:
@@ -99,10 +107,12 @@ def nothing(series: LoadedSeries) -> Findings:
 
 
 def make_parts(folder: Path) -> dict[str, Part]:
-    """Write both series of one study with findings, and the FLAIR of another in which nothing was found."""
+    """Write two series of one study with findings and what has changed, and the FLAIR of another without findings."""
+    flair = make_part(folder / "flair", "flair", regional, 5)
     return {
-        "flair": make_part(folder / "flair", "flair", regional, 5),
+        "flair": flair,
         "fatsat": make_part(folder / "fatsat", "fatsat", fatsat_findings, 9),
+        "change": change_part(flair, folder / "change"),
         "nothing": make_part(folder / "nothing", "flair", nothing, 6, NEGATIVE),
     }
 
@@ -114,14 +124,15 @@ def images_of(part: Part) -> list[Path]:
 def files_of(parts: Mapping[str, Part], folder: Path) -> list[Path]:
     """Return all that a PACS has of both studies: images, results, and the page of each study."""
     files: list[Path] = []
-    for name, shown in (("both", ("flair", "fatsat")), ("none", ("nothing",))):
+    for name, shown in (("both", ("flair", "fatsat", "change")), ("none", ("nothing",))):
         out = folder / name
         out.mkdir()
         of_study = tuple(parts[one] for one in shown)
         content = StudyContent(of_study, replace(SUMMARY, job_id=f"{len(of_study):032x}"))
         files += [out / one.path for one in build_summary(content, out) if one.role not in FALLBACKS]
         for part in of_study:
-            files += images_of(part)
+            if part.pipeline != CHANGE:
+                files += images_of(part)
             files += [part.folder / one.path for one in part.objects if one.role not in FALLBACKS]
     return files
 
@@ -256,16 +267,25 @@ def study(browser: Any, address: str) -> Viewer:
     return Viewer(browser, address, STUDY["StudyInstanceUID"])
 
 
+@pytest.fixture
+def fresh(browser: Any, address: str) -> Iterator[Viewer]:
+    """The study as a reader opens it: after a second report OHIF's arrows go on by two measurements at once."""
+    viewer = Viewer(browser, address, STUDY["StudyInstanceUID"])
+    yield viewer
+    viewer.page.close()
+
+
 @pytest.fixture(scope="module")
 def negative(browser: Any, address: str) -> Viewer:
     return Viewer(browser, address, NEGATIVE["StudyInstanceUID"])
 
 
-def marked_images(part: Part) -> list[tuple[int, dict[str, float]]]:
+def marked_images(part: Part, images: list[Path]) -> list[tuple[int, dict[str, float]]]:
     """Return of each measurement group the InstanceNumber of the image that its point lies in, and its numbers."""
-    headers = [dcmread(path, stop_before_pixels=True) for path in images_of(part)]
+    headers = [dcmread(path, stop_before_pixels=True) for path in images]
     places = {header.SOPInstanceUID: int(header.InstanceNumber) for header in headers}
-    (report,) = (dcmread(part.folder / one.path) for one in part.objects if one.role == "sr")
+    roles = ("sr", "change-sr")
+    (report,) = (dcmread(part.folder / one.path) for one in part.objects if one.role in roles)
     found = []
     for group in measurement_groups(report).values():
         point = next(item for item in group.ContentSequence if item.ValueType == "SCOORD")
@@ -277,47 +297,49 @@ def marked_images(part: Part) -> list[tuple[int, dict[str, float]]]:
 def test_list_reads_the_page_first_and_names_every_object(study: Viewer) -> None:
     study.keep("list")
     listed = study.series()
-    assert set(listed) == {5, 9, 9000, 9001, 9002, 9011, 9012, 9013, 9014, 9021, 9022, 9023, 9024}
+    flair, change, fatsat = {9011, 9012, 9013, 9014}, {9016, 9017, 9018, 9019}, {9021, 9022, 9023, 9024}
+    assert set(listed) == {5, 9, 9000, 9001, 9002} | flair | change | fatsat
     assert all(words.startswith("RESEARCH ") for number, words in listed.items() if number >= 9000)
 
 
-@pytest.mark.parametrize(("number", "name"), [(9013, "flair"), (9023, "fatsat")])
+@pytest.mark.parametrize(("number", "name"), [(9013, "flair"), (9018, "change"), (9023, "fatsat")])
 def test_measurements_open_on_the_first_finding_and_step_through_all(
-    study: Viewer, parts: dict[str, Part], number: int, name: str
+    fresh: Viewer, parts: dict[str, Part], number: int, name: str
 ) -> None:
-    study.open(number)
-    study.page.locator('[data-cy="viewport-action-arrows-right"]').wait_for()
-    for place, (image, figures) in enumerate(marked_images(parts[name])):
-        study.wait_for_words(f"I:{image} (")
-        study.wait_for_image()
-        study.wait_for_label(SITES[name][place])
-        if VOLUME in figures:
-            study.wait_for_label(f"Volume: {figures[VOLUME]:.2f} mm3")
-        study.keep(f"{number}-{place + 1}")
-        study.step()
-    assert study.complaints == []
+    fresh.open(number)
+    fresh.page.locator('[data-cy="viewport-action-arrows-right"]').wait_for()
+    images = images_of(parts["flair" if name == "change" else name])
+    for place, (image, figures) in enumerate(marked_images(parts[name], images)):
+        fresh.wait_for_words(f"I:{image} (")
+        fresh.wait_for_image()
+        fresh.wait_for_label(LABELS[name][place])
+        if figures.get(VOLUME):  # the viewer shows a volume of 0 as a blank
+            fresh.wait_for_label(f"Volume: {figures[VOLUME]:.2f} mm3")
+        fresh.keep(f"{number}-{place + 1}")
+        fresh.step()
+    assert fresh.complaints == []
 
 
 @pytest.mark.parametrize(
     ("number", "segments"),
-    [(9012, list(SEGMENTS.values())), (9022, ["Right optic nerve"])],
+    [(9012, list(SEGMENTS.values())), (9016, CHANGES), (9022, ["Right optic nerve"])],
 )
 def test_mask_shows_each_segment_by_its_name_and_colour(
-    study: Viewer, number: int, segments: list[str]
+    fresh: Viewer, number: int, segments: list[str]
 ) -> None:
-    study.open(number)
-    study.page.get_by_text("Yes", exact=True).click()
-    study.show_segments()
-    titles = study.page.locator('[data-cy="data-row-title"]')
+    fresh.open(number)
+    fresh.page.get_by_text("Yes", exact=True).click()
+    fresh.show_segments()
+    titles = fresh.page.locator('[data-cy="data-row-title"]')
     titles.get_by_text(segments[-1]).wait_for()
-    study.wait_for_image(coloured=0.001)
-    study.keep(f"{number}")
+    fresh.wait_for_image(coloured=0.001)
+    fresh.keep(f"{number}")
     shown = titles.all_inner_texts()
     # the viewer puts the side before a name once more
     assert [title.split("Right ")[-1] for title in shown] == [
         name.removeprefix("Right ") for name in segments
     ]
-    assert study.complaints == []
+    assert fresh.complaints == []
 
 
 def test_page_is_a_picture_in_colour(study: Viewer) -> None:
@@ -328,13 +350,23 @@ def test_page_is_a_picture_in_colour(study: Viewer) -> None:
     assert study.complaints == []
 
 
+def test_pairs_of_a_change_show_both_days_and_scroll(study: Viewer) -> None:
+    study.open(9017)
+    study.wait_for_words("change in pairs")
+    for number in (1, 2):
+        study.scroll_to(number)
+        study.wait_for_image(coloured=0.0005)
+        study.keep(f"9017-{number}")
+    assert study.complaints == []
+
+
 @pytest.mark.parametrize(("number", "name"), [(9011, "flair"), (9021, "fatsat")])
 def test_outlines_are_drawn_on_the_image_of_a_finding(
     study: Viewer, parts: dict[str, Part], number: int, name: str
 ) -> None:
     study.open(number)
     study.wait_for_words("outlines")
-    study.scroll_to(marked_images(parts[name])[0][0])
+    study.scroll_to(marked_images(parts[name], images_of(parts[name]))[0][0])
     study.wait_for_image(coloured=0.0005)
     study.keep(f"{number}")
     assert study.complaints == []
@@ -346,6 +378,7 @@ def test_outlines_are_drawn_on_the_image_of_a_finding(
         (9001, "2 lesions in the brain, 0.36 mL in all."),
         (9002, "Study summary"),
         (9014, "2 lesions"),
+        (9019, "1 new lesion since 2025-03-01 (comparability B)."),
         (9024, "Right optic nerve: rated suspicious for a lesion"),
     ],
 )
