@@ -109,7 +109,7 @@ def test_crash_is_told_at_once_and_the_next_run_succeeds(
 ) -> None:
     job_id = rig.job(do=do, run=1)
     assert rig.finished(job_id).run == 2
-    assert [line for line in rig.heard.lines if line.startswith(reason)]
+    assert [line for line in rig.heard.lines if line.startswith(reason)], rig.heard.lines
     assert rig.folders(job_id) == [""]
     assert "NAME^OF^PATIENT" not in worker.log.read_text()
 
